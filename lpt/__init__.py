@@ -1,0 +1,20 @@
+"""Late Prompt Tuning: a frozen language model and one small network that writes a soft prompt per input."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lpt.late_prompt import LatePromptModel
+    from lpt.predictor import LatePromptClassifier
+
+__version__ = "0.1.0"
+__all__ = ["LatePromptClassifier", "LatePromptModel", "__version__"]
+
+# Resolved on first use, so that `import lpt` (and `lpt --help`) does not wait for torch.
+_HOMES = {"LatePromptModel": "lpt.late_prompt", "LatePromptClassifier": "lpt.predictor"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lpt' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

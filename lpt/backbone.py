@@ -1,0 +1,339 @@
+"""A frozen Hugging Face model, split at layer k. The only file that knows where transformers keeps things.
+
+    input_ids -> embed -> layers 1..k-1 (the trunk) -> [prompt ; tokens] -> layers k..L -> finish -> vocabulary
+
+Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size, V vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lpt.errors import LptError
+
+
+@dataclass(frozen=True)
+class Family:
+    """Anatomy of a model family. Paths are attribute paths from the base model (the one without LM head)."""
+
+    causal: bool
+    # Whether a token sees only what stands before it.
+    layers: str
+    # Where the list of layers lives.
+    embed: Callable[[nn.Module, Tensor, Tensor], Tensor]
+    # (base model, input_ids, position_ids from 0) -> [B, T, H] entering layer 1.
+    final_norm: str | None = None
+    # The norm after layer L, if the family has one outside its layers.
+    lm_transform: Callable[[nn.Module, Tensor], Tensor] | None = None
+    # (model with LM head, states) -> states that the vocabulary projection reads; None: nothing in between.
+    rotary: str | None = None
+    # The rotary embedding, if positions enter in attention.
+    dropout: str | None = None
+    # Config field of the hidden dropout rate; None: the family has no dropout.
+    first_position: Callable[[Any], int] = lambda config: 0
+    # Rows of the position table that are reserved in front of the first token's.
+
+
+def _embed_bert(base: Any, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+    return base.embeddings(input_ids=input_ids, position_ids=position_ids)
+
+
+def _embed_roberta(base: Any, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+    return base.embeddings(input_ids=input_ids, position_ids=position_ids + base.embeddings.padding_idx + 1)
+
+
+def _embed_gpt2(base: Any, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+    return base.drop(base.wte(input_ids) + base.wpe(position_ids))
+
+
+def _embed_llama(base: Any, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+    return base.embed_tokens(input_ids)
+
+
+def _transform_bert(model: Any, h: Tensor) -> Tensor:
+    return model.cls.predictions.transform(h)
+
+
+def _transform_roberta(model: Any, h: Tensor) -> Tensor:
+    return model.lm_head.layer_norm(F.gelu(model.lm_head.dense(h)))
+
+
+BERT = Family(
+    causal=False,
+    layers="encoder.layer",
+    embed=_embed_bert,
+    lm_transform=_transform_bert,
+    dropout="hidden_dropout_prob",
+)
+ROBERTA = Family(
+    causal=False,
+    layers="encoder.layer",
+    embed=_embed_roberta,
+    lm_transform=_transform_roberta,
+    dropout="hidden_dropout_prob",
+    first_position=lambda config: config.pad_token_id + 1,
+)
+GPT2 = Family(causal=True, layers="h", embed=_embed_gpt2, final_norm="ln_f", dropout="resid_pdrop")
+LLAMA = Family(causal=True, layers="layers", embed=_embed_llama, final_norm="norm", rotary="rotary_emb")
+
+FAMILIES = {  # by `config.model_type`
+    "bert": BERT,
+    "roberta": ROBERTA,
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+}
+ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa")
+
+
+def family_of(config: Any) -> Family:
+    """The family of a Hugging Face config.
+
+    Raises:
+        LptError: no family fits; lists those there are and says how to add one.
+    """
+    if config.model_type not in FAMILIES:
+        raise LptError(
+            f"backbone of type {config.model_type!r} fits no known family; known: {', '.join(sorted(FAMILIES))}. "
+            "To add one, describe where its layers live in a Family of lpt/backbone.py and enter it in FAMILIES"
+        )
+    return FAMILIES[config.model_type]
+
+
+class SplitBackbone(nn.Module):
+    """A frozen model split before layer k: `trunk` below, `upper` from k on, `finish` and the vocabulary.
+
+    Frozen means frozen: no parameter requires a gradient, and `train()` leaves the trunk in eval mode
+    unless `trunk_dropout`.
+
+    Args:
+        model: `AutoModelForMaskedLM`, `AutoModelForCausalLM`, or the same without an LM head.
+        layer: k, 1..L; None is L // 2 + 1, the paper's choice.
+        trunk_dropout: dropout also below layer k, as the paper's code has it.
+
+    Raises:
+        LptError: unknown family, layer outside 1..L, or an attention implementation other than eager / sdpa.
+    """
+
+    def __init__(self, model: Any, layer: int | None = None, trunk_dropout: bool = False):
+        super().__init__()
+        self.family = family_of(model.config)
+        self.model = model.requires_grad_(False)
+        self.trunk_dropout = trunk_dropout
+        self.layer = default_layer(self.num_layers) if layer is None else layer
+        check_layer(self.layer, self.num_layers, self.name)
+        if self.attention not in ATTENTION_IMPLEMENTATIONS:
+            raise LptError(
+                f"the backbone {self.name} was loaded with attn_implementation={self.attention!r}; "
+                f"load it with one of {', '.join(ATTENTION_IMPLEMENTATIONS)}"
+            )
+        self.train(model.training)
+
+    # What the backbone is
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    @property
+    def base(self) -> Any:
+        return self.model.base_model
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return attrgetter(self.family.layers)(self.base)
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def name(self) -> str:
+        return self.config.name_or_path or self.config.model_type
+
+    @property
+    def attention(self) -> str:
+        return self.config._attn_implementation
+
+    @property
+    def causal(self) -> bool:
+        return self.family.causal
+
+    @property
+    def hidden_size(self) -> int:
+        return self.config.hidden_size
+
+    @property
+    def hidden_dropout(self) -> float:
+        return getattr(self.config, self.family.dropout) if self.family.dropout else 0.0
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens that the backbone's positions allow."""
+        return max_length(self.config)
+
+    @property
+    def has_lm_head(self) -> bool:
+        return self.model.get_output_embeddings() is not None
+
+    def train(self, mode: bool = True) -> "SplitBackbone":
+        super().train(mode)
+        self.model.train(mode and self.trunk_dropout)
+        for layer in self.layers[self.layer - 1 :]:
+            layer.train(mode)
+        return self
+
+    # The forward pass, in order
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """States entering layer 1, `[B, T, H]`. Positions count attended tokens, so padding moves nothing.
+
+        Raises:
+            LptError: more tokens than the backbone's positions allow.
+        """
+        if input_ids.shape[1] > self.max_length:
+            raise LptError(
+                f"a text of {input_ids.shape[1]} tokens is longer than {self.name} allows ({self.max_length}); "
+                "truncate it first"
+            )
+        return self.family.embed(self.base, input_ids, token_positions(input_ids, attention_mask))
+
+    def run(
+        self,
+        h_BSH: Tensor,
+        attention_mask: Tensor | None,
+        first: int,
+        last: int,
+        prompt_length: int = 0,
+    ) -> Tensor:
+        """Layers `first`..`last` (1-based, both included) over `[prompt ; tokens]`.
+
+        Args:
+            h_BSH: `[B, P + T, H]`.
+            attention_mask: `[B, T]`, tokens only: the prompt is always attended. None: nothing is padded.
+            prompt_length: P; 0 where no prompt has entered yet.
+
+        Returns:
+            `[B, P + T, H]`.
+        """
+        positions_BS = self._positions(h_BSH, attention_mask, prompt_length)
+        extra = {}
+        if self.family.rotary:
+            rotary = attrgetter(self.family.rotary)(self.base)
+            extra["position_embeddings"] = rotary(h_BSH, position_ids=positions_BS)
+        masks: dict[int | None, Tensor | None] = {}  # by sliding window: most models need just one
+        for index in range(first - 1, last):
+            window = sliding_window(self.config, index)
+            if window not in masks:
+                masks[window] = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window)
+            h_BSH = self.layers[index](h_BSH, attention_mask=masks[window], **extra)
+        return h_BSH
+
+    @torch.no_grad()
+    def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """States entering layer k, `[B, T, H]`: tokens only, no gradient, nothing kept for one."""
+        return self.run(self.embed(input_ids, attention_mask), attention_mask, 1, self.layer - 1)
+
+    def upper(self, prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Layers k..L over `[prompt ; tokens]`; returns the tokens' states, `[B, T, H]`."""
+        prompt_length = prompt_BPH.shape[1]
+        h_BSH = torch.cat([prompt_BPH.to(h_BTH.dtype), h_BTH], dim=1)
+        return self.run(h_BSH, attention_mask, self.layer, self.num_layers, prompt_length)[:, prompt_length:]
+
+    def finish(self, h: Tensor) -> Tensor:
+        """Final norm and LM-head transform of any states `[..., H]`: what the vocabulary projection reads."""
+        if self.family.final_norm:
+            h = attrgetter(self.family.final_norm)(self.base)(h)
+        if self.family.lm_transform and self.has_lm_head:
+            h = self.family.lm_transform(self.model, h)
+        return h
+
+    def vocabulary_logits(self, z: Tensor, token_ids: Tensor | None = None) -> Tensor:
+        """Logits `[..., V]` of finished states `[..., H]`; with `token_ids [C]` of these tokens only, `[..., C]`."""
+        projection = self.model.get_output_embeddings()
+        if token_ids is None:
+            return projection(z)
+        bias = None if projection.bias is None else projection.bias[token_ids]
+        return F.linear(z, projection.weight[token_ids], bias)
+
+    # Positions and masks
+
+    @staticmethod
+    def _positions(h_BSH: Tensor, attention_mask: Tensor | None, prompt_length: int) -> Tensor:
+        """Prompt rows take 0..P-1, attended tokens follow from P, `[B, S]`."""
+        batch, total, _ = h_BSH.shape
+        prompt_BP = torch.arange(prompt_length, device=h_BSH.device).expand(batch, -1)
+        tokens_BT = token_positions(h_BSH[:, prompt_length:, 0], attention_mask)
+        return torch.cat([prompt_BP, tokens_BT + prompt_length], dim=1)
+
+    def _mask(
+        self,
+        h_BSH: Tensor,
+        attention_mask: Tensor | None,
+        positions_BS: Tensor,
+        prompt_length: int,
+        window: int | None,
+    ) -> Tensor | None:
+        """What each layer's attention expects: boolean for sdpa, additive for eager, None where it can do without."""
+        batch, total, _ = h_BSH.shape
+        if attention_mask is None and window is None and (not self.causal or self.attention == "sdpa"):
+            return None  # nothing to hide, or sdpa's own causal mask
+        device = h_BSH.device
+        key_B1S = torch.ones(batch, 1, total, dtype=torch.bool, device=device)
+        if attention_mask is not None:
+            key_B1S[:, 0, prompt_length:] = attention_mask.bool()
+        allowed = key_B1S
+        if self.causal:
+            index_S = torch.arange(total, device=device)
+            allowed = allowed & (index_S[:, None] >= index_S)
+            if window is not None:
+                near_BSS = positions_BS[:, :, None] - positions_BS[:, None, :] < window
+                allowed = allowed & (near_BSS | (index_S < prompt_length))  # the prompt is always attended
+            # A padding row that sees nothing would be all minus infinity, and NaN: let it see itself.
+            allowed = allowed | torch.eye(total, dtype=torch.bool, device=device)
+        mask_B1SS = allowed[:, None]
+        if self.attention == "sdpa":
+            return mask_B1SS
+        lowest = torch.finfo(h_BSH.dtype).min
+        return torch.zeros(mask_B1SS.shape, dtype=h_BSH.dtype, device=device).masked_fill_(~mask_B1SS, lowest)
+
+
+def token_positions(tokens_BT: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Position of each token among its row's attended ones, from 0, `[B, T]`; padding gets a harmless one."""
+    if attention_mask is None:
+        return torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand(len(tokens_BT), -1)
+    return (attention_mask.long().cumsum(1) - 1).clamp(min=0)
+
+
+def default_layer(num_layers: int) -> int:
+    """The paper's prompt layer: 13 of 24, 19 of 36, 16 of 30."""
+    return num_layers // 2 + 1
+
+
+def check_layer(layer: int, num_layers: int, name: str) -> None:
+    """Raises LptError, naming backbone and L, unless `layer` is one of 1..L."""
+    if not 1 <= layer <= num_layers:
+        raise LptError(
+            f"lpt.layer={layer} does not exist: {name} has L={num_layers} layers; choose 1..{num_layers} "
+            f"(1 is an input prompt, the default is {default_layer(num_layers)})"
+        )
+
+
+def max_length(config: Any) -> int:
+    """Most tokens that the positions of a Hugging Face config allow."""
+    return config.max_position_embeddings - family_of(config).first_position(config)
+
+
+def sliding_window(config: Any, index: int) -> int | None:
+    """Attention window of the layer with this 0-based index; None where it sees everything."""
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types and layer_types[index] != "sliding_attention":
+        return None
+    return getattr(config, "sliding_window", None)

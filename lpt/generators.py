@@ -1,0 +1,167 @@
+"""Prompt generators: the hidden states entering layer k in, the soft prompt for this very input out.
+
+Late Prompt Tuning, Liu et al. 2022 (https://arxiv.org/abs/2210.11292), section 4. Pure tensors: nothing here
+knows a backbone.
+
+Shapes: B batch, T tokens, H hidden size, P prompt length, m bottleneck.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lpt.errors import LptError, did_you_mean
+
+
+def adaptive_bins(pooling_mask_BT: Tensor, bins: int) -> Tensor:
+    """Which pooled token falls into which bin, for every row at once.
+
+    Bin p of a row with n pooled tokens covers their ranks floor(p*n/P) .. ceil((p+1)*n/P) - 1, PyTorch's
+    adaptive pooling: neighbouring bins may share a token, and where n < P tokens repeat.
+
+    Args:
+        pooling_mask_BT: `[B, T]` bool, the tokens to pool; at least one in each row.
+        bins: P.
+
+    Returns:
+        `[B, P, T]` bool.
+    """
+    rank_B1T = (pooling_mask_BT.cumsum(1) - 1)[:, None]
+    count_B11 = pooling_mask_BT.sum(1)[:, None, None]
+    p_P1 = torch.arange(bins, device=pooling_mask_BT.device)[:, None]
+    start_BP1 = p_P1 * count_B11 // bins
+    stop_BP1 = ((p_P1 + 1) * count_B11 + bins - 1) // bins
+    return pooling_mask_BT[:, None] & (rank_B1T >= start_BP1) & (rank_B1T < stop_BP1)
+
+
+def average_pool(x_BTm: Tensor, bins_BPT: Tensor) -> Tensor:
+    """Mean of each bin's tokens, `[B, P, m]`."""
+    weights_BPT = bins_BPT.to(x_BTm.dtype)
+    return (weights_BPT / weights_BPT.sum(-1, keepdim=True)) @ x_BTm
+
+
+def max_pool(x_BTm: Tensor, bins_BPT: Tensor) -> Tensor:
+    """Largest value of each bin's tokens, `[B, P, m]`."""
+    # One bin at a time: a [B, P, T, m] intermediate would dwarf everything else in memory.
+    lowest = torch.finfo(x_BTm.dtype).min
+    pooled = [x_BTm.masked_fill(~bin_BT[..., None], lowest).max(1).values for bin_BT in bins_BPT.unbind(1)]
+    return torch.stack(pooled, dim=1)
+
+
+class PromptGenerator(nn.Module):
+    """What all generators share: the interface, and dropout on what they write.
+
+    A new generator is a subclass with `write` and a row in `GENERATORS`.
+    """
+
+    def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int, dropout: float = 0.0):
+        super().__init__()
+        self.hidden_size, self.prompt_length, self.bottleneck = hidden_size, prompt_length, bottleneck
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
+        """Write a prompt for each row.
+
+        Args:
+            h_BTH: `[B, T, H]` states entering layer k, in the backbone's dtype.
+            summary_index_B: `[B]` int64, the token that stands for the whole text.
+            pooling_mask_BT: `[B, T]` bool, the tokens that pooling may see.
+
+        Returns:
+            `[B, P, H]` in the dtype of `h_BTH`; inside, the generator computes in its own (float32).
+        """
+        # The generator stays in float32 over a half-precision backbone, also under autocast.
+        with torch.autocast(h_BTH.device.type, enabled=False):
+            prompt_BPH = self.write(h_BTH, summary_index_B, pooling_mask_BT)
+            return self.dropout(prompt_BPH).to(h_BTH.dtype)
+
+    def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class NaivePromptGenerator(PromptGenerator):
+    """NPG: `P = reshape(W_up relu(W_down h_s + b_down) + b_up)` from one summary state h_s (section 4.2).
+
+    Trains H*m + m + m*P*H + P*H parameters.
+    """
+
+    def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int, dropout: float = 0.0):
+        super().__init__(hidden_size, prompt_length, bottleneck, dropout)
+        self.proj_down = nn.Linear(hidden_size, bottleneck)
+        self.proj_up = nn.Linear(bottleneck, prompt_length * hidden_size)
+
+    def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
+        rows_B = torch.arange(len(h_BTH), device=h_BTH.device)
+        summary_BH = h_BTH[rows_B, summary_index_B].to(self.proj_down.weight.dtype)
+        up_BPH = self.proj_up(torch.relu(self.proj_down(summary_BH)))
+        return up_BPH.view(-1, self.prompt_length, self.hidden_size)
+
+
+class PooledPromptGenerator(PromptGenerator):
+    """APPG / MPPG: `P = W_up relu(pool(W_down h + b_down)) + b_up`, adaptive pooling to P rows (section 4.2).
+
+    Trains H*m + m + m*H + H parameters, whatever the prompt length.
+    """
+
+    pool = staticmethod(average_pool)
+
+    def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int, dropout: float = 0.0):
+        super().__init__(hidden_size, prompt_length, bottleneck, dropout)
+        self.proj_down = nn.Linear(hidden_size, bottleneck)
+        self.proj_up = nn.Linear(bottleneck, hidden_size)
+
+    def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
+        down_BTm = self.proj_down(h_BTH.to(self.proj_down.weight.dtype))
+        pooled_BPm = self.pool(down_BTm, adaptive_bins(pooling_mask_BT, self.prompt_length))
+        return self.proj_up(torch.relu(pooled_BPm))
+
+
+class AveragePooledPromptGenerator(PooledPromptGenerator):
+    """APPG: the average over each bin of tokens."""
+
+
+class MaxPooledPromptGenerator(PooledPromptGenerator):
+    """MPPG: the largest value in each bin of tokens."""
+
+    pool = staticmethod(max_pool)
+
+
+class StaticPrompt(PromptGenerator):
+    """No generator: one learned prompt `[P, H]` for every input (the paper's "LPT w/o PG"). Trains P*H."""
+
+    def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int = 0, dropout: float = 0.0):
+        super().__init__(hidden_size, prompt_length, bottleneck, dropout)
+        self.prompt = nn.Parameter(torch.randn(prompt_length, hidden_size) * 0.02)
+
+    def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
+        return self.prompt.expand(len(h_BTH), -1, -1)
+
+    def initialise_from(self, embedding_VH: Tensor, generator: torch.Generator | None = None) -> None:
+        """Start from P random rows of the vocabulary embeddings `[V, H]`."""
+        rows_P = torch.randint(len(embedding_VH), (self.prompt_length,), generator=generator)
+        with torch.no_grad():
+            self.prompt.copy_(embedding_VH[rows_P.to(embedding_VH.device)])
+
+
+GENERATORS: dict[str, type[PromptGenerator]] = {
+    "npg": NaivePromptGenerator,
+    "appg": AveragePooledPromptGenerator,
+    "mppg": MaxPooledPromptGenerator,
+    "none": StaticPrompt,
+}
+
+
+def build_generator(
+    name: str, hidden_size: int, prompt_length: int, bottleneck: int = 128, dropout: float = 0.0
+) -> PromptGenerator:
+    """The generator of the paper's name.
+
+    Raises:
+        LptError: unknown name, or a size below 1.
+    """
+    if name not in GENERATORS:
+        known = ", ".join(GENERATORS)
+        raise LptError(f"generator={name!r} is not known; choose one of {known}{did_you_mean(name, GENERATORS)}")
+    for option, value in (("prompt_length", prompt_length), ("bottleneck", bottleneck)):
+        if value < 1:
+            raise LptError(f"{option}={value} is too small; it must be at least 1")
+    return GENERATORS[name](hidden_size, prompt_length, bottleneck, dropout)

@@ -1,0 +1,16 @@
+"""Tests need no network: hub look-ups fail at once instead of waiting for one."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # tiny models: threads cost more than they bring
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
