@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lpt.classifier import LatePromptClassifier
     from lpt.late_prompt import LatePromptModel
-    from lpt.predictor import LatePromptClassifier
 
 __version__ = "0.1.0"
 __all__ = ["LatePromptClassifier", "LatePromptModel", "__version__"]
 
 # Resolved on first use, so that `import lpt` (and `lpt --help`) does not wait for torch.
-_HOMES = {"LatePromptModel": "lpt.late_prompt", "LatePromptClassifier": "lpt.predictor"}
+_HOMES = {"LatePromptModel": "lpt.late_prompt", "LatePromptClassifier": "lpt.classifier"}
 
 
 def __getattr__(name: str) -> Any:

@@ -65,9 +65,7 @@ class LatePromptModel(nn.Module):
         summary, pooling = self.context(h, attention_mask, readout_position)
         return self.generator(h, summary, pooling)
 
-    def context(
-        self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def context(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> tuple[Tensor, Tensor]:
         """What the generator may read: the summary token's index `[B]` and the tokens to pool `[B, T]`.
 
         Encoders: the first token, and all attended ones. Decoders: the last context token, and the tokens before
@@ -116,9 +114,7 @@ class LatePromptModel(nn.Module):
         """
         return self.from_trunk(self.trunk(input_ids, attention_mask), attention_mask, readout_position)
 
-    def token_logits(
-        self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor
-    ) -> Tensor:
+    def token_logits(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """Vocabulary logits at every token, `[B, T, V]`, the prompt's rows removed.
 
         Raises:

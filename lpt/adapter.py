@@ -1,0 +1,97 @@
+"""The trained part on disk: kilobytes that, with the backbone's name, are the whole classifier.
+
+adapter/adapter_config.json     what to build: backbone, prompt layer, generator, head, labels, template
+adapter/adapter.safetensors     the trained tensors
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lpt.errors import LptError
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Everything needed to build a classifier, but the backbone's weights."""
+
+    task: str
+    backbone: str
+    # Hub id, local folder or wheel:// URI.
+    revision: str | None
+    # The commit of a hub id that the adapter was trained on.
+    method: str
+    lpt: dict[str, Any]
+    # layer, prompt_length, generator, bottleneck
+    head: str
+    labels: list[str]
+    label_words: dict[str, str]
+    template: str
+    # Of the backbone's kind, encoder or decoder.
+    max_length: int
+    format: int = FORMAT
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """Name -> trained tensor; the names of the parameters that require a gradient."""
+    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+
+
+def save_adapter(folder: Path, config: AdapterConfig, module: nn.Module) -> None:
+    """Write the trained tensors of `module` and what they belong to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.cpu().contiguous() for name, tensor in trained_state(module).items()}
+    save_file(state, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    (folder / CONFIG_NAME).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def load_adapter_config(folder: Path) -> AdapterConfig:
+    """What an adapter folder says it is.
+
+    Raises:
+        LptError: no adapter there, or written by a later format.
+    """
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        raise LptError(f"{folder} holds no adapter ({CONFIG_NAME} is missing); give a run's adapter/ folder")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.get("format") != FORMAT:
+            raise LptError(f"{path} has format {values.get('format')!r}; this version of lpt reads format {FORMAT}")
+        return AdapterConfig(**values)
+    except (json.JSONDecodeError, TypeError) as error:
+        raise LptError(f"{path} is damaged ({error})") from error
+
+
+def load_adapter_weights(folder: Path, module: nn.Module) -> None:
+    """Copy an adapter's tensors into the trained parameters of `module`.
+
+    Raises:
+        LptError: the file is missing or damaged, or names and shapes are not exactly the trained ones.
+    """
+    path = folder / WEIGHTS_NAME
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise LptError(f"{path} could not be read ({error}); copy the adapter folder again") from error
+    check_state(module, state, f"{path} does not fit its {CONFIG_NAME}")
+    module.load_state_dict(state, strict=False)
+
+
+def check_state(module: nn.Module, state: dict[str, Tensor], problem: str) -> None:
+    """Raises LptError, starting with `problem`, unless `state` is exactly what `module` trains, by name and shape."""
+    expected = {name: tuple(tensor.shape) for name, tensor in trained_state(module).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if expected != found:
+        differing = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+        details = "; ".join(f"{n}: {found.get(n, 'absent')}, expected {expected.get(n, 'absent')}" for n in differing)
+        raise LptError(f"{problem} ({details})")

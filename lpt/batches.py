@@ -1,0 +1,162 @@
+"""Encoded rows in batches: padding, the order of training rows, every evaluation row exactly once.
+
+Shapes: B batch, T tokens of the longest row in the batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from lpt.sources import Table
+from lpt.templates import Encoded, Template
+
+Weighted = tuple[int, float]  # a row's place in its split, and its weight in the loss
+
+
+class Batch(NamedTuple):
+    """Rows padded on the right to the longest of them."""
+
+    input_ids: Tensor
+    # [B, T] int64
+    attention_mask: Tensor | None
+    # [B, T] bool; None where no row is padded
+    readout_position: Tensor
+    # [B] int64
+    labels: Tensor
+    # [B] int64
+    index: Tensor
+    # [B] int64, the row's place in its split
+    weights: Tensor
+    # [B] float32, the row's share in the gradient; 0 for a row that only fills a batch
+    num_tokens: int
+    # attended tokens, prompt not counted
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(field.to(device) if isinstance(field, Tensor) else field for field in self))
+
+
+@dataclass(frozen=True)
+class EncodedSplit(Dataset):
+    """One split, tokenised. Items are `(row, weight)` pairs, passed through to `collate`."""
+
+    rows: list[Encoded]
+    table: Table
+
+    @classmethod
+    def from_table(cls, table: Table, template: Template) -> "EncodedSplit":
+        """Raises LptError where the template alone is too long."""
+        return cls(template.encode(table.sentences), table)
+
+    @property
+    def labels(self) -> list[int]:
+        assert self.table.labels is not None
+        return self.table.labels
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row.input_ids) for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: Weighted) -> Weighted:
+        return item
+
+    @property
+    def truncated_share(self) -> float:
+        return sum(row.truncated for row in self.rows) / max(len(self), 1)
+
+    def collate(self, items: Sequence[Weighted], pad_id: int) -> Batch:
+        """Pad the rows of one batch with `pad_id`."""
+        rows = [self.rows[i] for i, _ in items]
+        lengths = [len(row.input_ids) for row in rows]
+        longest = max(lengths)
+        input_ids = torch.full((len(rows), longest), pad_id)
+        for i, row in enumerate(rows):
+            input_ids[i, : lengths[i]] = torch.tensor(row.input_ids)
+        mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+        return Batch(
+            input_ids,
+            None if min(lengths) == longest else mask,
+            torch.tensor([row.readout_position for row in rows]),
+            torch.tensor([self.labels[i] for i, _ in items]),
+            torch.tensor([i for i, _ in items]),
+            torch.tensor([weight for _, weight in items]),
+            sum(lengths),
+        )
+
+
+class TrainBatches(Sampler[list[Weighted]]):
+    """Shuffled batches that are the same whatever the number of devices.
+
+    An epoch is a permutation cut into batches of `batch_size`. Each batch is dealt to `world * accumulate`
+    micro-batches; this rank gets `accumulate` of them. Weights make the optimizer see the mean over the whole batch:
+    DDP averages over ranks and Lightning over accumulated micro-batches, so a row weighs
+    world * accumulate / rows of its batch. A micro-batch left without a row gets one of weight 0.
+
+    Args:
+        size: rows of the split.
+        first_step: optimizer steps already taken; the first epoch served starts after them.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        accumulate: int = 1,
+        first_step: int = 0,
+    ):
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.rank, self.world, self.accumulate = rank, world, accumulate
+        self.first_epoch, self.skip = divmod(first_step, self.steps_per_epoch)
+        self.epoch = self.first_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    @property
+    def sampler(self) -> "TrainBatches":
+        """Lightning announces epochs to a batch sampler's inner sampler; here they are one."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Weighted]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        shares = self.world * self.accumulate
+        first = self.skip if self.epoch == self.first_epoch else 0
+        for step in range(first, self.steps_per_epoch):
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            weight = shares / len(batch)
+            for part in range(self.accumulate):
+                rows = batch[self.rank * self.accumulate + part :: shares]
+                yield [(int(row), weight) for row in rows] or [(int(batch[0]), 0.0)]
+
+
+class EvaluationBatches(Sampler[list[Weighted]]):
+    """Every row exactly once over all ranks, rows of like length together, so that little is padding."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, rank: int = 0, world: int = 1):
+        order = np.argsort(lengths, kind="stable")
+        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        self.batches = [[(int(row), 1.0) for row in batch] for batch in batches[rank::world]]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Weighted]]:
+        return iter(self.batches)

@@ -1,0 +1,165 @@
+"""A classifier over a frozen backbone: template -> method -> head. What is trained, saved, shared and used."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lpt.adapter import AdapterConfig, load_adapter_config, load_adapter_weights, save_adapter
+from lpt.batches import Batch, EncodedSplit, EvaluationBatches
+from lpt.errors import LptError
+from lpt.hardware import choose_accelerator, choose_attention, choose_dtype
+from lpt.heads import build_head
+from lpt.methods import build_method
+from lpt.pretrained import Pretrained, find_pretrained
+from lpt.sources import Table
+from lpt.templates import Template, label_word_ids
+
+CHUNK = 4096  # texts tokenised at a time, so that millions of them need no memory for all their tokens
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest label of a text, and the probability of each."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class LatePromptClassifier(nn.Module):
+    """A task's template, a method over a frozen backbone, and a head. Load one with `from_pretrained`.
+
+    Args:
+        config: what to build; a `layer` of None becomes the backbone's default.
+        pretrained: the backbone, found.
+        attention: `eager` or `sdpa`.
+        dtype: of the backbone; what is trained stays float32.
+        dropout: of the generator, while training; None is the backbone's hidden dropout.
+        trunk_dropout: dropout also below layer k, while training.
+
+    Raises:
+        LptError: whatever about the configuration does not fit the backbone.
+    """
+
+    def __init__(
+        self,
+        config: AdapterConfig,
+        pretrained: Pretrained,
+        attention: str,
+        dtype: torch.dtype,
+        dropout: float | None = None,
+        trunk_dropout: bool = False,
+    ):
+        super().__init__()
+        tokenizer = pretrained.load_tokenizer()
+        self.template = Template(tokenizer, config.template, pretrained.family.causal, config.max_length)
+        label_ids = None
+        if config.head != "linear":
+            label_ids = label_word_ids(tokenizer, config.label_words, config.labels)
+        # Padding is masked, so any token will do where a tokenizer has none for it.
+        self.pad_id: int = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        model = pretrained.load_model(attention, dtype)
+        self.method: Any = build_method(
+            config.method, model, **config.lpt, dropout=dropout, trunk_dropout=trunk_dropout
+        )
+        self.head = build_head(config.head, self.method.backbone, len(config.labels), label_ids)
+        self.config = replace(config, lpt=config.lpt | {"layer": self.method.backbone.layer})
+
+    def read_out(self, batch: Batch) -> Tensor:
+        """Finished states at the read-out positions, `[B, H]`."""
+        h = self.method.trunk(batch.input_ids, batch.attention_mask)
+        return self.method.read_out(h, batch.attention_mask, batch.readout_position)
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Loss per row, `[B]`."""
+        return self.head.losses(self.read_out(batch), batch.labels, self.method.backbone)
+
+    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Class probabilities `[B, C]` and losses `[B]`, float32, from one pass."""
+        z, backbone = self.read_out(batch), self.method.backbone
+        return self.head.scores(z, backbone).softmax(1), self.head.losses(z, batch.labels, backbone)
+
+    # Save, load, use
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the trained part, kilobytes, for `from_pretrained`."""
+        save_adapter(Path(folder), self.config, self)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        adapter: str | Path,
+        accelerator: str = "auto",
+        precision: str = "auto",
+        revision: str | None = None,
+    ) -> "LatePromptClassifier":
+        """A trained classifier, in eval mode.
+
+        Args:
+            adapter: a run's `adapter/` folder, or a hub id.
+            accelerator: `auto`, `cpu` or `gpu`.
+            precision: `auto`, `32`, `bf16` or `16`, of the backbone.
+            revision: of a hub id.
+
+        Raises:
+            LptError: no adapter there, its backbone cannot be had, or the two do not fit.
+        """
+        folder = _adapter_folder(adapter, revision)
+        config = load_adapter_config(folder)
+        chosen = choose_accelerator(accelerator, devices=1)
+        classifier = cls(
+            config,
+            find_pretrained(config.backbone, config.revision),
+            choose_attention("auto", chosen),
+            choose_dtype(precision, chosen),
+        )
+        load_adapter_weights(folder, classifier)
+        return classifier.to("cuda" if chosen == "gpu" else "cpu").eval()
+
+    def predict(self, texts: Iterable[str | tuple[str, str]], batch_size: int = 32) -> list[Prediction]:
+        """Classify texts, or pairs of texts for a task of two sentences; answers in the order given.
+
+        Raises:
+            LptError: a pair for a task of one sentence, or the other way round.
+        """
+        rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+        expected = 2 if self.template.pair else 1
+        for i, row in enumerate(rows):
+            if len(row) != expected or not all(isinstance(sentence, str) for sentence in row):
+                kind = "a pair of texts" if expected == 2 else "one text"
+                raise LptError(f"text {i}: task {self.config.task!r} takes {kind} per row, not {row!r}")
+        predictions: list[Prediction] = []
+        for start in range(0, len(rows), CHUNK):
+            predictions += self._predict_chunk(rows[start : start + CHUNK], batch_size)
+        return predictions
+
+    @torch.inference_mode()
+    def _predict_chunk(self, rows: list[tuple[str, ...]], batch_size: int) -> list[Prediction]:
+        table = Table(rows, labels=[0] * len(rows), index=list(range(len(rows))))
+        split = EncodedSplit.from_table(table, self.template)
+        device = self.method.backbone.model.device
+        answers: dict[int, Prediction] = {}
+        for items in EvaluationBatches(split.lengths, batch_size):
+            batch = split.collate(items, self.pad_id).to(device)
+            scores = self.head.scores(self.read_out(batch), self.method.backbone)
+            for i, row in zip(batch.index.tolist(), scores.softmax(1).tolist(), strict=True):
+                probabilities = dict(zip(self.config.labels, row, strict=True))
+                answers[i] = Prediction(max(probabilities, key=probabilities.__getitem__), probabilities)
+        return [answers[i] for i in range(len(rows))]
+
+
+def _adapter_folder(adapter: str | Path, revision: str | None) -> Path:
+    folder = Path(adapter).expanduser()
+    if folder.is_dir() or isinstance(adapter, Path) or str(adapter).startswith((".", "/", "~")):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(adapter, revision=revision, allow_patterns=["adapter*"]))
+    except (OSError, ValueError) as error:
+        raise LptError(
+            f"{adapter!r} is neither a folder here nor an adapter on the hub ({str(error).partition(chr(10))[0]})"
+        ) from error

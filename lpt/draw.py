@@ -1,0 +1,89 @@
+"""Which rows train, which choose the best step, which are the test set: the few-shot protocols on a task's splits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lpt.errors import LptError, did_you_mean
+from lpt.fewshot import fingerprint, sample_per_class, sample_total, stratified
+from lpt.sources import Table, sizes_per_class
+
+PROTOCOLS = ("full", "total", "per_class")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The rows of an experiment."""
+
+    train: Table
+    validation: Table
+    test: Table
+    test_split: str
+    # Which split of the source is the test set: "test", or "dev" where the test split has no labels.
+
+    def splits(self) -> dict[str, Table]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def describe(self, labels: list[str]) -> dict[str, Any]:
+        """Sizes in all and per class, and a fingerprint of text and label of every row, per split."""
+        return {
+            "sizes": {name: len(table) for name, table in self.splits().items()},
+            "sizes_per_class": {n: sizes_per_class(table, labels) for n, table in self.splits().items()},
+            "fingerprint": {name: _fingerprint(table, labels) for name, table in self.splits().items()},
+            "test_split": self.test_split,
+        }
+
+
+def draw(tables: dict[str, Table], labels: list[str], protocol: str, k: int | None, k_dev: int, seed: int) -> Draw:
+    """Choose the rows of an experiment.
+
+    The test set is the labelled test split, or dev where there is none. Validation rows are the dev split when it
+    is free and the protocol is `full`; otherwise they come from train, disjoint from the training rows.
+
+    Args:
+        tables: `train` and `dev` and / or `test`.
+        labels: class names in class order.
+        protocol: `full` (all of train), `total` (k rows in all) or `per_class` (k of each class).
+        k: training rows, in all or of each class; `full` ignores it.
+        k_dev: validation rows taken from train, in all or of each class; `full` takes at most a fifth of train.
+        seed: of the draw.
+
+    Raises:
+        LptError: unknown protocol, more rows asked for than there are, a class without a training row.
+    """
+    if protocol not in PROTOCOLS:
+        raise LptError(
+            f"fewshot={protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}{did_you_mean(protocol, PROTOCOLS)}"
+        )
+    train = tables["train"]
+    test_split = "test" if "test" in tables else "dev"
+    # Names, so that complaints name the class.
+    names = [labels[label] for label in train.labels or []]
+    if protocol == "full":
+        validation = tables["dev"] if test_split == "test" and "dev" in tables else None
+        if validation is None:
+            k_dev = min(k_dev, len(train) // 5)
+            if k_dev < 1:
+                raise LptError(f"{len(train)} training rows are too few to take validation rows from; name a dev split")
+            rows = stratified(names, k_dev, seed)
+            validation, train = train.take(rows), train.take(np.delete(np.arange(len(train)), rows))
+    else:
+        if k is None:
+            raise LptError(f"fewshot={protocol} needs fewshot.k=<number of training rows>")
+        if k_dev < 1:
+            raise LptError(f"fewshot.k_dev={k_dev}: at least one row is needed to choose the best step")
+        sample = sample_total if protocol == "total" else sample_per_class
+        rows, dev_rows = sample(names, k, k_dev, seed)
+        validation, train = train.take(dev_rows), train.take(rows)
+    for name, size in sizes_per_class(train, labels).items():
+        if not size:
+            raise LptError(f"class {name!r} has no training example; give it some or take it out of task.labels")
+    return Draw(train, validation, tables[test_split], test_split)
+
+
+def _fingerprint(table: Table, labels: list[str]) -> str:
+    assert table.labels is not None
+    return fingerprint(
+        part for row, label in zip(table.sentences, table.labels, strict=True) for part in (*row, labels[label])
+    )

@@ -1,0 +1,43 @@
+"""Ways to adapt a frozen backbone, behind one small interface.
+
+A method is an `nn.Module` with
+    backbone                                        the `SplitBackbone` it adapts
+    trunk(input_ids, attention_mask) -> h           states entering layer k, without gradient
+    read_out(h, attention_mask, position) -> z      finished state at the read-out position, for a head
+and its trained tensors are exactly its parameters that require a gradient.
+"""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from lpt.backbone import SplitBackbone
+from lpt.late_prompt import LatePromptModel
+from lpt.methods.zero_shot import ZeroShot
+
+
+class Method(Protocol):
+    backbone: SplitBackbone
+
+    def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor: ...
+
+    def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor: ...
+
+
+METHODS = ("lpt", "zero_shot")
+
+
+def build_method(
+    name: str,
+    model: Any,
+    layer: int | None = None,
+    prompt_length: int = 5,
+    generator: str = "npg",
+    bottleneck: int = 128,
+    dropout: float | None = None,
+    trunk_dropout: bool = False,
+) -> Method:
+    """The method of this name over a Hugging Face model; arguments as for `LatePromptModel`."""
+    if name == "zero_shot":
+        return ZeroShot(model, layer)
+    return LatePromptModel(model, layer, prompt_length, generator, bottleneck, dropout, trunk_dropout)

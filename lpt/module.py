@@ -1,0 +1,183 @@
+"""The LightningModule: a classifier trained on weighted rows, evaluated on every row once."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from torch import Tensor
+from transformers import get_linear_schedule_with_warmup
+
+from lpt.adapter import check_state, trained_state
+from lpt.batches import Batch, EncodedSplit
+from lpt.classifier import LatePromptClassifier
+from lpt.stats import compute
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """AdamW with linear warm-up and linear decay to zero."""
+
+    lr: float
+    weight_decay: float
+    warmup_steps: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of a split, in the order of its rows.
+
+    Attributes:
+        probabilities: `[N, C]` float.
+        gold: `[N]` int.
+        loss: mean training loss over the rows.
+    """
+
+    probabilities: np.ndarray
+    gold: np.ndarray
+    loss: float
+
+    @property
+    def predicted(self) -> np.ndarray:
+        return self.probabilities.argmax(1)
+
+    def metrics(self, names: list[str]) -> dict[str, float]:
+        predicted, gold = torch.from_numpy(self.predicted), torch.from_numpy(self.gold)
+        return compute(names, predicted, gold, self.probabilities.shape[1])
+
+    def write(self, path: Path, split: EncodedSplit, labels: list[str]) -> None:
+        """One JSON object per row: its place in the source, gold and predicted label, probabilities."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [
+            json.dumps(
+                {
+                    "index": index,
+                    "gold": labels[gold],
+                    "predicted": labels[int(row.argmax())],
+                    "probabilities": {name: round(float(p), 6) for name, p in zip(labels, row, strict=True)},
+                }
+            )
+            for index, gold, row in zip(split.table.index, self.gold, self.probabilities, strict=True)
+        ]
+        path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+class PromptModule(pl.LightningModule):
+    """Trains what a classifier trains; its backbone stays as it was, and out of checkpoints.
+
+    Args:
+        classifier: see `lpt.classifier`.
+        metrics: names for `lpt.stats.compute`; the first selects the best step.
+        schedule: optimizer settings; None where nothing is trained.
+        seed: of dropout, so that a step's masks depend on the step and not on what ran before.
+    """
+
+    def __init__(
+        self,
+        classifier: LatePromptClassifier,
+        metrics: list[str],
+        schedule: Schedule | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.classifier = classifier
+        self.metric_names, self.schedule, self.seed = metrics, schedule, seed
+        # Checkpoints lack the backbone; on_load_checkpoint checks that they have all that is trained.
+        self.strict_loading = False
+        self.predictions: Predictions | None = None
+        self._outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self.train_seconds, self._started = 0.0, 0.0
+        self.train_steps, self.train_tokens, self._first_step = 0, 0, 0
+
+    # Training
+
+    def on_train_start(self) -> None:
+        self._first_step = self.global_step
+        self._started = time.perf_counter()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout as a function of the step: a resumed run draws the masks that the undisturbed one did.
+        place = np.random.SeedSequence([self.seed, self.global_rank, self.current_epoch, batch_idx])
+        torch.manual_seed(int(place.generate_state(1)[0]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = (self.classifier.losses(batch) * batch.weights).sum()
+        self.train_tokens += batch.num_tokens
+        self.log("train/loss", loss.detach(), on_step=True, prog_bar=True, sync_dist=True, batch_size=1)
+        self.log("lr", self.lr_schedulers().get_last_lr()[0])
+        return loss
+
+    def on_train_end(self) -> None:
+        self.train_seconds += time.perf_counter() - self._started
+        self.train_steps = self.global_step - self._first_step
+
+    def configure_optimizers(self) -> Any:
+        assert self.schedule is not None
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.schedule.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},  # biases
+        ]
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.schedule.lr)
+        scheduler = get_linear_schedule_with_warmup(optimizer, self.schedule.warmup_steps, self.schedule.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # Evaluation
+
+    def on_validation_start(self) -> None:
+        if self.trainer.state.fn == "fit":
+            self.train_seconds += time.perf_counter() - self._started
+
+    def on_validation_end(self) -> None:
+        self._started = time.perf_counter()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        probabilities, losses = self.classifier.evaluate(batch)
+        self._outputs.append((batch.index, probabilities, batch.labels, losses))
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("validation")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, split: str) -> None:
+        self.predictions = self._gather()
+        values = {"loss": self.predictions.loss} | self.predictions.metrics(self.metric_names)
+        # Every rank has gathered the same rows and computed the same values: nothing is left to synchronise.
+        for name, value in values.items():
+            prominent = name == self.metric_names[0]
+            self.log(f"{split}/{name}", value, prog_bar=prominent)
+
+    def take_predictions(self) -> Predictions:
+        """Those of the evaluation just done."""
+        assert self.predictions is not None
+        return self.predictions
+
+    def _gather(self) -> Predictions:
+        """The outputs of all ranks, each row once, in the order of the split."""
+        parts = [torch.cat(column).cpu() for column in zip(*self._outputs, strict=True)]
+        self._outputs.clear()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            gathered: list[Any] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(gathered, parts)
+            parts = [torch.cat(column) for column in zip(*(p for p in gathered if p), strict=True)]
+        index, probabilities, gold, losses = parts
+        order = index.argsort()
+        return Predictions(probabilities[order].numpy(), gold[order].numpy(), losses.mean().item())
+
+    # Checkpoints: kilobytes
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = trained_state(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_state(self, checkpoint["state_dict"], "the checkpoint does not fit this configuration")

@@ -1,0 +1,368 @@
+"""One experiment from configuration to result: rows, backbone, training, test, files."""
+
+import json
+import logging
+import os
+import subprocess
+import time
+import warnings
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from lpt.adapter import AdapterConfig
+from lpt.backbone import check_layer, default_layer, max_length
+from lpt.batches import EncodedSplit
+from lpt.classifier import LatePromptClassifier
+from lpt.config import Config
+from lpt.data import PromptData
+from lpt.draw import Draw, draw
+from lpt.errors import LptError
+from lpt.generators import StaticPrompt
+from lpt.hardware import choose_accelerator, choose_attention, choose_dtype, peak_memory_bytes
+from lpt.module import Predictions, PromptModule, Schedule
+from lpt.pretrained import Pretrained, find_pretrained
+from lpt.sources import load_tables
+from lpt.stats import interval
+from lpt.summary import progress, say, show_result
+from lpt.templates import check_template
+from lpt.tracking import build_loggers, finished, log_test
+
+PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "lpt")
+
+
+def run(config: Config, run_dir: Path, sweep: str | None = None) -> dict[str, Any]:
+    """Train and test what `config` describes; leave `result.json` and the rest in `run_dir`.
+
+    Args:
+        config: from `lpt.config.resolve`.
+        run_dir: an existing folder.
+        sweep: name of the sweep that this run is part of.
+
+    Returns:
+        What `result.json` holds. Its `metrics` are those of the best step on the validation rows.
+
+    Raises:
+        LptError: bad input; `result.json` then says `"status": "failed"` and why.
+    """
+    started = time.perf_counter()
+    if (run_dir / "result.json").exists() and config.resume is None:
+        raise LptError(f"{run_dir} already holds a run; choose another hydra.run.dir, or go on with resume={run_dir}")
+    try:
+        return _run(config, run_dir, sweep, started)
+    except BaseException as error:
+        failure = {"status": "failed", "error": str(error) or type(error).__name__, **_identity(config)}
+        _write_json(run_dir / "result.json", failure)
+        raise
+
+
+def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> dict[str, Any]:
+    _quiet()
+    trainer_config = config.trainer
+    accelerator = choose_accelerator(trainer_config.accelerator, trainer_config.devices)
+    dtype = choose_dtype(trainer_config.precision, accelerator)
+    attention = choose_attention(config.backbone.attention, accelerator)
+    pretrained = find_pretrained(config.backbone.path, config.backbone.revision)
+    _check_fit(config, pretrained)
+
+    rows = draw(load_tables(config.task), config.task.labels, **_draw_options(config))
+    data_facts = rows.describe(config.task.labels)
+    say(f"{config.task.name}: {_describe_rows(rows, config)}")
+
+    torch.manual_seed(config.seed)
+    classifier = LatePromptClassifier(
+        adapter_config(config, pretrained),
+        pretrained,
+        attention,
+        dtype,
+        dropout=config.generator.dropout,
+        trunk_dropout=config.lpt.trunk_dropout,
+    )
+    if config.generator.init == "vocabulary":
+        _start_from_vocabulary(classifier)
+    splits = {name: EncodedSplit.from_table(table, classifier.template) for name, table in rows.splits().items()}
+    data_facts["truncated"] = {name: round(split.truncated_share, 4) for name, split in splits.items()}
+    _warn_about_rows(splits, config)
+
+    optim = config.optim
+    data = PromptData(
+        splits,
+        classifier.pad_id,
+        optim.batch_size,
+        optim.accumulate,
+        trainer_config.eval_batch_size,
+        config.seed,
+    )
+    steps_per_epoch = -(-len(splits["train"]) // optim.batch_size)
+    total_steps = trainer_config.max_steps
+    if total_steps is None:
+        total_steps = trainer_config.max_epochs * steps_per_epoch
+    trains = total_steps > 0 and any(p.requires_grad for p in classifier.parameters())
+    schedule = Schedule(optim.lr, optim.weight_decay, round(optim.warmup * total_steps), total_steps)
+    module = PromptModule(classifier, config.task.metrics, schedule, config.seed)
+
+    last = run_dir / "checkpoints" / "last.ckpt"
+    first_step = _resumed_step(config, last) if config.resume is not None else 0
+    loggers = build_loggers(config, run_dir, sweep, first_step)
+    with finished(loggers):
+        checkpoint = BestOnValidation(run_dir / "checkpoints", config.task.metrics[0])
+        bar = progress(trainer_config.progress)
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=trainer_config.devices,
+            strategy="ddp" if trainer_config.devices > 1 else "auto",
+            plugins=_precision_plugin(dtype),
+            max_epochs=-(-total_steps // steps_per_epoch),
+            max_steps=total_steps,
+            # In micro-batches, over epochs: evaluation is a matter of steps.
+            val_check_interval=min(trainer_config.eval_every or steps_per_epoch, total_steps or 1) * optim.accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            accumulate_grad_batches=optim.accumulate,
+            gradient_clip_val=optim.clip,
+            logger=loggers,
+            log_every_n_steps=min(trainer_config.log_every, steps_per_epoch) * optim.accumulate,
+            callbacks=[
+                *([checkpoint] if trains else []),
+                bar,
+            ],
+            enable_checkpointing=trains,
+            enable_progress_bar=isinstance(bar, ProgressBar),
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            default_root_dir=run_dir,
+        )
+        if trains:
+            last = run_dir / "checkpoints" / "last.ckpt"
+            if config.resume is not None and not last.is_file():
+                raise LptError(
+                    f"resume={config.resume}: it was cut before its first checkpoint; start it again instead"
+                )
+            trainer.fit(module, data, ckpt_path=last if config.resume else None, weights_only=True)
+            if trainer.interrupted:
+                raise KeyboardInterrupt
+            checkpoint.restore_best(trainer, module, data)
+        trainer.validate(module, datamodule=data, verbose=False)
+        predictions = {"validation": module.take_predictions()}
+        trainer.test(module, datamodule=data, verbose=False)
+        predictions["test"] = module.take_predictions()
+        result = {
+            "status": "completed",
+            **_identity(config),
+            "lpt": classifier.config.lpt,
+            "data": data_facts,
+            **_scores(predictions, config),
+            "primary_metric": config.task.metrics[0],
+            "best_step": checkpoint.best_step if trains else 0,
+            "trainable_parameters": sum(p.numel() for p in classifier.parameters() if p.requires_grad),
+            "backbone_parameters": sum(p.numel() for p in classifier.method.backbone.parameters()),
+            "train": _training_facts(trainer, module, accelerator),
+            "cache": None,
+            "precision": str(dtype).removeprefix("torch."),
+            "attention": attention,
+            "backbone_commit": pretrained.commit,
+            "wall_seconds": round(time.perf_counter() - started, 2),
+            "versions": {name: version(name) for name in PACKAGES},
+            "git": _git_state(),
+        }
+        if trainer.is_global_zero:
+            for name, found in predictions.items():
+                found.write(run_dir / "predictions" / f"{name}.jsonl", splits[name], config.task.labels)
+            if trains:
+                classifier.save_pretrained(run_dir / "adapter")
+            log_test(trainer.loggers, result, predictions["test"], splits["test"], config)
+            _write_json(run_dir / "result.json", result)
+            show_result(result, run_dir)
+    return result
+
+
+def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
+    """What the classifier of this configuration is, for building and for loading it again."""
+    template = config.task.template.decoder if pretrained.family.causal else config.task.template.encoder
+    return AdapterConfig(
+        task=config.task.name,
+        backbone=config.backbone.path,
+        revision=pretrained.commit or config.backbone.revision,
+        method=config.method.name,
+        lpt={
+            "layer": config.lpt.layer,
+            "prompt_length": config.lpt.prompt_length,
+            "generator": config.generator.name,
+            "bottleneck": config.lpt.bottleneck,
+        },
+        head=config.head.name,
+        labels=config.task.labels,
+        label_words=config.task.label_words,
+        template=template,
+        max_length=min(config.task.max_length, max_length(pretrained.config)),
+    )
+
+
+def _check_fit(config: Config, pretrained: Pretrained) -> None:
+    """Complain about what does not fit the backbone before weights and rows are read."""
+    layers = pretrained.config.num_hidden_layers
+    layer = default_layer(layers) if config.lpt.layer is None else config.lpt.layer
+    check_layer(layer, layers, config.backbone.name)
+    task = config.task
+    causal = pretrained.family.causal
+    check_template(task.template.decoder if causal else task.template.encoder, causal)
+
+
+def _draw_options(config: Config) -> dict[str, Any]:
+    few = config.fewshot
+    return {"protocol": few.protocol, "k": few.k, "k_dev": few.k_dev, "seed": few.seed}
+
+
+class BestOnValidation(ModelCheckpoint):
+    """Keeps the best step and the last one. Ties go to the earlier step: a later one must be strictly better."""
+
+    def __init__(self, folder: Path, metric: str):
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor=f"validation/{metric}",
+            mode="max",
+            save_top_k=1,
+            save_last=True,
+            enable_version_counter=False,
+        )
+        self.best_step = 0
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        # Lightning swallows some errors of writing.
+        if trainer.is_global_zero and not Path(filepath).is_file():
+            raise LptError(f"the checkpoint {filepath} could not be written; is the disk full or the folder read-only?")
+
+    def restore_best(self, trainer: pl.Trainer, module: PromptModule, data: PromptData) -> None:
+        """Put the best step's values into the module.
+
+        Where training ended between two evaluations, its end is evaluated too and kept if it is better.
+        """
+        assert self.monitor is not None
+        if self._last_global_step_saved != trainer.global_step:
+            end = trainer.validate(module, datamodule=data, verbose=False)[0][self.monitor]
+            if self.best_model_score is None or end > self.best_model_score:
+                self.best_model_path = str(Path(str(self.dirpath)) / "best.ckpt")
+                trainer.save_checkpoint(self.best_model_path)
+        best = torch.load(self.best_model_path, weights_only=True)
+        module.load_state_dict(best["state_dict"], strict=False)
+        self.best_step = best["global_step"]
+
+
+def _resumed_step(config: Config, last: Path) -> int:
+    if not last.is_file():
+        raise LptError(f"resume={config.resume}: it was cut before its first checkpoint; start it again instead")
+    return torch.load(last, weights_only=True)["global_step"]
+
+
+def _start_from_vocabulary(classifier: LatePromptClassifier) -> None:
+    generator = classifier.method.generator
+    assert isinstance(generator, StaticPrompt)
+    generator.initialise_from(classifier.method.backbone.model.get_input_embeddings().weight)
+
+
+def _precision_plugin(dtype: torch.dtype) -> Precision:
+    """The backbone already has its number format, and what is trained is float32; only fp16 needs loss scaling."""
+    if dtype is torch.float16:
+        return MixedPrecision("16-mixed", "cuda")
+    return Precision()
+
+
+def _scores(predictions: dict[str, Predictions], config: Config) -> dict[str, Any]:
+    """`metrics` and their 95% `intervals`, per split."""
+    names, classes = config.task.metrics, len(config.task.labels)
+    metrics, intervals = {}, {}
+    for split, found in predictions.items():
+        predicted, gold = torch.from_numpy(found.predicted), torch.from_numpy(found.gold)
+        metrics[split] = found.metrics(names) | {"loss": found.loss}
+        intervals[split] = {name: interval(name, predicted, gold, classes) for name in names}
+    return {"metrics": metrics, "intervals": intervals}
+
+
+def _training_facts(trainer: pl.Trainer, module: PromptModule, accelerator: str) -> dict[str, Any]:
+    """Of this process alone, if the run was resumed; evaluation is not counted."""
+    seconds = module.train_seconds
+    tokens = trainer.strategy.reduce(torch.tensor(float(module.train_tokens)), reduce_op="sum")
+    return {
+        "steps": trainer.global_step,
+        "seconds": round(seconds, 3),
+        "steps_per_second": round(module.train_steps / seconds, 3) if seconds else 0.0,
+        "tokens_per_second": round(float(tokens) / seconds, 1) if seconds else 0.0,
+        "peak_memory_bytes": peak_memory_bytes(accelerator),
+    }
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    return {
+        "task": config.task.name,
+        "backbone": config.backbone.name,
+        "method": config.method.name,
+        "head": config.head.name,
+        "seed": config.seed,
+        "fewshot": asdict(config.fewshot),
+    }
+
+
+def _describe_rows(rows: Draw, config: Config) -> str:
+    facts = rows.describe(config.task.labels)
+    few = config.fewshot
+    parts = []
+    for name, sizes in facts["sizes_per_class"].items():
+        classes = ", ".join(f"{size} {label}" for label, size in sizes.items())
+        parts.append(f"{facts['sizes'][name]} {name} ({classes}; {facts['fingerprint'][name][:8]})")
+    drawn = f"drawn with fewshot={few.protocol} fewshot.seed={few.seed}"
+    test = "" if rows.test_split == "test" else f"; the test set is the {rows.test_split} split"
+    return f"{'; '.join(parts)}; {drawn}{test}"
+
+
+def _warn_about_rows(splits: dict[str, EncodedSplit], config: Config) -> None:
+    for name, split in splits.items():
+        if split.truncated_share:
+            limit = config.task.max_length
+            say(f"{split.truncated_share:.1%} of the {name} texts are cut to task.max_length={limit} tokens")
+    known = set(splits["train"].table.sentences)
+    shared = sum(sentences in known for sentences in splits["test"].table.sentences)
+    if shared:
+        say(f"warning: {shared} of the {len(splits['test'])} test texts are training texts too")
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit of the code, and whether it was changed since; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit.stdout.strip(), "changed": bool(status.stdout.strip())}
+
+
+@rank_zero_only
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _quiet() -> None:
+    """Keep what a person should read; Lightning's tips and notes on what we chose on purpose go."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    for note in (
+        "does not have many workers",  # rows are in memory
+        "GPU available but not used",
+        "Checkpoint directory .* exists and is not empty",  # as it does when resuming
+        "Found .* module\\(s\\) in eval mode",  # the trunk
+        "Experiment logs directory",
+        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+    ):
+        warnings.filterwarnings("ignore", message=f".*{note}")

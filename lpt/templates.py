@@ -1,0 +1,185 @@
+"""A row's sentences in a template, as token ids, and where the answer is read."""
+
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from lpt.errors import LptError
+
+Sentences = tuple[str, ...]  # (a,) or (a, b)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row, ready for a backbone."""
+
+    input_ids: list[int]
+    readout_position: int
+    # Index of the mask token (encoders) or of the last context token (decoders).
+    truncated: bool
+    # Whether text was cut to fit.
+
+
+class Template:
+    """Writes sentences into a template and cuts them, never the template, to `max_length` tokens.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer.
+        text: with `{a}`, and `{b}` for pairs; `{mask}` exactly once for encoders, not at all for decoders.
+        causal: whether the backbone is a decoder.
+        max_length: in tokens, special tokens included.
+
+    Raises:
+        LptError: an unknown field, `{mask}` missing or out of place, no `{a}`, a tokenizer without mask token.
+    """
+
+    def __init__(self, tokenizer: Any, text: str, causal: bool, max_length: int):
+        self.tokenizer, self.text, self.causal, self.max_length = tokenizer, text, causal, max_length
+        check_template(text, causal)
+        if not causal and tokenizer.mask_token is None:
+            raise LptError("the tokenizer has no mask token, which the encoder template needs")
+        self.pair = "b" in template_fields(text)
+
+    def render(self, sentences: Sentences) -> tuple[str, int]:
+        """The text, and the character where the answer is: the mask's first, or the end."""
+        names = dict(zip("ab", (s.strip() for s in sentences), strict=False))
+        if self.causal:
+            text = self.text.format(**names)
+            return text, len(text)
+        before, after = (part.format(**names) for part in self.text.split("{mask}"))
+        return before + self.tokenizer.mask_token + after, len(before)
+
+    def encode(self, rows: list[Sentences]) -> list[Encoded]:
+        """Token ids and read-out position of each row.
+
+        Raises:
+            LptError: the template alone is longer than `max_length`.
+        """
+        encoded = self._tokenize(rows)
+        too_long = [i for i, row in enumerate(encoded) if len(row.input_ids) > self.max_length]
+        for i in too_long:
+            encoded[i] = self._fit(rows[i], len(encoded[i].input_ids))
+        return encoded
+
+    def _tokenize(self, rows: list[Sentences]) -> list[Encoded]:
+        if not rows:
+            return []
+        rendered = [self.render(row) for row in rows]
+        tokens = self.tokenizer([text for text, _ in rendered], return_offsets_mapping=True, verbose=False)
+        return [
+            self._locate(ids, offsets, character)
+            for ids, offsets, (_, character) in zip(
+                tokens["input_ids"], tokens["offset_mapping"], rendered, strict=True
+            )
+        ]
+
+    def _locate(self, ids: list[int], offsets: list[tuple[int, int]], character: int) -> Encoded:
+        if self.causal:
+            # Some decoders' tokenizers close the text; the answer is expected before that.
+            end = len(ids)
+            while (
+                end > 1 and ids[end - 1] == self.tokenizer.eos_token_id and offsets[end - 1][0] == offsets[end - 1][1]
+            ):
+                end -= 1
+            return Encoded(ids[:end], end - 1, truncated=False)
+        # By place, not by id: a text may itself contain the mask token. The mask's span may include the space
+        # before it.
+        mask = self.tokenizer.mask_token_id
+        position = next(i for i, (start, stop) in enumerate(offsets) if ids[i] == mask and start <= character < stop)
+        return Encoded(ids, position, truncated=False)
+
+    def _fit(self, sentences: Sentences, length: int) -> Encoded:
+        """Cut the end of the longest sentence, then of both in turn, until the row fits."""
+        while True:
+            offsets = [
+                self.tokenizer(s, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+                    "offset_mapping"
+                ]
+                for s in sentences
+            ]
+            keep = [len(o) for o in offsets]
+            if not any(keep):
+                raise LptError(
+                    f"task.template={self.text!r} alone takes {length} tokens, more than "
+                    f"task.max_length={self.max_length}; raise the one or shorten the other"
+                )
+            for _ in range(length - self.max_length):
+                longest = keep.index(max(keep))
+                keep[longest] = max(keep[longest] - 1, 0)
+            sentences = tuple(s[: o[k - 1][1]] if k else "" for s, o, k in zip(sentences, offsets, keep, strict=True))
+            row = self._tokenize([sentences])[0]
+            # Cut text may split into other tokens than before, so look again.
+            length = len(row.input_ids)
+            if length <= self.max_length:
+                return Encoded(row.input_ids, row.readout_position, truncated=True)
+
+
+def template_fields(text: str) -> list[str]:
+    """Names of the `{fields}` of a template, in order.
+
+    Raises:
+        LptError: unbalanced braces.
+    """
+    try:
+        return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+    except ValueError as error:
+        raise LptError(f"task.template={text!r} cannot be read: {error}") from None
+
+
+def check_template(text: str, causal: bool) -> None:
+    """Raises LptError unless the template has the fields that this kind of backbone needs."""
+    kind = "decoder" if causal else "encoder"
+    fields = template_fields(text)
+    problem = None
+    unknown = [name for name in fields if name not in ("a", "b", "mask")]
+    if unknown:
+        problem = f"has the unknown field {{{unknown[0]}}}; use {{a}}, {{b}} and, for encoders, {{mask}}"
+    elif "a" not in fields:
+        problem = "has no {a} for the text"
+    elif causal and "mask" in fields:
+        problem = "has a {mask}, but a decoder answers after the template's end"
+    elif causal and text != text.rstrip():
+        problem = "ends with a space; the label word brings its own"
+    elif not causal and fields.count("mask") != 1:
+        problem = "must contain {mask} exactly once"
+    if problem:
+        raise LptError(f"task.template.{kind}={text!r} {problem}")
+
+
+def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str]) -> list[int]:
+    """One token id per class: its label word with a leading space, where the tokenizer tells it apart.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        words: label name -> word.
+        labels: names in class order.
+
+    Raises:
+        LptError: a class without word, a word of several tokens or unknown to the tokenizer (shows how each
+            splits), or two classes with the same token.
+    """
+    missing = [name for name in labels if not words.get(name)]
+    if missing:
+        raise LptError(
+            f"task.label_words lacks a word for {', '.join(map(repr, missing))}; give one for each of {labels}, "
+            "or use head=linear"
+        )
+    ids, bad = [], []
+    for name in labels:
+        pieces = tokenizer.tokenize(" " + words[name].strip())
+        if len(pieces) == 2 and not tokenizer.convert_tokens_to_string(pieces[:1]).strip():
+            pieces = pieces[1:]  # a tokenizer that always puts a space of its own in front
+        ids.append(tokenizer.convert_tokens_to_ids(pieces[-1]))
+        if len(pieces) > 1:
+            bad.append(f"{name}: {words[name]!r} splits into {' + '.join(map(repr, pieces))}")
+        elif ids[-1] == tokenizer.unk_token_id:
+            bad.append(f"{name}: {words[name]!r} is unknown to the tokenizer")
+    if bad:
+        raise LptError(
+            f"task.label_words must be single tokens of this backbone's tokenizer; {'; '.join(bad)}. Choose other words"
+        )
+    for i, token in enumerate(ids):
+        if token in ids[:i]:
+            other = labels[ids.index(token)]
+            raise LptError(f"task.label_words gives {labels[i]!r} and {other!r} the same token {words[labels[i]]!r}")
+    return ids

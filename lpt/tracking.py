@@ -1,0 +1,132 @@
+"""Loggers: metrics.csv in the run folder, and W&B or TensorBoard besides."""
+
+import csv
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from lpt.batches import EncodedSplit
+from lpt.config import Config
+from lpt.errors import LptError
+from lpt.fewshot import fingerprint
+from lpt.module import Predictions
+
+
+class MetricsFile(CSVLogger):
+    """`metrics.csv` in the run folder itself. A resumed run keeps the rows up to the step it goes on from."""
+
+    def __init__(self, run_dir: Path, first_step: int):
+        path, earlier = run_dir / "metrics.csv", []
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                earlier = [row for row in csv.DictReader(file) if int(row["step"]) <= first_step]
+        # Every line at once: a run that is killed leaves what it had.
+        super().__init__(save_dir=run_dir, name="", version="", flush_logs_every_n_steps=1)
+        if earlier:
+            self.experiment.metrics = earlier
+            self.experiment.save()
+
+    @property
+    def log_dir(self) -> str:
+        return str(self.root_dir)
+
+    def save(self) -> None:
+        self.experiment.save()  # without hparams.yaml: .hydra/ has the configuration
+
+
+def build_loggers(config: Config, run_dir: Path, group: str | None, first_step: int = 0) -> list[Logger]:
+    """The loggers that `logger=` names.
+
+    Args:
+        group: of the sweep that this run belongs to, for W&B.
+        first_step: optimizer steps already taken, where a run is resumed.
+
+    Raises:
+        LptError: TensorBoard is asked for and not installed.
+    """
+    name = config.logger.name
+    if name == "none":
+        return []
+    loggers: list[Logger] = [MetricsFile(run_dir, first_step)]
+    if name == "tensorboard":
+        try:
+            loggers.append(TensorBoardLogger(save_dir=run_dir, name="", version="tensorboard"))
+        except ModuleNotFoundError as error:
+            raise LptError(
+                "logger=tensorboard needs the package tensorboard: pip install 'lpt[tensorboard]'"
+            ) from error
+    if name == "wandb":
+        loggers.append(_wandb_logger(config, run_dir, group))
+    return loggers
+
+
+def _wandb_logger(config: Config, run_dir: Path, group: str | None) -> WandbLogger:
+    import wandb
+
+    # Without a key an online run would stop and ask for one.
+    offline = config.logger.offline or os.environ.get("WANDB_MODE") == "offline" or wandb.api.api_key is None
+    os.environ.setdefault("WANDB_SILENT", "true")
+    return WandbLogger(
+        project=config.logger.project,
+        name=run_dir.name,
+        group=config.logger.group or group,
+        save_dir=run_dir,
+        offline=offline,
+        # The same folder is the same run, so that a resumed one continues its curves.
+        id=fingerprint([str(run_dir.absolute()), str(run_dir.stat().st_ino)]),
+        resume="allow",
+        config=asdict(config),
+    )
+
+
+@contextmanager
+def finished(loggers: list[Logger]) -> Iterator[None]:
+    """Close W&B runs whatever happens, marked as failed where it was a failure."""
+    runs = [logger for logger in loggers if isinstance(logger, WandbLogger)]
+    try:
+        yield
+    except BaseException:
+        for logger in runs:
+            logger.experiment.finish(exit_code=1)
+        raise
+    for logger in runs:
+        logger.experiment.finish()
+
+
+def log_test(
+    loggers: list[Logger],
+    result: dict[str, Any],
+    predictions: Predictions,
+    split: EncodedSplit,
+    config: Config,
+) -> None:
+    """What a dashboard shows of a finished run: summary, confusion matrix, predictions table."""
+    for logger in loggers:
+        if not isinstance(logger, WandbLogger):
+            continue
+        import wandb
+
+        labels = config.task.labels
+        run = logger.experiment
+        for name in ("metrics", "intervals", "train", "trainable_parameters", "data", "lpt"):
+            run.summary[name] = result[name]
+        run.log({"test/confusion_matrix": _confusion_table(wandb, predictions, labels)})
+        table = wandb.Table(columns=["index", "text", "gold", "predicted", *(f"p({name})" for name in labels)])
+        for i, gold in enumerate(predictions.gold):
+            probabilities = predictions.probabilities[i]
+            predicted = labels[int(np.argmax(probabilities))]
+            text = " / ".join(split.table.sentences[i])
+            table.add_data(split.table.index[i], text, labels[gold], predicted, *map(float, probabilities))
+        run.log({"test/predictions": table})
+
+
+def _confusion_table(wandb: Any, predictions: Predictions, labels: list[str]) -> Any:
+    return wandb.plot.confusion_matrix(
+        y_true=predictions.gold.tolist(), preds=predictions.predicted.tolist(), class_names=labels
+    )
