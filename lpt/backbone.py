@@ -268,8 +268,7 @@ class SplitBackbone(nn.Module):
     @staticmethod
     def _positions(h_BSH: Tensor, attention_mask: Tensor | None, prompt_length: int) -> Tensor:
         """Prompt rows take 0..P-1, attended tokens follow from P, `[B, S]`."""
-        batch, total, _ = h_BSH.shape
-        prompt_BP = torch.arange(prompt_length, device=h_BSH.device).expand(batch, -1)
+        prompt_BP = torch.arange(prompt_length, device=h_BSH.device).expand(len(h_BSH), -1)
         tokens_BT = token_positions(h_BSH[:, prompt_length:, 0], attention_mask)
         return torch.cat([prompt_BP, tokens_BT + prompt_length], dim=1)
 

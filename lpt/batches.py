@@ -29,15 +29,17 @@ class Batch(NamedTuple):
     # [B] int64
     labels: Tensor
     # [B] int64
-    index: Tensor
-    # [B] int64, the row's place in its split
+    rows: Tensor
+    # [B] int64, each row's place in its split
     weights: Tensor
     # [B] float32, the row's share in the gradient; 0 for a row that only fills a batch
     num_tokens: int
     # attended tokens, prompt not counted
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(field.to(device) if isinstance(field, Tensor) else field for field in self))
+        mask = None if self.attention_mask is None else self.attention_mask.to(device)
+        moved = (field.to(device) for field in (self.readout_position, self.labels, self.rows, self.weights))
+        return Batch(self.input_ids.to(device), mask, *moved, self.num_tokens)
 
 
 @dataclass(frozen=True)

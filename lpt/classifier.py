@@ -145,7 +145,7 @@ class LatePromptClassifier(nn.Module):
         for items in EvaluationBatches(split.lengths, batch_size):
             batch = split.collate(items, self.pad_id).to(device)
             scores = self.head.scores(self.read_out(batch), self.method.backbone)
-            for i, row in zip(batch.index.tolist(), scores.softmax(1).tolist(), strict=True):
+            for i, row in zip(batch.rows.tolist(), scores.softmax(1).tolist(), strict=True):
                 probabilities = dict(zip(self.config.labels, row, strict=True))
                 answers[i] = Prediction(max(probabilities, key=probabilities.__getitem__), probabilities)
         return [answers[i] for i in range(len(rows))]

@@ -53,9 +53,8 @@ def draw(tables: dict[str, Table], labels: list[str], protocol: str, k: int | No
         LptError: unknown protocol, more rows asked for than there are, a class without a training row.
     """
     if protocol not in PROTOCOLS:
-        raise LptError(
-            f"fewshot={protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}{did_you_mean(protocol, PROTOCOLS)}"
-        )
+        hint = did_you_mean(protocol, PROTOCOLS)
+        raise LptError(f"fewshot={protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}{hint}")
     train = tables["train"]
     test_split = "test" if "test" in tables else "dev"
     # Names, so that complaints name the class.
@@ -66,8 +65,8 @@ def draw(tables: dict[str, Table], labels: list[str], protocol: str, k: int | No
             k_dev = min(k_dev, len(train) // 5)
             if k_dev < 1:
                 raise LptError(f"{len(train)} training rows are too few to take validation rows from; name a dev split")
-            rows = stratified(names, k_dev, seed)
-            validation, train = train.take(rows), train.take(np.delete(np.arange(len(train)), rows))
+            dev_rows = stratified(names, k_dev, seed).tolist()
+            validation, train = train.take(dev_rows), train.take(np.delete(np.arange(len(train)), dev_rows))
     else:
         if k is None:
             raise LptError(f"fewshot={protocol} needs fewshot.k=<number of training rows>")

@@ -110,7 +110,7 @@ class PromptModule(pl.LightningModule):
         loss = (self.classifier.losses(batch) * batch.weights).sum()
         self.train_tokens += batch.num_tokens
         self.log("train/loss", loss.detach(), on_step=True, prog_bar=True, sync_dist=True, batch_size=1)
-        self.log("lr", self.lr_schedulers().get_last_lr()[0])
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
     def on_train_end(self) -> None:
@@ -139,7 +139,7 @@ class PromptModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         probabilities, losses = self.classifier.evaluate(batch)
-        self._outputs.append((batch.index, probabilities, batch.labels, losses))
+        self._outputs.append((batch.rows, probabilities, batch.labels, losses))
 
     test_step = validation_step
 
@@ -170,8 +170,8 @@ class PromptModule(pl.LightningModule):
             gathered: list[Any] = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(gathered, parts)
             parts = [torch.cat(column) for column in zip(*(p for p in gathered if p), strict=True)]
-        index, probabilities, gold, losses = parts
-        order = index.argsort()
+        rows, probabilities, gold, losses = parts
+        order = rows.argsort()
         return Predictions(probabilities[order].numpy(), gold[order].numpy(), losses.mean().item())
 
     # Checkpoints: kilobytes

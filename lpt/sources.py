@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Columns:
         first_line: where row 0 stands in a text file, for messages; None where lines mean nothing.
     """
 
-    def __init__(self, names: Sequence[str], rows: list[Sequence[Any]], origin: str, first_line: int | None = None):
+    def __init__(self, names: Sequence[str], rows: Sequence[Sequence[Any]], origin: str, first_line: int | None = None):
         self.names, self.rows, self.origin, self.first_line = list(names), rows, origin, first_line
 
     def place(self, row: int) -> str:
@@ -94,7 +94,12 @@ def load_tables(task: Task) -> dict[str, Table]:
         LptError: a missing file, split, column or label mapping; an empty split; broken encoding.
     """
     source: Source = getattr(task, task.source)
-    read = {"hub": _read_hub, "tsv": _read_tsv, "files": _read_files, "wheel": _read_wheel}[task.source]
+    read: dict[str, Callable[[Task, Any], Splits]] = {
+        "hub": _read_hub,
+        "tsv": _read_tsv,
+        "files": _read_files,
+        "wheel": _read_wheel,
+    }[task.source]
     option = f"task.{task.source}"
     tables = {}
     for split, columns in read(task, source):
@@ -129,14 +134,14 @@ def _to_table(columns: Columns, task: Task, source: Source, option: str) -> Tabl
                 f"{columns.place(i)}: label {value!r} is not one the task knows ({', '.join(map(repr, meaning))}); "
                 f"add it to {option}.values or correct the data"
             )
-        if meaning[value] is not None:
+        if meaning[value] != IGNORE:
             kept.append(i)
             labels.append(task.labels.index(meaning[value]))
     return Table([rows[i] for i in kept], labels, kept)
 
 
-def label_values(task: Task, source: Source) -> dict[str, str | None]:
-    """Value in the data -> label name; None marks rows that are not part of the task.
+def label_values(task: Task, source: Source) -> dict[str, str]:
+    """Value in the data -> label name, or `IGNORE` for rows that are not part of the task.
 
     Raises:
         LptError: a value maps to a name that is not one of the task's labels.
@@ -149,7 +154,7 @@ def label_values(task: Task, source: Source) -> dict[str, str | None]:
                 f"task.{task.source}.values maps {value!r} to {name!r}; allowed: "
                 f"{', '.join(map(repr, task.labels))}, or {IGNORE!r} for rows to leave out"
             )
-    return {value: None if name == IGNORE else name for value, name in source.values.items()}
+    return source.values
 
 
 def set_aside_test(table: Table, test_rows: int, balance: bool) -> dict[str, Table]:
@@ -170,7 +175,7 @@ def set_aside_test(table: Table, test_rows: int, balance: bool) -> dict[str, Tab
         order = np.random.RandomState(HOLD_OUT_SEED).permutation(len(rows))
         kept = np.sort(np.concatenate([order[labels[order] == c][:smallest] for c in np.unique(labels)]))
         rows, labels = rows[kept], labels[kept]
-    test = stratified(labels, min(test_rows, len(rows) // 5), HOLD_OUT_SEED)
+    test = stratified(labels.tolist(), min(test_rows, len(rows) // 5), HOLD_OUT_SEED)
     if not len(test):
         raise LptError(f"{len(rows)} rows are too few to set test rows aside; name a test split or file")
     return {"train": table.take(np.delete(rows, test)), "test": table.take(rows[test])}
@@ -313,7 +318,8 @@ def _read_parquet(path: Path) -> Columns:
 
 
 def _read_jsonl(text: str, path: Path) -> Columns:
-    records, names = [], {}
+    records: list[dict[str, Any]] = []
+    names: dict[str, None] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
