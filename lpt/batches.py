@@ -37,9 +37,15 @@ class Batch(NamedTuple):
     # attended tokens, prompt not counted
 
     def to(self, device: torch.device) -> "Batch":
-        mask = None if self.attention_mask is None else self.attention_mask.to(device)
-        moved = (field.to(device) for field in (self.readout_position, self.labels, self.rows, self.weights))
-        return Batch(self.input_ids.to(device), mask, *moved, self.num_tokens)
+        return Batch(
+            input_ids=self.input_ids.to(device),
+            attention_mask=None if self.attention_mask is None else self.attention_mask.to(device),
+            readout_position=self.readout_position.to(device),
+            labels=self.labels.to(device),
+            rows=self.rows.to(device),
+            weights=self.weights.to(device),
+            num_tokens=self.num_tokens,
+        )
 
 
 @dataclass(frozen=True)

@@ -94,15 +94,15 @@ def load_tables(task: Task) -> dict[str, Table]:
         LptError: a missing file, split, column or label mapping; an empty split; broken encoding.
     """
     source: Source = getattr(task, task.source)
-    read: dict[str, Callable[[Task, Any], Splits]] = {
+    readers: dict[str, Callable[[Task, Any], Splits]] = {
         "hub": _read_hub,
         "tsv": _read_tsv,
         "files": _read_files,
         "wheel": _read_wheel,
-    }[task.source]
+    }
     option = f"task.{task.source}"
     tables = {}
-    for split, columns in read(task, source):
+    for split, columns in readers[task.source](task, source):
         if split == "test" and source.label not in columns.names:
             continue
         table = _to_table(columns, task, source, option)
