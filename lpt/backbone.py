@@ -198,11 +198,13 @@ class SplitBackbone(nn.Module):
         Raises:
             LptError: more tokens than the backbone's positions allow.
         """
-        if input_ids.shape[1] > self.max_length:
-            raise LptError(
-                f"a text of {input_ids.shape[1]} tokens is longer than {self.name} allows ({self.max_length}); "
-                "truncate it first"
-            )
+        if input_ids.shape[1] > self.max_length:  # padding may be wider, text may not
+            longest = input_ids.shape[1] if attention_mask is None else int(attention_mask.sum(1).max())
+            if longest > self.max_length:
+                raise LptError(
+                    f"a text of {longest} tokens is longer than {self.name} allows ({self.max_length}); "
+                    "truncate it first"
+                )
         return self.family.embed(self.base, input_ids, token_positions(input_ids, attention_mask))
 
     def run(

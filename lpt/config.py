@@ -295,8 +295,8 @@ def _out_of_range(config: Config) -> Iterator[str]:
 def check_command_line(argv: Sequence[str], conf_dir: Path = CONF_DIR) -> None:
     """Complain about everything that is wrong with a command line, at once.
 
-    Hydra stops at the first bad override; here each is tried alone, so that all of them are shown, together with
-    what `resolve` finds in the rest.
+    Hydra stops at the first bad override; here each is tried by itself, so that all of them are shown, together
+    with what `resolve` finds in the rest.
 
     Raises:
         ConfigError: with one complaint per bad override or value.
@@ -306,12 +306,18 @@ def check_command_line(argv: Sequence[str], conf_dir: Path = CONF_DIR) -> None:
         return
     complaints: dict[str, None] = {}  # in order, each once
     good: list[list[str]] = []
-    for override in _parse(arguments.overrides, complaints):
+    chosen: list[str] = []  # groups, which decide what other options there are
+    parsed = _parse(arguments.overrides, complaints)
+    for override in sorted(parsed, key=lambda override: not _is_group(override, conf_dir)):
         points = [
-            point for point in _points(override) if not _note(complaints, _complaint_about, point, arguments, conf_dir)
+            point
+            for point in _points(override)
+            if not _note(complaints, _complaint_about, point, chosen, arguments, conf_dir)
         ]
         if points:
             good.append(points)
+            if _is_group(override, conf_dir):
+                chosen.append(points[0])
     first = [points[0] for points in good]
     for i, points in enumerate(good):
         for point in points if i == 0 else points[1:]:
@@ -338,6 +344,10 @@ def _parse(overrides: list[str], complaints: dict[str, None]) -> list[Override]:
     return parsed
 
 
+def _is_group(override: Override, conf_dir: Path) -> bool:
+    return (conf_dir / override.key_or_group).is_dir()
+
+
 def _points(override: Override) -> list[str]:
     """The override itself, or one per value where it sweeps."""
     if not override.is_sweep_override():
@@ -357,10 +367,10 @@ def _compose(overrides: list[str], arguments: Namespace, conf_dir: Path) -> Dict
         GlobalHydra.instance().clear()
 
 
-def _complaint_about(override: str, arguments: Namespace, conf_dir: Path) -> list[str]:
-    """What is wrong with one override, taken alone."""
+def _complaint_about(override: str, chosen: list[str], arguments: Namespace, conf_dir: Path) -> list[str]:
+    """What is wrong with one override, given the groups that are chosen."""
     try:
-        _compose([override], arguments, conf_dir)
+        _compose([*chosen, override], arguments, conf_dir)
     except UNREADABLE as error:
         return [_explain(override, error, conf_dir)]
     return []

@@ -199,7 +199,7 @@ def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
         },
         head=config.head.name,
         labels=config.task.labels,
-        label_words=config.task.label_words,
+        label_words={name: str(word) for name, word in (config.task.label_words or {}).items()},
         template=template,
         max_length=min(config.task.max_length, max_length(pretrained.config)),
     )

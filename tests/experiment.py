@@ -1,0 +1,106 @@
+"""A whole experiment in miniature for end-to-end tests: a tiny backbone in hub layout, a CSV, and the real command."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from tiny import tiny_model, tiny_tokenizer
+
+from lpt.config import resolve
+from lpt.runner import run
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Where the miniature lives, and how to run it."""
+
+    folder: Path
+
+    @property
+    def options(self) -> list[str]:
+        return [
+            f"backbone.path='{self.folder}/backbone'",
+            "backbone.name=tiny",
+            "task=custom",
+            f"task.files.train='{self.folder}/reviews.csv'",
+            "task.labels=[bad,good]",
+            "task.label_words={bad: terrible, good: great}",
+            "task.template.encoder='{a} It was {mask}'",
+            "fewshot.k=44",
+            "fewshot.k_dev=30",
+            "optim.batch_size=8",
+            "optim.lr=3e-2",
+            "trainer.max_epochs=3",
+            "trainer.log_every=1",
+            "trainer.precision=32",
+            "trainer.accelerator=cpu",
+            "lpt.layer=3",
+            "lpt.bottleneck=8",
+        ]
+
+    def train(self, name: str, *options: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        """`python train.py` in a process of its own, into the run folder `name`."""
+        return self.command(
+            *self.options, f"hydra.run.dir='{self.run_dir(name)}'", *options, check=check, **environment
+        )
+
+    def resume(self, name: str, *options: str) -> subprocess.CompletedProcess:
+        """`python train.py resume=<run folder>`."""
+        return self.command(f"resume='{self.run_dir(name)}'", *options)
+
+    def command(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        """`python train.py` with these arguments, from the repository's folder."""
+        done = subprocess.run(
+            [sys.executable, "train.py", *arguments],
+            cwd=REPOSITORY,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def run(self, name: str, *options: str) -> dict:
+        """The same without a process of its own."""
+        with initialize_config_dir(version_base="1.3", config_dir=str(REPOSITORY / "conf")):
+            config = resolve(compose("config", overrides=[*self.options, *options]))
+        self.run_dir(name).mkdir(parents=True, exist_ok=True)
+        return run(config, self.run_dir(name))
+
+    def run_dir(self, name: str) -> Path:
+        return self.folder / "runs" / name
+
+    def result(self, name: str) -> dict:
+        return json.loads((self.run_dir(name) / "result.json").read_text())
+
+    def curve(self, name: str, column: str) -> dict[int, float]:
+        """Step -> value of one column of metrics.csv."""
+        with (self.run_dir(name) / "metrics.csv").open(newline="") as file:
+            return {int(row["step"]): float(row[column]) for row in csv.DictReader(file) if row.get(column)}
+
+
+def make_experiment(folder: Path, family: str = "gpt2") -> Experiment:
+    """GPT-2 has dropout, so that resumption has something to get wrong."""
+    tiny_model(family).save_pretrained(folder / "backbone")
+    tiny_tokenizer().save_pretrained(folder / "backbone")
+    random = np.random.default_rng(0)
+    words = ["it", "was", "is", "a", "the", "film", "plot"]
+    with (folder / "reviews.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for i in range(150):
+            label = int(i % 2)
+            hint = ("bad", "dull", "never") if label == 0 else ("good", "fine", "again")
+            text = [*random.choice(words, random.integers(2, 9)), *random.choice(hint, 3), random.choice(words)]
+            writer.writerow([" ".join(text), label])
+    return Experiment(folder)

@@ -1,0 +1,126 @@
+import pytest
+import torch
+from tiny import DECODERS, FAMILIES, HIDDEN, LAYERS, VOCABULARY, tiny_config, tiny_model, token_batch
+from torch import nn
+from transformers import AutoModel, BertConfig, T5Config
+
+from lpt.backbone import SplitBackbone, default_layer, family_of
+from lpt.errors import LptError
+
+
+def whole_forward(backbone, ids, mask):
+    """Every token's logits through the split, without a prompt."""
+    h = backbone.trunk(ids, mask)
+    no_prompt = h.new_empty(len(h), 0, h.shape[2])
+    return backbone.vocabulary_logits(backbone.finish(backbone.upper(no_prompt, h, mask)))
+
+
+@pytest.fixture(params=["eager", "sdpa"])
+def attention(request):
+    return request.param
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layer", [1, 2, LAYERS])
+def test_the_split_without_a_prompt_is_the_stock_forward(family, layer, attention):
+    model = tiny_model(family, attention)
+    ids, mask = token_batch()
+    with torch.no_grad():
+        stock = model(input_ids=ids, attention_mask=mask).logits
+        split = whole_forward(SplitBackbone(model, layer), ids, mask)
+    attended = mask.bool()
+    assert (split - stock)[attended].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_padding_the_mask_may_be_left_out(family, attention):
+    backbone = SplitBackbone(tiny_model(family, attention), 2)
+    ids, mask = token_batch(lengths=(9, 9))
+    with torch.no_grad():
+        masked = whole_forward(backbone, ids, mask)
+        torch.testing.assert_close(whole_forward(backbone, ids, None), masked, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_of_chosen_tokens_are_those_of_the_whole_vocabulary(family):
+    backbone = SplitBackbone(tiny_model(family))
+    output = backbone.model.get_output_embeddings()
+    if output.bias is not None:
+        nn.init.normal_(output.bias)
+    z, chosen = torch.randn(3, HIDDEN), torch.tensor([40, 7, 7])
+    whole = backbone.vocabulary_logits(z)
+    assert whole.shape == (3, VOCABULARY)
+    torch.testing.assert_close(backbone.vocabulary_logits(z, chosen), whole[:, chosen])
+
+
+def test_the_default_layer_is_the_papers():
+    assert [default_layer(layers) for layers in (24, 36, 30, 12)] == [13, 19, 16, 7]
+    assert SplitBackbone(tiny_model("gpt2")).layer == 3
+
+
+@pytest.mark.parametrize("layer", [0, LAYERS + 1, -1])
+def test_a_layer_that_does_not_exist_is_refused_with_backbone_and_l(layer):
+    with pytest.raises(LptError, match=rf"lpt.layer={layer} does not exist: gpt2 has L={LAYERS} layers; choose 1..4"):
+        SplitBackbone(tiny_model("gpt2"), layer)
+
+
+def test_a_model_of_no_known_family_is_told_the_families_and_how_to_add_one():
+    with pytest.raises(LptError, match=r"'t5' fits no known family; known: bert, gpt2, llama.*FAMILIES"):
+        family_of(T5Config())
+
+
+def test_an_attention_implementation_without_masks_of_ours_is_refused():
+    model = tiny_model("llama")
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(LptError, match="'flash_attention_2'; load it with one of eager, sdpa"):
+        SplitBackbone(model)
+
+
+def test_a_text_longer_than_the_positions_is_refused():
+    backbone = SplitBackbone(tiny_model("roberta"), 2)
+    assert backbone.max_length == 38  # two rows of RoBERTa's position table are reserved
+    backbone.trunk(torch.full((1, 38), 5))
+    with pytest.raises(LptError, match="39 tokens is longer than roberta allows"):
+        backbone.trunk(torch.full((1, 39), 5))
+
+
+def test_only_layers_from_k_on_train_and_the_trunk_only_on_request():
+    def modes(backbone):
+        return [layer.training for layer in backbone.train().layers]
+
+    assert modes(SplitBackbone(tiny_model("bert"), 3)) == [False, False, True, True]
+    assert modes(SplitBackbone(tiny_model("bert"), 3, trunk_dropout=True)) == [True] * 4
+    late = SplitBackbone(tiny_model("bert"), 3)
+    assert not late.train().base.embeddings.training
+    assert not any(layer.training for layer in late.eval().layers)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_the_trunk_repeats_itself_in_training_unless_its_dropout_is_asked_for(family):
+    ids, mask = token_batch()
+    still = SplitBackbone(tiny_model(family), 3).train()
+    assert torch.equal(still.trunk(ids, mask), still.trunk(ids, mask))
+    noisy = SplitBackbone(tiny_model(family), 3, trunk_dropout=True).train()
+    assert not torch.equal(noisy.trunk(ids, mask), noisy.trunk(ids, mask))
+
+
+def test_an_encoder_without_lm_head_finishes_with_its_last_states():
+    model = AutoModel.from_config(BertConfig(**tiny_config("bert").to_diff_dict()), attn_implementation="eager").eval()
+    backbone = SplitBackbone(model, 2)
+    ids, mask = token_batch()
+    assert not backbone.has_lm_head
+    h = backbone.trunk(ids, mask)
+    with torch.no_grad():
+        states = backbone.finish(backbone.upper(h.new_empty(len(h), 0, HIDDEN), h, mask))
+        stock = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert (states - stock)[mask.bool()].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_half_precision_backbones_stay_in_their_dtype(family, attention):
+    backbone = SplitBackbone(tiny_model(family, attention).to(torch.bfloat16), 2)
+    ids, mask = token_batch()
+    h = backbone.trunk(ids, mask)
+    out = backbone.upper(torch.randn(len(h), 3, HIDDEN), h, mask)
+    assert h.dtype == out.dtype == torch.bfloat16
+    assert out.isfinite().all()

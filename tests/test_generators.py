@@ -1,0 +1,108 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lpt.errors import LptError
+from lpt.generators import GENERATORS, StaticPrompt, adaptive_bins, average_pool, build_generator, max_pool
+
+H, M = 6, 3
+
+
+@pytest.mark.parametrize("bins", [1, 2, 5, 20])
+@pytest.mark.parametrize(
+    ("pool", "reference"), [(average_pool, F.adaptive_avg_pool1d), (max_pool, F.adaptive_max_pool1d)]
+)
+def test_pooling_a_batch_equals_adaptive_pooling_of_each_row(bins, pool, reference):
+    """Also where a row has fewer tokens than bins, and wherever its padding is."""
+    x = torch.randn(6, 12, M)
+    mask = torch.zeros(6, 12, dtype=torch.bool)
+    spans = [(0, 1), (0, 12), (5, 12), (3, 7), (11, 12), (0, 3)]
+    for row, (start, stop) in enumerate(spans):
+        mask[row, start:stop] = True
+    pooled = pool(x, adaptive_bins(mask, bins))
+    for row, (start, stop) in enumerate(spans):
+        expected = reference(x[row, start:stop].T[None], bins)[0].T
+        torch.testing.assert_close(pooled[row], expected)
+
+
+def test_pooling_skips_holes_in_the_mask():
+    x = torch.randn(1, 5, M)
+    mask = torch.tensor([[True, False, True, True, False]])
+    expected = F.adaptive_avg_pool1d(x[:, [0, 2, 3]].transpose(1, 2), 2).transpose(1, 2)
+    torch.testing.assert_close(average_pool(x, adaptive_bins(mask, 2)), expected)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_what_stands_outside_the_mask_changes_nothing(name):
+    generator = build_generator(name, H, prompt_length=4, bottleneck=M)
+    h, summary = torch.randn(3, 8, H), torch.tensor([2, 0, 3])
+    mask = torch.arange(8) < torch.tensor([3, 1, 6])[:, None]
+    noisy = torch.where(mask[..., None], h, 100 * torch.randn_like(h))
+    torch.testing.assert_close(generator(h, summary, mask), generator(noisy, summary, mask))
+
+
+@pytest.mark.parametrize(
+    ("name", "closed_form"),
+    [
+        ("npg", lambda h, m, p: h * m + m + m * p * h + p * h),
+        ("appg", lambda h, m, p: h * m + m + m * h + h),
+        ("mppg", lambda h, m, p: h * m + m + m * h + h),
+        ("none", lambda h, m, p: p * h),
+    ],
+)
+def test_parameters_have_their_closed_form(name, closed_form):
+    with torch.device("meta"):
+        for h, m, p in [(1024, 128, 5), (576, 16, 20)]:
+            generator = build_generator(name, h, p, m)
+            assert sum(t.numel() for t in generator.parameters()) == closed_form(h, m, p)
+
+
+def test_npg_of_the_papers_roberta_large_trains_791680_parameters():
+    with torch.device("meta"):
+        generator = build_generator("npg", 1024, prompt_length=5, bottleneck=128)
+    assert sum(t.numel() for t in generator.parameters()) == 791_680
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_prompts_have_the_backbones_dtype_and_gradients_the_generators(name):
+    generator = build_generator(name, H, prompt_length=4, bottleneck=M)
+    h = torch.randn(2, 5, H, dtype=torch.bfloat16)
+    prompt = generator(h, torch.tensor([0, 4]), torch.ones(2, 5, dtype=torch.bool))
+    assert prompt.shape == (2, 4, H)
+    assert prompt.dtype == torch.bfloat16
+    prompt.sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in generator.parameters())
+
+
+def test_generators_compute_in_float32_under_autocast_too():
+    generator = build_generator("npg", H, prompt_length=4, bottleneck=M)
+    h, summary, mask = torch.randn(2, 5, H), torch.tensor([0, 4]), torch.ones(2, 5, dtype=torch.bool)
+    plain = generator(h, summary, mask)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(generator(h, summary, mask), plain)
+
+
+def test_dropout_acts_in_training_alone():
+    generator = build_generator("npg", H, prompt_length=50, bottleneck=M, dropout=0.5)
+    inputs = torch.randn(2, 5, H), torch.tensor([0, 4]), torch.ones(2, 5, dtype=torch.bool)
+    share = (generator.train()(*inputs) == 0).float().mean()
+    assert 0.3 < share < 0.7
+    assert not (generator.eval()(*inputs) == 0).any()
+
+
+def test_a_static_prompt_can_start_from_vocabulary_embeddings():
+    embeddings = torch.randn(30, H)
+    prompt = StaticPrompt(H, prompt_length=5)
+    prompt.initialise_from(embeddings)
+    assert all((row == embeddings).all(1).any() for row in prompt.prompt)
+
+
+def test_an_unknown_generator_is_refused_with_the_nearest_name():
+    with pytest.raises(LptError, match=r"generator='npq' is not known; choose one of .*did you mean 'npg'"):
+        build_generator("npq", H, 5, M)
+
+
+@pytest.mark.parametrize(("sizes", "option"), [((0, 8), "prompt_length=0"), ((5, 0), "bottleneck=0")])
+def test_sizes_below_one_are_refused(sizes, option):
+    with pytest.raises(LptError, match=f"{option} is too small"):
+        build_generator("npg", H, *sizes)

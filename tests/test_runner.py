@@ -1,0 +1,189 @@
+import json
+
+import pytest
+import torch
+from experiment import make_experiment
+
+from lpt import LatePromptClassifier
+from lpt.batches import TrainBatches
+from lpt.errors import LptError
+from lpt.module import PromptModule
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    return make_experiment(tmp_path_factory.mktemp("an experiment"))  # with a space in its path
+
+
+@pytest.fixture(scope="module")
+def plain(experiment):
+    """One ordinary run, of which several tests look at the files."""
+    return experiment.run("plain")
+
+
+def test_a_run_folder_holds_what_it_promises(experiment, plain):
+    folder = experiment.run_dir("plain")
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
+        "result.json",
+        "metrics.csv",
+        "predictions/validation.jsonl",
+        "predictions/test.jsonl",
+        "adapter/adapter_config.json",
+        "adapter/adapter.safetensors",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+    assert json.loads((folder / "result.json").read_text()) == json.loads(json.dumps(plain))
+    assert plain["status"] == "completed"
+    assert plain["train"]["steps"] == 18
+    assert plain["data"]["sizes"] == {"train": 44, "validation": 30, "test": 30}
+    assert plain["trainable_parameters"] == 16 * 8 + 8 + 8 * 5 * 16 + 5 * 16
+    assert plain["lpt"] == {"layer": 3, "prompt_length": 5, "generator": "npg", "bottleneck": 8}
+
+
+def test_a_run_learns_what_can_be_learnt(tmp_path):
+    """A word of each text tells its label; a random backbone without training is at chance."""
+    learnable = make_experiment(tmp_path, "llama")
+    before = learnable.run("before", "trainer.max_steps=0", "lpt.layer=2")
+    after = learnable.run("after", "trainer.max_epochs=30", "lpt.layer=2")
+    assert before["metrics"]["test"]["accuracy"] < 0.7
+    assert after["metrics"]["validation"]["accuracy"] > 0.9
+    assert after["metrics"]["test"]["accuracy"] > 0.85
+
+
+def predictions(experiment, name, split):
+    text = (experiment.run_dir(name) / "predictions" / f"{split}.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_predictions_on_disk_give_the_metrics_of_the_result(experiment, plain, split):
+    rows = predictions(experiment, "plain", split)
+    assert len(rows) == len({row["index"] for row in rows}) == 30
+    right = sum(row["gold"] == row["predicted"] for row in rows) / len(rows)
+    assert right == pytest.approx(plain["metrics"][split]["accuracy"])
+    low, high = plain["intervals"][split]["accuracy"]
+    assert 0 <= low < right < high <= 1
+    for row in rows:
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert max(row["probabilities"], key=row["probabilities"].get) == row["predicted"]
+
+
+def test_checkpoints_hold_the_trained_part_alone(experiment, plain):
+    trained = {f"classifier.method.generator.{p}.{w}" for p in ("proj_down", "proj_up") for w in ("weight", "bias")}
+    for name in ("best", "last"):
+        path = experiment.run_dir("plain") / "checkpoints" / f"{name}.ckpt"
+        assert set(torch.load(path, weights_only=True)["state_dict"]) == trained
+        assert path.stat().st_size < 50_000
+
+
+def test_the_adapter_gives_the_predictions_of_the_run(experiment, plain):
+    adapter = experiment.run_dir("plain") / "adapter"
+    classifier = LatePromptClassifier.from_pretrained(adapter, accelerator="cpu", precision="32")
+    rows = predictions(experiment, "plain", "test")
+    texts = [line.rpartition(",")[0] for line in (experiment.folder / "reviews.csv").read_text().splitlines()[1:]]
+    found = classifier.predict([texts[row["index"]] for row in rows])
+    for row, prediction in zip(rows, found, strict=True):
+        assert prediction.label == row["predicted"]
+        assert prediction.probabilities == pytest.approx(row["probabilities"], abs=1e-5)
+
+
+def test_what_is_kept_is_the_best_step_on_validation_rows_the_earlier_of_two(experiment, plain):
+    curve = experiment.curve("plain", "validation/accuracy")
+    first_best = max(curve, key=curve.__getitem__)  # of equals, max takes the first
+    assert plain["best_step"] == first_best + 1  # metrics.csv counts steps from 0
+    assert plain["metrics"]["validation"]["accuracy"] == pytest.approx(curve[first_best])
+
+
+def test_the_end_of_training_is_evaluated_too(experiment):
+    """8 steps, evaluation every 5: the last three are not lost."""
+    result = experiment.run("end", "trainer.max_steps=8", "trainer.eval_every=5")
+    steps = sorted(experiment.curve("end", "validation/accuracy"))
+    assert result["train"]["steps"] == 8
+    assert result["best_step"] in (5, 8)
+    assert steps[0] == 4
+    assert steps[-1] >= 7
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_does_not(experiment, plain):
+    again = experiment.run("again")
+    assert again["metrics"] == plain["metrics"]
+    assert experiment.curve("again", "train/loss") == experiment.curve("plain", "train/loss")
+    experiment.run("other", "seed=14")
+    assert experiment.curve("other", "train/loss") != experiment.curve("plain", "train/loss")
+
+
+@pytest.fixture
+def cut(experiment, monkeypatch, request):
+    """A run that died in the middle of its second epoch, two steps after its last checkpoint."""
+    name = request.node.name
+
+    def die(self, outputs, batch, batch_idx):
+        if self.global_step == 10:
+            raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PromptModule, "on_train_batch_end", die)
+        with pytest.raises(RuntimeError, match="power cut"):
+            experiment.run(name, "trainer.eval_every=4")
+    assert experiment.result(name)["status"] == "failed"
+    assert experiment.result(name)["error"] == "power cut"
+    return name
+
+
+def test_a_resumed_run_ends_as_the_undisturbed_one(experiment, cut):
+    undisturbed = experiment.run(f"{cut}-not", "trainer.eval_every=4")
+    folder = experiment.run_dir(cut)
+    resumed = experiment.run(cut, "trainer.eval_every=4", f"resume='{folder}'")
+    assert resumed["metrics"] == undisturbed["metrics"]
+    assert resumed["best_step"] == undisturbed["best_step"]
+    for column in ("train/loss", "validation/loss", "lr"):
+        assert experiment.curve(cut, column) == pytest.approx(experiment.curve(f"{cut}-not", column)), column
+
+
+def test_that_test_would_notice_rows_served_twice(experiment, cut, monkeypatch):
+    start = TrainBatches.__init__
+    monkeypatch.setattr(TrainBatches, "__init__", lambda self, *a, **k: start(self, *a, **(k | {"first_step": 0})))
+    folder = experiment.run_dir(cut)
+    experiment.run(cut, "trainer.eval_every=4", f"resume='{folder}'")
+    undisturbed = experiment.run(f"{cut}-not", "trainer.eval_every=4")
+    assert undisturbed["status"] == "completed"
+    curves = [experiment.curve(name, "train/loss") for name in (cut, f"{cut}-not")]
+    assert curves[0] != pytest.approx(curves[1])
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(experiment, cut):
+    with pytest.raises(LptError, match=r"checkpoint does not fit .*proj_down.weight: \(8, 16\), expected \(4, 16\)"):
+        experiment.run(cut, "trainer.eval_every=4", f"resume='{experiment.run_dir(cut)}'", "lpt.bottleneck=4")
+
+
+def test_a_folder_with_a_run_is_not_written_over(experiment, plain):
+    with pytest.raises(LptError, match="already holds a run"):
+        experiment.run("plain")
+    assert experiment.result("plain")["status"] == "completed"
+
+
+@pytest.mark.parametrize("options", [["method=zero_shot"], ["trainer.max_steps=0"]])
+def test_without_training_the_backbone_is_evaluated_and_nothing_is_saved(experiment, options):
+    name = options[0]
+    result = experiment.run(name, *options)
+    assert result["train"]["steps"] == 0
+    assert 0 <= result["metrics"]["test"]["accuracy"] <= 1
+    assert not (experiment.run_dir(name) / "adapter").exists()
+    assert (result["trainable_parameters"] == 0) == (options == ["method=zero_shot"])
+
+
+@pytest.mark.parametrize("generator", ["appg", "mppg", "none"])
+@pytest.mark.parametrize("head", ["label_words", "vocabulary", "linear"])
+def test_every_generator_trains_with_every_head(experiment, generator, head):
+    options = [f"generator={generator}", f"head={head}", "trainer.max_steps=4"]
+    result = experiment.run(f"{generator}-{head}", *options)
+    losses = experiment.curve(f"{generator}-{head}", "train/loss")
+    assert result["status"] == "completed"
+    assert len(losses) == 4
+    assert (experiment.run_dir(f"{generator}-{head}") / "adapter" / "adapter.safetensors").is_file()
+
+
+def test_a_static_prompt_starts_from_the_vocabulary_on_request(experiment):
+    result = experiment.run("vocabulary", "generator=none", "generator.init=vocabulary", "trainer.max_steps=2")
+    assert result["trainable_parameters"] == 5 * 16

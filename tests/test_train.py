@@ -1,0 +1,81 @@
+"""The real command in processes of its own, on a tiny backbone without dropout."""
+
+import json
+
+import pytest
+from experiment import make_experiment
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    return make_experiment(tmp_path_factory.mktemp("an experiment"), "llama")
+
+
+@pytest.fixture(scope="module")
+def one(experiment):
+    return experiment.train("one", "trainer.eval_batch_size=7")
+
+
+def test_the_command_prints_a_table_and_nothing_else_on_stderr(experiment, one):
+    result = experiment.result("one")
+    assert one.stderr == ""
+    for line in (
+        "task                 custom  (44 train, 30 validation, 30 test)",
+        "prompt               npg, 5 rows, entering layer 3",
+        f"test accuracy        {result['metrics']['test']['accuracy']:.3f}  (95% interval",
+    ):
+        assert line in one.stdout
+    assert one.stdout.count("validation/accuracy") == 3  # a line per evaluation
+    assert (experiment.run_dir("one") / ".hydra" / "config.yaml").is_file()
+    assert result["git"] is None or len(result["git"]["commit"]) == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("two processes", ["trainer.devices=2", "trainer.eval_batch_size=7"]),
+        ("micro-batches", ["optim.accumulate=3", "trainer.eval_batch_size=30"]),
+    ],
+)
+def test_devices_and_micro_batches_change_nothing(experiment, one, name, options):
+    """44 rows in batches of 8 leave an uneven last batch; 30 rows in batches of 7 an uneven number of them."""
+    experiment.train(name, *options)
+    found, expected = experiment.result(name), experiment.result("one")
+    assert found["data"] == expected["data"]
+    assert found["best_step"] == expected["best_step"]
+    for split in ("validation", "test"):
+        assert found["metrics"][split] == pytest.approx(expected["metrics"][split], rel=1e-4)
+        written = [(experiment.run_dir(run) / "predictions" / f"{split}.jsonl").read_text() for run in (name, "one")]
+        rows = [[json.loads(line) for line in text.splitlines()] for text in written]
+        assert [row["index"] for row in rows[0]] == [row["index"] for row in rows[1]]
+        for a, b in zip(*rows, strict=True):
+            assert a["probabilities"] == pytest.approx(b["probabilities"], abs=1e-4)
+    for column in ("validation/loss", "validation/accuracy"):
+        assert experiment.curve(name, column) == pytest.approx(experiment.curve("one", column), rel=1e-4), column
+
+
+def test_the_loss_curve_does_not_depend_on_the_number_of_processes(experiment, one):
+    if not (experiment.run_dir("two processes") / "metrics.csv").exists():
+        experiment.train("two processes", "trainer.devices=2", "trainer.eval_batch_size=7")
+    for column in ("train/loss", "lr"):
+        curves = [experiment.curve(name, column) for name in ("two processes", "one")]
+        assert len(curves[0]) == 18
+        assert curves[0] == pytest.approx(curves[1], rel=1e-4), column
+
+
+def test_a_finished_run_resumed_with_more_epochs_goes_on_in_its_folder(experiment):
+    experiment.train("short", "trainer.max_epochs=1")
+    config = (experiment.run_dir("short") / ".hydra" / "config.yaml").read_text()
+    done = experiment.resume("short", "trainer.max_epochs=2")
+    assert experiment.result("short")["train"]["steps"] == 12
+    assert sorted(experiment.curve("short", "train/loss")) == list(range(12))
+    assert (experiment.run_dir("short") / ".hydra" / "config.yaml").read_text() == config
+    assert done.stderr == ""
+
+
+def test_a_sweep_as_typed_runs_its_points_one_after_the_other(experiment):
+    experiment.command("-m", *experiment.options, "lpt.layer=2,4", f"hydra.sweep.dir='{experiment.folder}/sweep'")
+    layers = {json.loads(p.read_text())["lpt"]["layer"] for p in (experiment.folder / "sweep").glob("*/result.json")}
+    assert layers == {2, 4}
