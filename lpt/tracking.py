@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from lpt.batches import EncodedSplit
 from lpt.config import Config
 from lpt.errors import LptError
 from lpt.fewshot import fingerprint
 from lpt.module import Predictions
+from lpt.summary import say
 
 
 class MetricsFile(CSVLogger):
@@ -25,7 +27,7 @@ class MetricsFile(CSVLogger):
         path, earlier = run_dir / "metrics.csv", []
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
-                earlier = [row for row in csv.DictReader(file) if int(row["step"]) <= first_step]
+                earlier = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
         # Every line at once: a run that is killed leaves what it had.
         super().__init__(save_dir=run_dir, name="", version="", flush_logs_every_n_steps=1)
         if earlier:
@@ -69,20 +71,26 @@ def build_loggers(config: Config, run_dir: Path, group: str | None, first_step: 
 def _wandb_logger(config: Config, run_dir: Path, group: str | None) -> WandbLogger:
     import wandb
 
-    # Without a key an online run would stop and ask for one.
-    offline = config.logger.offline or os.environ.get("WANDB_MODE") == "offline" or wandb.api.api_key is None
-    os.environ.setdefault("WANDB_SILENT", "true")
-    return WandbLogger(
+    if rank_zero_only.rank != 0:
+        return WandbLogger(offline=True)  # never started: the first process logs for all
+    settings = wandb.Settings(silent=True)
+    offline = config.logger.offline or os.environ.get("WANDB_MODE") == "offline"
+    if not offline and not wandb.login(prompt=False):
+        say(f"logger=wandb: no API key, so the run is kept offline; to send it: wandb sync {run_dir}/wandb/offline-run-*")
+        offline = True
+    run = wandb.init(
         project=config.logger.project,
         name=run_dir.name,
         group=config.logger.group or group,
-        save_dir=run_dir,
-        offline=offline,
+        dir=run_dir,
+        mode="offline" if offline else "online",
         # The same folder is the same run, so that a resumed one continues its curves.
         id=fingerprint([str(run_dir.absolute()), str(run_dir.stat().st_ino)]),
         resume="allow",
         config=asdict(config),
+        settings=settings,
     )
+    return WandbLogger(experiment=run)
 
 
 @contextmanager

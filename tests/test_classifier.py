@@ -1,0 +1,158 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import tiny_model, tiny_tokenizer
+
+from lpt import LatePromptClassifier
+from lpt.adapter import AdapterConfig
+from lpt.errors import LptError
+from lpt.pretrained import find_pretrained
+
+TEXTS = ["a good film", "the film was dull never again", "it", "fine plot " * 10, "bad"]
+
+
+@pytest.fixture(params=["llama", "bert"])
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def config(family, tmp_path):
+    tiny_model(family).save_pretrained(tmp_path / "backbone")
+    tiny_tokenizer().save_pretrained(tmp_path / "backbone")
+    return AdapterConfig(
+        task="reviews",
+        backbone=str(tmp_path / "backbone"),
+        revision=None,
+        method="lpt",
+        lpt={"layer": None, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
+        head="label_words",
+        labels=["bad", "good"],
+        label_words={"bad": "terrible", "good": "great"},
+        template="{a} It was" if family == "llama" else "{a} It was {mask} .",
+        max_length=30,
+    )
+
+
+def build(config, **options):
+    torch.manual_seed(3)
+    pretrained = find_pretrained(config.backbone)
+    return LatePromptClassifier(config, pretrained, "eager", torch.float32, **options).eval()
+
+
+def test_predictions_come_in_order_and_do_not_depend_on_batches(config):
+    classifier = build(config)
+    together = classifier.predict(TEXTS, batch_size=2)
+    for text, prediction in zip(TEXTS, together, strict=True):
+        (alone,) = classifier.predict([text])
+        assert prediction.label == alone.label
+        assert prediction.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+        assert list(prediction.probabilities) == ["bad", "good"]
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+        assert prediction.probabilities[prediction.label] == max(prediction.probabilities.values())
+
+
+def test_many_texts_are_tokenised_in_chunks_and_stay_in_order(config, monkeypatch):
+    classifier = build(config)
+    whole = classifier.predict(TEXTS * 3)
+    monkeypatch.setattr("lpt.classifier.CHUNK", 4)
+    for chunked, expected in zip(classifier.predict(TEXTS * 3), whole, strict=True):
+        assert chunked.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+
+
+def test_no_texts_give_no_predictions(config):
+    assert build(config).predict([]) == []
+
+
+@pytest.mark.parametrize("head", ["label_words", "vocabulary", "linear"])
+@pytest.mark.parametrize("generator", ["npg", "appg", "mppg", "none"])
+def test_save_and_load_give_the_same_predictions(config, tmp_path, generator, head):
+    config = replace(config, head=head, lpt=config.lpt | {"generator": generator})
+    classifier = build(config)
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter))
+    classifier.save_pretrained(tmp_path / "adapter")
+    loaded = LatePromptClassifier.from_pretrained(tmp_path / "adapter", accelerator="cpu", precision="32")
+    assert not loaded.training
+    for a, b in zip(loaded.predict(TEXTS), classifier.predict(TEXTS), strict=True):
+        assert a == b
+
+
+def test_an_adapter_records_the_layer_that_a_default_stood_for(config, tmp_path):
+    build(config).save_pretrained(tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["lpt"]["layer"] == 3
+
+
+def test_an_adapter_is_kilobytes_and_holds_the_trained_tensors_alone(config, tmp_path):
+    from safetensors.torch import load_file
+
+    build(config).save_pretrained(tmp_path / "adapter")
+    assert set(load_file(tmp_path / "adapter" / "adapter.safetensors")) == {
+        f"method.generator.{projection}.{part}"
+        for projection in ("proj_down", "proj_up")
+        for part in ("weight", "bias")
+    }
+    assert sum(path.stat().st_size for path in (tmp_path / "adapter").iterdir()) < 10_000
+
+
+def damage_weights(folder):
+    path = folder / "adapter.safetensors"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def damage_config(folder):
+    (folder / "adapter_config.json").write_text("{")
+
+
+def change_format(folder):
+    path = folder / "adapter_config.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+
+
+def change_shape(folder):
+    path = folder / "adapter_config.json"
+    path.write_text(path.read_text().replace('"bottleneck": 4', '"bottleneck": 8'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_weights, "could not be read .*copy the adapter folder again"),
+        (damage_config, "adapter_config.json is damaged"),
+        (change_format, "has format 2; this version of lpt reads format 1"),
+        (
+            change_shape,
+            r"does not fit its adapter_config.json \(method.generator.proj_down.bias: \(4,\), expected \(8,\)",
+        ),
+        (lambda folder: (folder / "adapter_config.json").unlink(), "holds no adapter .*adapter_config.json is missing"),
+    ],
+)
+def test_a_damaged_adapter_is_refused(config, tmp_path, damage, message):
+    build(config).save_pretrained(tmp_path / "adapter")
+    damage(tmp_path / "adapter")
+    with pytest.raises(LptError, match=message):
+        LatePromptClassifier.from_pretrained(tmp_path / "adapter")
+
+
+def test_an_adapter_that_is_neither_here_nor_on_the_hub_is_refused():
+    with pytest.raises(LptError, match="'nobody/nothing' is neither a folder here nor an adapter on the hub"):
+        LatePromptClassifier.from_pretrained("nobody/nothing")
+
+
+def test_pairs_are_for_tasks_of_two_sentences_and_texts_for_the_others(config):
+    with pytest.raises(LptError, match="text 1: task 'reviews' takes one text per row"):
+        build(config).predict(["a", ("a", "b")])
+    pair = build(replace(config, template=config.template.replace("{a}", "{a} {b}")))
+    assert len(pair.predict([("a film", "it was good")])) == 1
+    with pytest.raises(LptError, match="text 0: task 'reviews' takes a pair of texts"):
+        pair.predict(["a film"])
+
+
+def test_training_mode_reaches_the_generators_dropout(config):
+    classifier = build(config, dropout=0.5).train()
+    assert classifier.method.generator.dropout.training
+    assert classifier.method.generator.dropout.p == 0.5
