@@ -1,0 +1,124 @@
+"""The command `lpt`: put a trained adapter to work. Training is `train.py`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from lpt.errors import LptError
+
+STREAM = 4096  # rows in memory at a time
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and run one command; bad input ends in one line and exit status 1."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except LptError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lpt", description="Use what train.py has trained.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("adapter", help="a run's adapter/ folder, or a hub id")
+    common.add_argument("--file", type=Path, help="CSV, TSV, JSONL or Parquet; without it, one text per line of stdin")
+    common.add_argument("--a", default="text", metavar="COLUMN", help="column of the text (default: text)")
+    common.add_argument("--b", metavar="COLUMN", help="column of the second text, for tasks of two")
+    common.add_argument("--batch-size", type=int, default=32)
+    common.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto")
+    common.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="auto")
+
+    predict = commands.add_parser(
+        "predict", parents=[common], help="label texts", description="Label texts; one JSON object per text."
+    )
+    predict.add_argument("--text", nargs="+", help="texts, instead of --file or stdin")
+    predict.add_argument("--output", type=Path, help="write here instead of to stdout")
+    predict.set_defaults(command=_predict)
+
+    evaluate = commands.add_parser(
+        "evaluate", parents=[common], help="score labelled rows", description="Score an adapter on a labelled file."
+    )
+    evaluate.add_argument("--label", default="label", metavar="COLUMN", help="column of the gold label (default: label)")
+    evaluate.set_defaults(command=_evaluate)
+    return parser
+
+
+def _load(arguments: argparse.Namespace) -> Any:
+    from lpt.classifier import LatePromptClassifier  # here, so that --help does not wait for torch
+
+    return LatePromptClassifier.from_pretrained(arguments.adapter, arguments.accelerator, arguments.precision)
+
+
+def _rows(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    if arguments.file is None:
+        yield from ((line.rstrip("\n"),) for line in sys.stdin)
+        return
+    columns = _read(arguments.file)
+    sentences = [columns.column("--a", arguments.a)]
+    if arguments.b is not None:
+        sentences.append(columns.column("--b", arguments.b))
+    yield from zip(*sentences, strict=True)
+
+
+def _read(path: Path) -> Any:
+    from lpt.sources import read_file
+
+    if not path.is_file():
+        raise LptError(f"--file: {path} does not exist")
+    return read_file(path)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    rows = ((text,) for text in arguments.text) if arguments.text else _rows(arguments)
+    classifier = _load(arguments)
+    if arguments.output is None:
+        _write_predictions(sys.stdout, classifier, rows, arguments.batch_size)
+        return
+    partial = arguments.output.with_name(arguments.output.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        _write_predictions(file, classifier, rows, arguments.batch_size)
+    partial.replace(arguments.output)  # the whole file or none
+
+
+def _write_predictions(file: IO[str], classifier: Any, rows: Iterable[tuple[str, ...]], batch_size: int) -> None:
+    rows = iter(rows)
+    while chunk := list(islice(rows, STREAM)):
+        texts = [row[0] if len(row) == 1 else row for row in chunk]
+        for text, found in zip(texts, classifier.predict(texts, batch_size), strict=True):
+            answer = {"text": text, "label": found.label, "probabilities": found.probabilities}
+            file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from lpt.stats import METRICS, interval
+
+    if arguments.file is None:
+        raise LptError("lpt evaluate needs --file=<labelled CSV, TSV, JSONL or Parquet>")
+    gold = _read(arguments.file).column("--label", arguments.label)
+    classifier = _load(arguments)
+    labels = classifier.config.labels
+    # As in training data: the names themselves, or their index.
+    meaning = {str(i): i for i in range(len(labels))} | {name: i for i, name in enumerate(labels)}
+    for row, value in enumerate(gold):
+        if value.strip() not in meaning:
+            raise LptError(f"{arguments.file}, row {row}: label {value!r} is not one of {', '.join(labels)}")
+    rows = [row[0] if len(row) == 1 else row for row in _rows(arguments)]
+    found = classifier.predict(rows, arguments.batch_size)
+    predicted = torch.tensor([labels.index(prediction.label) for prediction in found])
+    truth = torch.tensor([meaning[value.strip()] for value in gold])
+    names = ["accuracy", "matthews", *(["f1"] if len(labels) == 2 else [])]
+    print(f"{len(found)} rows")
+    for name in names:
+        value = METRICS[name](predicted, truth, len(labels))
+        low, high = interval(name, predicted, truth, len(labels))
+        print(f"{name:<9} {value:.3f}  (95% interval {low:.3f} to {high:.3f})")
