@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from lpt.errors import LptError
 
@@ -37,6 +38,9 @@ class Family:
     # Config field of the hidden dropout rate; None: the family has no dropout.
     first_position: Callable[[Any], int] = lambda config: 0
     # Rows of the position table that are reserved in front of the first token's.
+    keys_values: Callable[[nn.Module, Tensor, dict[str, Any]], tuple[Tensor, Tensor]] | None = None
+    # (layer, states [B, S, H] entering it, its keyword arguments) -> keys, values [B, heads, S, head size]. With it,
+    # layer L is computed for the read-out position alone; None: for every token.
 
 
 def _embed_bert(base: Any, input_ids: Tensor, position_ids: Tensor) -> Tensor:
@@ -63,12 +67,39 @@ def _transform_roberta(model: Any, h: Tensor) -> Tensor:
     return model.lm_head.layer_norm(F.gelu(model.lm_head.dense(h)))
 
 
+def _split_heads(x: Tensor, head_size: int) -> Tensor:
+    return x.unflatten(-1, (-1, head_size)).transpose(1, 2)
+
+
+def _keys_values_bert(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    attention = layer.attention.self
+    size = attention.attention_head_size
+    return _split_heads(attention.key(h), size), _split_heads(attention.value(h), size)
+
+
+def _keys_values_gpt2(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    attention, hidden = layer.attn, h.shape[-1]
+    weight, bias = attention.c_attn.weight[:, hidden:], attention.c_attn.bias[hidden:]  # without the queries
+    keys, values = (layer.ln_1(h) @ weight + bias).chunk(2, dim=-1)
+    return _split_heads(keys, attention.head_dim), _split_heads(values, attention.head_dim)
+
+
+def _keys_values_llama(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    attention, x = layer.self_attn, layer.input_layernorm(h)
+    keys = attention.k_proj(x).unflatten(-1, (-1, attention.head_dim))
+    if hasattr(attention, "k_norm"):  # Qwen3
+        keys = attention.k_norm(keys)
+    _, keys = apply_rotary_pos_emb(keys.transpose(1, 2), keys.transpose(1, 2), *extra["position_embeddings"])
+    return keys, _split_heads(attention.v_proj(x), attention.head_dim)
+
+
 BERT = Family(
     causal=False,
     layers="encoder.layer",
     embed=_embed_bert,
     lm_transform=_transform_bert,
     dropout="hidden_dropout_prob",
+    keys_values=_keys_values_bert,
 )
 ROBERTA = Family(
     causal=False,
@@ -77,9 +108,24 @@ ROBERTA = Family(
     lm_transform=_transform_roberta,
     dropout="hidden_dropout_prob",
     first_position=lambda config: config.pad_token_id + 1,
+    keys_values=_keys_values_bert,
 )
-GPT2 = Family(causal=True, layers="h", embed=_embed_gpt2, final_norm="ln_f", dropout="resid_pdrop")
-LLAMA = Family(causal=True, layers="layers", embed=_embed_llama, final_norm="norm", rotary="rotary_emb")
+GPT2 = Family(
+    causal=True,
+    layers="h",
+    embed=_embed_gpt2,
+    final_norm="ln_f",
+    dropout="resid_pdrop",
+    keys_values=_keys_values_gpt2,
+)
+LLAMA = Family(
+    causal=True,
+    layers="layers",
+    embed=_embed_llama,
+    final_norm="norm",
+    rotary="rotary_emb",
+    keys_values=_keys_values_llama,
+)
 
 FAMILIES = {  # by `config.model_type`
     "bert": BERT,
@@ -225,11 +271,7 @@ class SplitBackbone(nn.Module):
         Returns:
             `[B, P + T, H]`.
         """
-        positions_BS = self._positions(h_BSH, attention_mask, prompt_length)
-        extra = {}
-        if self.family.rotary:
-            rotary = attrgetter(self.family.rotary)(self.base)
-            extra["position_embeddings"] = rotary(h_BSH, position_ids=positions_BS)
+        positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length)
         masks: dict[int | None, Tensor | None] = {}  # by sliding window: most models need just one
         for index in range(first - 1, last):
             window = sliding_window(self.config, index)
@@ -249,6 +291,27 @@ class SplitBackbone(nn.Module):
         h_BSH = torch.cat([prompt_BPH.to(h_BTH.dtype), h_BTH], dim=1)
         return self.run(h_BSH, attention_mask, self.layer, self.num_layers, prompt_length)[:, prompt_length:]
 
+    def upper_at(self, prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None, position_B: Tensor) -> Tensor:
+        """`upper` at one token of each row, `[B, H]`.
+
+        The loss reads nothing else, so of layer L only that token's query, output projection and feed-forward are
+        computed; the other tokens give keys and values alone.
+        """
+        prompt_length = prompt_BPH.shape[1]
+        h_BSH = torch.cat([prompt_BPH.to(h_BTH.dtype), h_BTH], dim=1)
+        h_BSH = self.run(h_BSH, attention_mask, self.layer, self.num_layers - 1, prompt_length)
+        positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length)
+        layer, window = self.layers[-1], sliding_window(self.config, self.num_layers - 1)
+        rows_B, at_B = torch.arange(len(h_BSH), device=h_BSH.device), position_B + prompt_length
+        if self.family.keys_values is None:
+            mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window)
+            return layer(h_BSH, attention_mask=mask, **extra)[rows_B, at_B]
+        given = _Given(*self.family.keys_values(layer, h_BSH, extra))
+        mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, at_B)
+        if "position_embeddings" in extra:
+            extra = {"position_embeddings": tuple(x[rows_B, at_B][:, None] for x in extra["position_embeddings"])}
+        return layer(h_BSH[rows_B, at_B][:, None], attention_mask=mask, past_key_values=given, **extra)[:, 0]
+
     def finish(self, h: Tensor) -> Tensor:
         """Final norm and LM-head transform of any states `[..., H]`: what the vocabulary projection reads."""
         if self.family.final_norm:
@@ -267,12 +330,17 @@ class SplitBackbone(nn.Module):
 
     # Positions and masks
 
-    @staticmethod
-    def _positions(h_BSH: Tensor, attention_mask: Tensor | None, prompt_length: int) -> Tensor:
-        """Prompt rows take 0..P-1, attended tokens follow from P, `[B, S]`."""
+    def _positions(
+        self, h_BSH: Tensor, attention_mask: Tensor | None, prompt_length: int
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Prompt rows take 0..P-1, attended tokens follow from P, `[B, S]`; and what layers want to know of that."""
         prompt_BP = torch.arange(prompt_length, device=h_BSH.device).expand(len(h_BSH), -1)
         tokens_BT = token_positions(h_BSH[:, prompt_length:, 0], attention_mask)
-        return torch.cat([prompt_BP, tokens_BT + prompt_length], dim=1)
+        positions_BS = torch.cat([prompt_BP, tokens_BT + prompt_length], dim=1)
+        if self.family.rotary is None:
+            return positions_BS, {}
+        rotary = attrgetter(self.family.rotary)(self.base)
+        return positions_BS, {"position_embeddings": rotary(h_BSH, position_ids=positions_BS)}
 
     def _mask(
         self,
@@ -281,29 +349,47 @@ class SplitBackbone(nn.Module):
         positions_BS: Tensor,
         prompt_length: int,
         window: int | None,
+        query_B: Tensor | None = None,
     ) -> Tensor | None:
-        """What each layer's attention expects: boolean for sdpa, additive for eager, None where it can do without."""
+        """What a layer's attention expects, for every query or for one of each row (`query_B`).
+
+        Boolean for sdpa, additive for eager; None where it can do without.
+        """
         batch, total, _ = h_BSH.shape
-        if attention_mask is None and window is None and (not self.causal or self.attention == "sdpa"):
-            return None  # nothing to hide, or sdpa's own causal mask
+        own_causal_mask = self.attention == "sdpa" and query_B is None
+        if attention_mask is None and window is None and (not self.causal or own_causal_mask):
+            return None
         device = h_BSH.device
-        key_B1S = torch.ones(batch, 1, total, dtype=torch.bool, device=device)
+        allowed_BQS = torch.ones(batch, 1, total, dtype=torch.bool, device=device)
         if attention_mask is not None:
-            key_B1S[:, 0, prompt_length:] = attention_mask.bool()
-        allowed = key_B1S
+            allowed_BQS[:, 0, prompt_length:] = attention_mask.bool()
         if self.causal:
-            index_S = torch.arange(total, device=device)
-            allowed = allowed & (index_S[:, None] >= index_S)
+            key_S = torch.arange(total, device=device)
+            query_BQ1 = key_S[None, :, None] if query_B is None else query_B[:, None, None]
+            allowed_BQS = allowed_BQS & (query_BQ1 >= key_S)
             if window is not None:
-                near_BSS = positions_BS[:, :, None] - positions_BS[:, None, :] < window
-                allowed = allowed & (near_BSS | (index_S < prompt_length))  # the prompt is always attended
+                position_BQ1 = positions_BS[:, :, None]
+                if query_B is not None:
+                    position_BQ1 = position_BQ1.gather(1, query_BQ1)
+                near_BQS = position_BQ1 - positions_BS[:, None, :] < window
+                allowed_BQS = allowed_BQS & (near_BQS | (key_S < prompt_length))  # the prompt is always attended
             # A padding row that sees nothing would be all minus infinity, and NaN: let it see itself.
-            allowed = allowed | torch.eye(total, dtype=torch.bool, device=device)
-        mask_B1SS = allowed[:, None]
+            allowed_BQS = allowed_BQS | (query_BQ1 == key_S)
+        mask_B1QS = allowed_BQS[:, None]
         if self.attention == "sdpa":
-            return mask_B1SS
+            return mask_B1QS
         lowest = torch.finfo(h_BSH.dtype).min
-        return torch.zeros(mask_B1SS.shape, dtype=h_BSH.dtype, device=device).masked_fill_(~mask_B1SS, lowest)
+        return torch.zeros(mask_B1QS.shape, dtype=h_BSH.dtype, device=device).masked_fill_(~mask_B1QS, lowest)
+
+
+class _Given:
+    """Stands where transformers expects a key / value cache: all keys and values are known already."""
+
+    def __init__(self, keys: Tensor, values: Tensor):
+        self.keys, self.values = keys, values
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return self.keys, self.values
 
 
 def token_positions(tokens_BT: Tensor, attention_mask: Tensor | None) -> Tensor:

@@ -89,8 +89,8 @@ class LatePromptModel(nn.Module):
 
     def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """Finished state at the read-out position, `[B, H]`, from the states entering layer k; heads score it."""
-        o = self.token_states(h, attention_mask, readout_position)
-        return self.backbone.finish(o[torch.arange(len(o), device=o.device), readout_position])
+        prompt = self.prompt(h, attention_mask, readout_position)
+        return self.backbone.finish(self.backbone.upper_at(prompt, h, attention_mask, readout_position))
 
     def from_trunk(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """Vocabulary logits at the read-out position, `[B, V]`, from the states entering layer k.

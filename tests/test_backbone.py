@@ -41,6 +41,23 @@ def test_without_padding_the_mask_may_be_left_out(family, attention):
         torch.testing.assert_close(whole_forward(backbone, ids, None), masked, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("layer", [2, LAYERS])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_layer_for_one_token_gives_what_it_gives_for_all(family, layer, padded, attention):
+    """Values and gradients, at any token, also one in the middle of a text."""
+    backbone = SplitBackbone(tiny_model(family, attention), layer)
+    ids, mask = token_batch() if padded else (token_batch((9, 9, 9, 9))[0], None)
+    h, position = backbone.trunk(ids, mask), torch.tensor([6, 1, 4, 0])
+    prompts = [torch.randn(4, 3, HIDDEN, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
+    everywhere = backbone.upper(prompts[0], h, mask)[torch.arange(4), position]
+    there = backbone.upper_at(prompts[1], h, mask, position)
+    torch.testing.assert_close(there, everywhere, atol=1e-5, rtol=1e-5)
+    for out in (everywhere, there):
+        out.square().sum().backward()
+    torch.testing.assert_close(prompts[1].grad, prompts[0].grad, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_of_chosen_tokens_are_those_of_the_whole_vocabulary(family):
     backbone = SplitBackbone(tiny_model(family))

@@ -23,5 +23,4 @@ class ZeroShot(nn.Module):
     def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """Finished state at the read-out position, `[B, H]`."""
         no_prompt = h.new_empty(len(h), 0, h.shape[2])
-        o = self.backbone.upper(no_prompt, h, attention_mask)
-        return self.backbone.finish(o[torch.arange(len(o), device=o.device), readout_position])
+        return self.backbone.finish(self.backbone.upper_at(no_prompt, h, attention_mask, readout_position))
