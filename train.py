@@ -1,20 +1,16 @@
 """Train and test a late prompt: `python train.py [group=choice] [option=value] ...`; `--help` shows them all."""
 
+import math
 import sys
 
 import hydra
 from omegaconf import DictConfig
 
-from lpt.config import (
-    check_command_line,
-    exit_with,
-    resolve,
-    resume_arguments,
-    run_dir,
-    saved_config,
-    sweep_name,
-)
+from lpt.command_line import check_command_line, point_name, report, resume_arguments, run_dir, saved_config, sweep_name
+from lpt.config import resolve
 from lpt.errors import LptError
+
+failures: list[int] = []  # exit status of each point of a sweep that failed
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -27,8 +23,12 @@ def main(cfg: DictConfig) -> float:
         result = run(config, run_dir(), sweep_name())
     except LptError as error:
         if sweep_name() is None:
-            exit_with(error)
-        raise  # the sweep goes on with its other points and fails at its end
+            raise SystemExit(report(error)) from None
+        failures.append(report(error, point_name(sys.argv[1:])))
+        return math.nan  # the sweep goes on with its other points
+    except (KeyboardInterrupt, SystemExit):  # the second is how Lightning ends after Ctrl-C
+        print(f"\ninterrupted; go on with: python train.py resume='{run_dir()}'", file=sys.stderr)
+        raise SystemExit(130) from None
     return result["metrics"]["validation"][result["primary_metric"]]
 
 
@@ -36,6 +36,7 @@ if __name__ == "__main__":
     try:
         check_command_line(sys.argv[1:])
     except LptError as error:
-        exit_with(error)
+        raise SystemExit(report(error)) from None
     sys.argv[1:] = resume_arguments(sys.argv[1:])
     main()
+    sys.exit(max(failures, default=0))

@@ -5,6 +5,8 @@ Shapes: B batch, T tokens of the longest row in the batch.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +37,8 @@ class Batch(NamedTuple):
     # [B] float32, the row's share in the gradient; 0 for a row that only fills a batch
     num_tokens: int
     # attended tokens, prompt not counted
+    states: Tensor | None = None
+    # [B, T, H] states entering layer k, where a trunk cache has them
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(
@@ -45,7 +49,38 @@ class Batch(NamedTuple):
             rows=self.rows.to(device),
             weights=self.weights.to(device),
             num_tokens=self.num_tokens,
+            states=None if self.states is None else self.states.to(device, non_blocking=True),
         )
+
+
+@dataclass(frozen=True)
+class RaggedStates:
+    """States of many rows, one after the other.
+
+    Attributes:
+        states: `[sum of T, H]`.
+        lengths: T of each row.
+    """
+
+    states: Tensor
+    lengths: Sequence[int]
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """Where each row begins, and the end."""
+        return [0, *accumulate(self.lengths)]
+
+    def row(self, i: int) -> Tensor:
+        """`[T, H]`, a view."""
+        return self.states[self.starts[i] : self.starts[i + 1]]
+
+    def pad(self, rows: Sequence[int]) -> Tensor:
+        """The states of some rows, `[B, T of the longest, H]`, zeros behind."""
+        longest = max(self.lengths[i] for i in rows)
+        padded = self.states.new_zeros(len(rows), longest, self.states.shape[1])
+        for place, i in enumerate(rows):
+            padded[place, : self.lengths[i]] = self.row(i)
+        return padded
 
 
 @dataclass(frozen=True)
@@ -80,8 +115,8 @@ class EncodedSplit(Dataset):
     def truncated_share(self) -> float:
         return sum(row.truncated for row in self.rows) / max(len(self), 1)
 
-    def collate(self, items: Sequence[Weighted], pad_id: int) -> Batch:
-        """Pad the rows of one batch with `pad_id`."""
+    def collate(self, items: Sequence[Weighted], pad_id: int, states: RaggedStates | None = None) -> Batch:
+        """Pad the rows of one batch with `pad_id`, and take their states along where there are any."""
         rows = [self.rows[i] for i, _ in items]
         lengths = [len(row.input_ids) for row in rows]
         longest = max(lengths)
@@ -97,6 +132,7 @@ class EncodedSplit(Dataset):
             torch.tensor([i for i, _ in items]),
             torch.tensor([weight for _, weight in items]),
             sum(lengths),
+            None if states is None else states.pad([i for i, _ in items]),
         )
 
 

@@ -70,7 +70,9 @@ class LatePromptClassifier(nn.Module):
 
     def read_out(self, batch: Batch) -> Tensor:
         """Finished states at the read-out positions, `[B, H]`."""
-        h = self.method.trunk(batch.input_ids, batch.attention_mask)
+        h = batch.states
+        if h is None:
+            h = self.method.trunk(batch.input_ids, batch.attention_mask)
         return self.method.read_out(h, batch.attention_mask, batch.readout_position)
 
     def losses(self, batch: Batch) -> Tensor:

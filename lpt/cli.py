@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -46,8 +47,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate", parents=[common], help="score labelled rows", description="Score an adapter on a labelled file."
     )
-    evaluate.add_argument("--label", default="label", metavar="COLUMN", help="column of the gold label (default: label)")
+    evaluate.add_argument(
+        "--label", default="label", metavar="COLUMN", help="column of the gold label (default: label)"
+    )
     evaluate.set_defaults(command=_evaluate)
+
+    cache = commands.add_parser("cache", help="what is cached on disk", description="The trunk states kept on disk.")
+    actions = cache.add_subparsers(required=True, metavar="action")
+    actions.add_parser("list", help="sizes, and what each entry belongs to").set_defaults(command=_cache_list)
+    actions.add_parser("clear", help="remove them all").set_defaults(command=_cache_clear)
     return parser
 
 
@@ -122,3 +130,28 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         value = METRICS[name](predicted, truth, len(labels))
         low, high = interval(name, predicted, truth, len(labels))
         print(f"{name:<9} {value:.3f}  (95% interval {low:.3f} to {high:.3f})")
+
+
+def _cache_list(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lpt.trunk_cache import entries, human_bytes, trunk_folder
+
+    found = entries(trunk_folder())
+    table = Table("entry", "size", "backbone", "task", "split", "rows", "layer", "used last", box=None, pad_edge=False)
+    for entry in sorted(found, key=lambda entry: -entry.used):
+        names = [str(entry.facts.get(name, "?")) for name in ("backbone", "task", "split", "rows", "layer")]
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)) if entry.facts else "unfinished"
+        table.add_row(entry.place.name, human_bytes(entry.bytes), *names, used)
+    console = Console()
+    if found:
+        console.print(table)
+    total = human_bytes(sum(entry.bytes for entry in found))
+    console.print(f"{len(found)} entries, {total} in {trunk_folder()}", soft_wrap=True, highlight=False)
+
+
+def _cache_clear(arguments: argparse.Namespace) -> None:
+    from lpt.trunk_cache import clear, human_bytes, trunk_folder
+
+    print(f"{human_bytes(clear(trunk_folder()))} removed from {trunk_folder()}")

@@ -1,36 +1,29 @@
-"""The configuration: its schema, and `resolve()`, which turns Hydra's composition into a checked `Config`.
-
-Besides train.py, the only place that knows Hydra.
-"""
+"""The configuration: its schema, and `resolve()`, which turns Hydra's composition into a checked `Config`."""
 
 import dataclasses
-import sys
-from argparse import Namespace
+import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
-from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
+from yaml import MarkedYAMLError
 
-from lpt.errors import ConfigError, LptError, did_you_mean
+from lpt.errors import ConfigError, did_you_mean
 from lpt.tasks import Task, describe_problems
 
 CONF_DIR = Path(__file__).parent.parent / "conf"
 METRICS = ("accuracy", "f1", "matthews")
-UNREADABLE = (HydraException, OmegaConfBaseException, YAMLError)  # what composing can fail with
 PRECISIONS = ("auto", "32", "bf16", "16")
 
 
@@ -155,6 +148,16 @@ class LoggerConfig:
 
 
 @dataclass
+class CacheConfig:
+    """The trunk's states, computed once and kept."""
+
+    mode: str = "auto"
+    # disk, memory, off, or auto: disk if they fit the budget, for later runs to reuse, else memory, else off.
+    max_bytes: int | None = None
+    # The budget. null: a quarter of the free disk or memory.
+
+
+@dataclass
 class Config:
     """Everything about one run."""
 
@@ -167,6 +170,7 @@ class Config:
     head: HeadConfig = field(default_factory=HeadConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = 13
     # Of the generator's initial values, the order of rows, and dropout.
@@ -185,20 +189,19 @@ def resolve(cfg: DictConfig) -> Config:
         ConfigError: all complaints at once: missing and unknown keys (also those forced in with `++`), wrong types,
             values out of range.
     """
-    missing = OmegaConf.missing_keys(cfg)
-    complaints = [f"{key} is not set; give {key}=<value>" for key in sorted(missing)]
+    complaints = []
     try:
+        missing = OmegaConf.missing_keys(cfg)
+        complaints += [f"{key} is not set; give {key}=<value>" for key in sorted(missing)]
         plain = OmegaConf.to_container(cfg, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError([*complaints, _first_line(error)]) from None
-    assert isinstance(plain, dict)
-    complaints += _take_unknown_keys(plain, Config)
-    if missing:
-        raise ConfigError(complaints)
-    try:
+        assert isinstance(plain, dict)
+        complaints += _take_unknown_keys(plain, Config)
+        complaints += _truth_values(plain)
+        if missing:
+            raise ConfigError(complaints)
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except OmegaConfBaseException as error:
-        raise ConfigError([*complaints, _first_line(error)]) from None
+        raise ConfigError([*complaints, describe(error)]) from None
     assert isinstance(config, Config)
     complaints += _out_of_range(config)
     if complaints:
@@ -212,19 +215,22 @@ def _take_unknown_keys(plain: dict[Any, Any], schema: type, prefix: str = "") ->
     complaints = []
     for key, value in list(plain.items()):
         if key not in hints:
-            complaints.append(f"{prefix}{key}={value}: there is no option {prefix}{key}{_suggest(prefix, key, hints)}")
+            complaints.append(f"{prefix}{key}={value}: {_no_option(f'{prefix}{key}')}")
             del plain[key]
         elif dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
             complaints += _take_unknown_keys(value, hints[key], f"{prefix}{key}.")
     return complaints
 
 
-def _suggest(prefix: str, key: str, known: Any) -> str:
-    hint = did_you_mean(key, known)
-    if hint:
-        return hint.replace("'", f"'{prefix}", 1)
-    here = f"under {prefix.rstrip('.')} there are" if prefix else "there are"
-    return f"; {here} {', '.join(known)}"
+def _truth_values(plain: dict[Any, Any]) -> Iterator[str]:
+    """YAML reads an unquoted `No` as false, and the label word would be "False"."""
+    words = plain.get("task", {}).get("label_words")
+    for name, word in words.items() if isinstance(words, dict) else ():
+        if isinstance(word, bool):
+            yield (
+                f"task.label_words: the word for {name!r} is read as the truth value {word}, as yes, no, on, off, true "
+                "and false are; put it in quotes"
+            )
 
 
 def _out_of_range(config: Config) -> Iterator[str]:
@@ -243,20 +249,21 @@ def _out_of_range(config: Config) -> Iterator[str]:
         ("trainer.eval_batch_size", trainer.eval_batch_size, 1),
         ("trainer.devices", trainer.devices, 1),
         ("trainer.log_every", trainer.log_every, 1),
+        ("cache.max_bytes", config.cache.max_bytes, 0),
         ("fewshot.k", fewshot.k, 1),
         ("fewshot.k_dev", fewshot.k_dev, 1),
     ]
     for option, value, lowest in at_least:
-        if value is not None and value < lowest:
+        if value is not None and not lowest <= value < math.inf:
             also = " (layers are numbered 1..L)" if option == "lpt.layer" else ""
-            yield f"{option}={value} is too small; it must be at least {lowest}{also}"
+            yield f"{option}={value} must be at least {lowest}{also}"
     for option, value in (("optim.lr", optim.lr), ("optim.clip", optim.clip)):
-        if value <= 0:
+        if not 0 < value < math.inf:
             yield f"{option}={value} must be greater than 0"
     if not 0 <= optim.warmup < 1:
         yield f"optim.warmup={optim.warmup} must be a share of the steps, 0 <= warmup < 1"
     for option, seed in (("seed", config.seed), ("fewshot.seed", fewshot.seed)):
-        if not 0 <= seed < 2**32:
+        if not 0 <= seed < 2**32 and not (option == "fewshot.seed" and seed == config.seed):
             yield f"{option}={seed} must be in 0..{2**32 - 1}"
     rate = config.generator.dropout
     if rate is not None and not 0 <= rate < 1:
@@ -264,13 +271,14 @@ def _out_of_range(config: Config) -> Iterator[str]:
     one_of: list[tuple[str, str, Sequence[str]]] = [
         ("backbone.attention", config.backbone.attention, ("auto", "eager", "sdpa")),
         ("fewshot.protocol", fewshot.protocol, ("full", "total", "per_class")),
-        ("method.name", config.method.name, ("lpt", "zero_shot")),
-        ("generator.name", config.generator.name, ("npg", "appg", "mppg", "none")),
+        ("method.name", config.method.name, choices("method")),
+        ("generator.name", config.generator.name, choices("generator")),
         ("generator.init", config.generator.init, ("default", "vocabulary")),
-        ("head.name", config.head.name, ("label_words", "vocabulary", "linear")),
+        ("head.name", config.head.name, choices("head")),
         ("trainer.accelerator", trainer.accelerator, ("auto", "cpu", "gpu")),
         ("trainer.precision", trainer.precision, PRECISIONS),
-        ("logger.name", config.logger.name, ("csv", "wandb", "tensorboard", "none")),
+        ("cache.mode", config.cache.mode, choices("cache")),
+        ("logger.name", config.logger.name, choices("logger")),
     ]
     for option, given, allowed in one_of:
         if given not in allowed:
@@ -289,207 +297,96 @@ def _out_of_range(config: Config) -> Iterator[str]:
     yield from describe_problems(config.task, list(METRICS))
 
 
-# The command line, before Hydra acts on it
+def choices(group: str) -> list[str]:
+    """What a config group offers: a new generator, say, is known once its file is there."""
+    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
 
 
-def check_command_line(argv: Sequence[str], conf_dir: Path = CONF_DIR) -> None:
-    """Complain about everything that is wrong with a command line, at once.
-
-    Hydra stops at the first bad override; here each is tried by itself, so that all of them are shown, together
-    with what `resolve` finds in the rest.
-
-    Raises:
-        ConfigError: with one complaint per bad override or value.
-    """
-    arguments = get_args_parser().parse_args(argv)
-    if arguments.help or arguments.hydra_help or arguments.shell_completion:
-        return
-    complaints: dict[str, None] = {}  # in order, each once
-    good: list[list[str]] = []
-    chosen: list[str] = []  # groups, which decide what other options there are
-    parsed = _parse(arguments.overrides, complaints)
-    for override in sorted(parsed, key=lambda override: not _is_group(override, conf_dir)):
-        points = [
-            point
-            for point in _points(override)
-            if not _note(complaints, _complaint_about, point, chosen, arguments, conf_dir)
-        ]
-        if points:
-            good.append(points)
-            if _is_group(override, conf_dir):
-                chosen.append(points[0])
-    first = [points[0] for points in good]
-    for i, points in enumerate(good):
-        for point in points if i == 0 else points[1:]:
-            _note(complaints, _complaints_of, [*first[:i], point, *first[i + 1 :]], arguments, conf_dir)
-    if not good:
-        _note(complaints, _complaints_of, [], arguments, conf_dir)
-    if complaints:
-        raise ConfigError(complaints)
+# Errors in the terms of the schema
 
 
-def _note(complaints: dict[str, None], find: Any, *args: Any) -> bool:
-    found = find(*args)
-    complaints.update(dict.fromkeys(found))
-    return bool(found)
+def describe(error: BaseException, override: str = "") -> str:
+    """One sentence about an option that cannot be set, or a file that cannot be read."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}"
+    file = re.match(r"In '(.+?)': \w+ raised", str(error))
+    subject = f"{file[1]}.yaml" if file else override
+    key = override.lstrip("+~").partition("=")[0]
+    cause: BaseException | None = error
+    while cause:  # Hydra wraps what OmegaConf says
+        if isinstance(cause, OmegaConfBaseException):
+            error, key = cause, cause.full_key or key
+        cause = cause.__cause__ or cause.__context__
+    message = str(error).strip().partition("\n")[0]
+    key = re.sub(r"\[\d+\]", "", key)
+    unknown = _no_option(key)
+    hint = hint_of(key)
+    if unknown:
+        problem = unknown
+    elif isinstance(error, InterpolationResolutionError):
+        problem = f"{key}: {message}"
+    elif isinstance(error, ConfigKeyError | ConfigAttributeError) and hint is Any:
+        mapping, _, name = key.rpartition(".")
+        problem = f"{mapping} has no {name!r} yet; put + in front to add it"
+    elif isinstance(error, OmegaConfBaseException) and hint not in (None, Any):
+        if override.lstrip("+").startswith(f"{key}=") and not file:
+            return f"{override} must be {_expected(hint)}"
+        problem = f"{key} must be {_expected(hint)}"
+    else:
+        problem = message
+    return f"{subject}: {problem}" if subject else problem
 
 
-def _parse(overrides: list[str], complaints: dict[str, None]) -> list[Override]:
-    parsed = []
-    for text in overrides:
-        try:
-            parsed += OverridesParser.create().parse_overrides([text])
-        except HydraException:
-            complaints[f"{text}: cannot be read; write option=value, and put special characters in quotes"] = None
-    return parsed
-
-
-def _is_group(override: Override, conf_dir: Path) -> bool:
-    return (conf_dir / override.key_or_group).is_dir()
-
-
-def _points(override: Override) -> list[str]:
-    """The override itself, or one per value where it sweeps."""
-    if not override.is_sweep_override():
-        return [str(override.input_line)]
-    prefix = str(override.input_line).partition("=")[0]
-    return [f"{prefix}={value}" for value in override.sweep_string_iterator()]
-
-
-def _compose(overrides: list[str], arguments: Namespace, conf_dir: Path) -> DictConfig:
-    if arguments.config_dir:
-        overrides = [*overrides, f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]"]
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir)):
-            return compose(arguments.config_name or "config", overrides=overrides, return_hydra_config=True)
-    finally:
-        GlobalHydra.instance().clear()
-
-
-def _complaint_about(override: str, chosen: list[str], arguments: Namespace, conf_dir: Path) -> list[str]:
-    """What is wrong with one override, given the groups that are chosen."""
-    try:
-        _compose([*chosen, override], arguments, conf_dir)
-    except UNREADABLE as error:
-        return [_explain(override, error, conf_dir)]
-    return []
-
-
-def _explain(override: str, error: Exception, conf_dir: Path) -> str:
-    """Hydra's error in one sentence, with the nearest name that would have worked."""
-    key, _, value = override.lstrip("+~").partition("=")
-    group = conf_dir / key
-    if group.is_dir():
-        known = sorted(path.stem for path in group.rglob("*.yaml"))
-        if value not in known:
-            return (
-                f"{override}: there is no {key} {value!r}; choose one of {', '.join(known)}{did_you_mean(value, known)}"
-            )
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    message = _first_line(cause)
-    *path, name = key.split(".")
-    known_here: Any = Config
-    for part in path:
-        known_here = get_type_hints(known_here).get(part) if dataclasses.is_dataclass(known_here) else None
-    if dataclasses.is_dataclass(known_here) and name not in get_type_hints(known_here) and path[:1] != ["hydra"]:
-        prefix = "".join(f"{part}." for part in path)
-        return f"{override}: there is no option {key}{_suggest(prefix, name, get_type_hints(known_here))}"
-    return f"{override}: {message}"
-
-
-def _complaints_of(overrides: list[str], arguments: Namespace, conf_dir: Path) -> list[str]:
-    """What is wrong with overrides that are each fine alone."""
-    try:
-        cfg = _compose(overrides, arguments, conf_dir)
-    except UNREADABLE as error:
-        return [_first_line(error)]
-    hydra = cfg.hydra
-    run_dir = Path(hydra.run.dir) if cfg.get("resume") is None else Path(cfg.resume)
-    complaints = []
-    if cfg.get("resume") is None:
-        OmegaConf.set_struct(cfg, False)
-        del cfg["hydra"]
-        try:
-            config = resolve(cfg)
-        except ConfigError as error:
-            complaints += error.complaints
-        else:
-            if arguments.multirun and config.trainer.devices > 1:
-                complaints.append(
-                    f"trainer.devices={config.trainer.devices} cannot be combined with -m: each device's process would "
-                    "start the whole sweep again; run the points one by one"
-                )
-    elif not (run_dir / ".hydra" / "config.yaml").is_file():
-        complaints.append(f"resume={cfg.resume}: there is no run in that folder (.hydra/config.yaml is missing)")
-    complaint = _unwritable(run_dir)
-    if complaint:
-        complaints.append(complaint)
-    return complaints
-
-
-def _unwritable(folder: Path) -> str | None:
-    """Why a folder cannot be made or written to."""
-    existing = folder.absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    try:
-        with TemporaryFile(dir=existing):
+def hint_of(key: str) -> Any:
+    """The type of an option; Any within mappings and lists; None where there is no such option."""
+    hint: Any = Config
+    for part in key.split("."):
+        if not dataclasses.is_dataclass(hint):
+            return Any
+        hint = get_type_hints(hint).get(part)
+        if hint is None:
             return None
-    except OSError as error:
-        return f"hydra.run.dir={folder}: cannot write in {existing} ({error.strerror}); choose another folder"
+    return hint
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+def _no_option(key: str) -> str | None:
+    """`"there is no option ..."`, with the nearest ones, unless there is."""
+    if key == "" or re.match(r"hydra\b", key) or hint_of(key) is not None:
+        return None
+    prefix, known = "", get_type_hints(Config)
+    for part in key.split("."):
+        if part not in known:
+            return f"there is no option {key}{_suggest(prefix, part, known)}"
+        prefix, known = f"{prefix}{part}.", get_type_hints(known[part])
+    return None
 
 
-# Where a run writes, and going on with one
+def _suggest(prefix: str, key: str, known: Any) -> str:
+    elsewhere = [option for option in _options(Config) if option.endswith(f".{key}")]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]!r}?"
+    hint = did_you_mean(key, known)
+    if hint:
+        return hint.replace("'", f"'{prefix}", 1)
+    here = f"under {prefix.rstrip('.')} there are" if prefix else "there are"
+    return f"; {here} {', '.join(known)}"
 
 
-def run_dir() -> Path:
-    """The run folder that Hydra has made for this job."""
-    return Path(HydraConfig.get().runtime.output_dir)
+def _options(schema: type, prefix: str = "") -> Iterator[str]:
+    for name, hint in get_type_hints(schema).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _options(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{name}"
 
 
-def sweep_name() -> str | None:
-    """The sweep folder's name, where this job is part of one."""
-    hydra = HydraConfig.get()
-    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
-
-
-def resume_arguments(argv: Sequence[str]) -> list[str]:
-    """`resume=<folder>` also means: write into that folder, and leave the configuration saved there as it is."""
-    arguments = list(argv)
-    for argument in argv:
-        if argument.startswith("resume=") and len(argument) > len("resume="):
-            folder = argument.removeprefix("resume=").strip("'\"")
-            arguments += [f"hydra.run.dir='{folder}'", "hydra.output_subdir=null"]
-    return arguments
-
-
-def saved_config(cfg: DictConfig) -> DictConfig:
-    """The configuration of the run that `resume` names, with this command's own values on top.
-
-    Raises:
-        LptError: the command also chooses another config group, which the run already has.
-    """
-    folder = Path(cfg.resume)
-    saved = OmegaConf.load(folder / ".hydra" / "config.yaml")
-    changes = []
-    for override in HydraConfig.get().overrides.task:
-        key = override.lstrip("+~").partition("=")[0]
-        if (CONF_DIR / key).is_dir():
-            raise LptError(f"{override} cannot be given with resume={cfg.resume}: a run keeps what it was started with")
-        changes.append(override.lstrip("+"))
-    merged = OmegaConf.merge(OmegaConf.structured(Config), saved, OmegaConf.from_dotlist(changes))
-    assert isinstance(merged, DictConfig)
-    return merged
-
-
-def exit_with(error: LptError) -> None:
-    """End the process with the message alone: 2 for a bad command line, 1 for the rest."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2 if isinstance(error, ConfigError) else 1)
+def _expected(hint: Any) -> str:
+    """A type in words."""
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "null"}
+    if hint in kinds:
+        return kinds[hint]
+    if dataclasses.is_dataclass(hint):
+        return f"set by its own options: {', '.join(get_type_hints(hint))}"
+    if get_origin(hint) is list:
+        return "a list, as in [a,b]"
+    return " or ".join(map(_expected, get_args(hint)))

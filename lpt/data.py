@@ -1,20 +1,23 @@
 """The LightningDataModule: the splits of one experiment, shared out to the devices."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Sampler
 
-from lpt.batches import EncodedSplit, EvaluationBatches, TrainBatches, Weighted
+from lpt.batches import EncodedSplit, EvaluationBatches, RaggedStates, TrainBatches, Weighted
+from lpt.classifier import LatePromptClassifier
+from lpt.trunk_cache import TrunkCache
 
 
 class PromptData(pl.LightningDataModule):
     """The splits of one experiment.
 
     Args:
-        splits: `train`, `validation`, `test`, as far as they are needed.
-        pad_id: token id that fills short rows.
+        splits: `train`, `validation`, `test`.
+        classifier: that they are encoded for; its trunk is what is cached.
+        cache: computes the trunk's states once, where it can.
         batch_size: rows per optimizer step, over all devices and accumulated micro-batches.
         accumulate: micro-batches per optimizer step.
         eval_batch_size: rows per device.
@@ -24,28 +27,41 @@ class PromptData(pl.LightningDataModule):
     def __init__(
         self,
         splits: dict[str, EncodedSplit],
-        pad_id: int,
+        classifier: LatePromptClassifier,
+        cache: TrunkCache,
         batch_size: int,
         accumulate: int = 1,
         eval_batch_size: int = 32,
         seed: int = 0,
     ):
         super().__init__()
-        self.splits, self.pad_id, self.seed = splits, pad_id, seed
+        self.splits, self.classifier, self.cache, self.seed = splits, classifier, cache, seed
         self.batch_size, self.accumulate, self.eval_batch_size = batch_size, accumulate, eval_batch_size
+        self.states: dict[str, RaggedStates | None] = {}
+
+    def setup(self, stage: str) -> None:
+        """Have the trunk's states of the splits that this stage reads; every process computes its share."""
+        assert self.trainer is not None
+        backbone, ranks = self.classifier.method.backbone, cast(Any, self.trainer.strategy)
+        backbone.model.to(ranks.root_device)
+        plan = self.cache.plan or self.cache.prepare(backbone, self.splits, ranks)
+        for name in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]:
+            # States that are read once and forgotten with the process are not worth keeping.
+            if name not in self.states and not (name == "test" and plan.mode == "memory"):
+                self.states[name] = self.cache.states(backbone, self.splits[name], name, self.classifier.pad_id, ranks)
 
     def _ranks(self) -> dict[str, int]:
-        if self.trainer is None:
-            return {}
+        assert self.trainer is not None
         return {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
 
     def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
         batches = TrainBatches(
             len(self.splits["train"]),
             self.batch_size,
             self.seed,
             accumulate=self.accumulate,
-            first_step=self.trainer.global_step if self.trainer else 0,
+            first_step=self.trainer.global_step,
             **self._ranks(),
         )
         return self._loader("train", batches)
@@ -63,7 +79,11 @@ class PromptData(pl.LightningDataModule):
     def _loader(self, split: str, batches: Sampler[list[Weighted]]) -> DataLoader:
         rows = self.splits[split]
         # Rows are in memory and padding them is cheap: worker processes would cost more than they bring.
-        return ResumableLoader(rows, batch_sampler=batches, collate_fn=partial(rows.collate, pad_id=self.pad_id))
+        return ResumableLoader(
+            rows,
+            batch_sampler=batches,
+            collate_fn=partial(rows.collate, pad_id=self.classifier.pad_id, states=self.states.get(split)),
+        )
 
 
 class ResumableLoader(DataLoader):

@@ -59,19 +59,18 @@ def draw(tables: dict[str, Table], labels: list[str], protocol: str, k: int | No
     test_split = "test" if "test" in tables else "dev"
     # Names, so that complaints name the class.
     names = [labels[label] for label in train.labels or []]
-    if protocol == "full":
-        validation = tables["dev"] if test_split == "test" and "dev" in tables else None
-        if validation is None:
-            k_dev = min(k_dev, len(train) // 5)
-            if k_dev < 1:
-                raise LptError(f"{len(train)} training rows are too few to take validation rows from; name a dev split")
-            dev_rows = stratified(names, k_dev, seed).tolist()
-            validation, train = train.take(dev_rows), train.take(np.delete(np.arange(len(train)), dev_rows))
+    if protocol == "full" and test_split == "test" and "dev" in tables:
+        validation = tables["dev"]
+    elif k_dev < 1:
+        raise LptError(f"fewshot.k_dev={k_dev}: at least one row is needed to choose the best step")
+    elif protocol == "full":
+        dev_rows = stratified(names, min(k_dev, len(train) // 5), seed).tolist()
+        if not dev_rows:
+            raise LptError(f"{len(train)} training rows are too few to take validation rows from; name a dev split")
+        validation, train = train.take(dev_rows), train.take(np.delete(np.arange(len(train)), dev_rows))
     else:
         if k is None:
             raise LptError(f"fewshot={protocol} needs fewshot.k=<number of training rows>")
-        if k_dev < 1:
-            raise LptError(f"fewshot.k_dev={k_dev}: at least one row is needed to choose the best step")
         sample = sample_total if protocol == "total" else sample_per_class
         rows, dev_rows = sample(names, k, k_dev, seed)
         validation, train = train.take(dev_rows), train.take(rows)

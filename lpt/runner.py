@@ -34,6 +34,7 @@ from lpt.stats import interval
 from lpt.summary import progress, say, show_result
 from lpt.templates import check_template
 from lpt.tracking import build_loggers, finished, log_test
+from lpt.trunk_cache import TrunkCache
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "lpt")
 
@@ -92,13 +93,16 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     _warn_about_rows(splits, config)
 
     optim = config.optim
+    belongs_to = {"backbone": config.backbone.name, "task": config.task.name}
+    cache = TrunkCache(config.cache.mode, config.cache.max_bytes, belongs_to=belongs_to, say=say)
     data = PromptData(
         splits,
-        classifier.pad_id,
-        optim.batch_size,
-        optim.accumulate,
-        trainer_config.eval_batch_size,
-        config.seed,
+        classifier,
+        cache,
+        batch_size=optim.batch_size,
+        accumulate=optim.accumulate,
+        eval_batch_size=trainer_config.eval_batch_size,
+        seed=config.seed,
     )
     steps_per_epoch = -(-len(splits["train"]) // optim.batch_size)
     total_steps = trainer_config.max_steps
@@ -164,7 +168,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             "trainable_parameters": sum(p.numel() for p in classifier.parameters() if p.requires_grad),
             "backbone_parameters": sum(p.numel() for p in classifier.method.backbone.parameters()),
             "train": _training_facts(trainer, module, accelerator),
-            "cache": None,
+            "cache": cache.facts,
             "precision": str(dtype).removeprefix("torch."),
             "attention": attention,
             "backbone_commit": pretrained.commit,

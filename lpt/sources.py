@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,16 @@ class Columns:
         names: column names.
         rows: cells per row.
         origin: file or split, for messages.
-        first_line: where row 0 stands in a text file, for messages; None where lines mean nothing.
+        lines: the line of a text file in which each row begins, for messages; None where lines mean nothing.
     """
 
-    def __init__(self, names: Sequence[str], rows: Sequence[Sequence[Any]], origin: str, first_line: int | None = None):
-        self.names, self.rows, self.origin, self.first_line = list(names), rows, origin, first_line
+    def __init__(
+        self, names: Sequence[str], rows: Sequence[Sequence[Any]], origin: str, lines: Sequence[int] | None = None
+    ):
+        self.names, self.rows, self.origin, self.lines = list(names), rows, origin, lines
 
     def place(self, row: int) -> str:
-        line = "" if self.first_line is None else f", line {row + self.first_line}"
+        line = "" if self.lines is None else f", line {self.lines[row]}"
         return f"{self.origin}, row {row}{line}"
 
     def column(self, option: str, name: str) -> list[str]:
@@ -87,11 +89,11 @@ class Columns:
 def load_tables(task: Task) -> dict[str, Table]:
     """The splits `train`, `dev`, `test` of a task, as its source has them.
 
-    A source of a single split has its test rows set aside from it (`set_aside_test`). An unlabelled test split is
-    left out.
+    A source of a single split has its test rows set aside from it (`set_aside_test`). An unlabelled test split of a
+    public data set is left out.
 
     Raises:
-        LptError: a missing file, split, column or label mapping; an empty split; broken encoding.
+        LptError: a missing file, split, column or label mapping; an empty or unlabelled split; broken encoding.
     """
     source: Source = getattr(task, task.source)
     readers: dict[str, Callable[[Task, Any], Splits]] = {
@@ -103,13 +105,19 @@ def load_tables(task: Task) -> dict[str, Table]:
     option = f"task.{task.source}"
     tables = {}
     for split, columns in readers[task.source](task, source):
-        if split == "test" and source.label not in columns.names:
+        if not columns.rows:
+            raise LptError(f"{columns.origin}: the {split} split is empty")
+        # As GLUE's are. A test file of the user's own is not passed over in silence.
+        may_lack_labels = split == "test" and task.source in ("hub", "tsv")
+        if may_lack_labels and source.label not in columns.names:
             continue
         table = _to_table(columns, task, source, option)
+        if table.labels is None:
+            if may_lack_labels:
+                continue
+            raise LptError(f"{columns.origin}: the {split} split has no labels, every one is -1")
         if not len(table):
-            raise LptError(f"{columns.origin}: the {split} split is empty")
-        if split == "test" and table.labels is None:
-            continue
+            raise LptError(f"{columns.origin}: the {split} split is empty, {option}.values leaves out all of its rows")
         tables[split] = table
     if set(tables) == {"train"}:
         tables = set_aside_test(tables["train"], source.test_rows, source.balance)
@@ -123,10 +131,10 @@ def _to_table(columns: Columns, task: Task, source: Source, option: str) -> Tabl
     raw = [value.strip() for value in columns.column(f"{option}.label", source.label)]
     rows = list(zip(*sentences, strict=True))
     index = list(range(len(rows)))
-    # The hub marks rows without a gold label with -1.
-    if raw and set(raw) == {"-1"}:
-        return Table(rows, None, index)
     meaning = label_values(task, source)
+    # The hub marks rows without a gold label with -1.
+    if set(raw) == {"-1"} and "-1" not in meaning:
+        return Table(rows, None, index)
     kept, labels = [], []
     for i, value in enumerate(raw):
         if value not in meaning:
@@ -147,7 +155,10 @@ def label_values(task: Task, source: Source) -> dict[str, str]:
         LptError: a value maps to a name that is not one of the task's labels.
     """
     if not source.values:
-        return {str(i): name for i, name in enumerate(task.labels)} | {name: name for name in task.labels}
+        by_name = {name: name for name in task.labels}
+        # Stars 1 to 5 are names: a 0 there is a mistake, not the first class.
+        by_index = {} if any(map(str.isdigit, by_name)) else {str(i): name for i, name in enumerate(task.labels)}
+        return by_index | by_name
     for value, name in source.values.items():
         if name != IGNORE and name not in task.labels:
             raise LptError(
@@ -170,14 +181,17 @@ def set_aside_test(table: Table, test_rows: int, balance: bool) -> dict[str, Tab
             seen.add(key)
             clean.append(i)
     rows, labels = np.asarray(clean), np.asarray(table.labels)[clean]
-    if balance:
-        smallest = np.bincount(labels).min()
+    if balance and clean:
+        classes, sizes = np.unique(labels, return_counts=True)
         order = np.random.RandomState(HOLD_OUT_SEED).permutation(len(rows))
-        kept = np.sort(np.concatenate([order[labels[order] == c][:smallest] for c in np.unique(labels)]))
+        kept = np.sort(np.concatenate([order[labels[order] == c][: sizes.min()] for c in classes]))
         rows, labels = rows[kept], labels[kept]
     test = stratified(labels.tolist(), min(test_rows, len(rows) // 5), HOLD_OUT_SEED)
     if not len(test):
-        raise LptError(f"{len(rows)} rows are too few to set test rows aside; name a test split or file")
+        raise LptError(
+            f"{len(rows)} rows (without empty and repeated texts) are too few to set test rows aside; name a test "
+            "split or file"
+        )
     return {"train": table.take(np.delete(rows, test)), "test": table.take(rows[test])}
 
 
@@ -188,27 +202,30 @@ Splits = Iterable[tuple[str, Columns]]
 
 def _read_hub(task: Task, source: HubSource) -> Splits:
     from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets.exceptions import DatasetsError
 
     assert source.path is not None
+    folder = Path(source.path).expanduser()
     what = source.path if source.config is None else f"{source.path} ({source.config})"
     try:
-        data = load_dataset(source.path, source.config, revision=source.revision)
-    except (DatasetNotFoundError, ConnectionError, OSError, ValueError, RuntimeError) as error:
-        raise LptError(
-            f"task.hub.path={source.path!r}: {what} could not be loaded from the hub ({_first_line(error)}). Without "
-            "a network, use a local copy: task.source=tsv task.data_dir=<folder>, or task.hub.path=<local folder>"
-        ) from error
+        data = load_dataset(str(folder) if folder.is_dir() else source.path, source.config, revision=source.revision)
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        # A file that cannot be read says why in the cause.
+        message = f"task.hub.path={source.path!r}: {what} could not be loaded ({_first_line(error.__cause__ or error)})"
+        if not folder.is_dir():
+            message += (
+                ". Without a network, use a local copy: task.source=tsv task.data_dir=<folder>, or "
+                "task.hub.path=<local folder>"
+            )
+        raise LptError(message) from error
     for split in SPLITS:
         name = getattr(source, split)
         if name is None:
             continue
         if name not in data:
             raise LptError(f"task.hub.{split}={name!r}: {what} has the splits {', '.join(data)}")
-        table = data[name].with_format(None)
-        names = table.column_names
-        rows = list(zip(*(table[n] for n in names), strict=True))
-        yield split, Columns(names, rows, f"{what}, split {name}")
+        columns = data[name].with_format(None)[:]
+        yield split, Columns(list(columns), list(zip(*columns.values(), strict=True)), f"{what}, split {name}")
 
 
 def _read_tsv(task: Task, source: TsvSource) -> Splits:
@@ -219,16 +236,13 @@ def _read_tsv(task: Task, source: TsvSource) -> Splits:
             continue
         path = folder / name
         if not path.is_file():
-            if split != "train":
-                continue
-            raise LptError(f"task.tsv.train: {path} does not exist")
-        rows = [line.split("\t") for line in decode(path.read_bytes(), path).split("\n") if line.strip("\r")]
-        rows = [[cell.rstrip("\r") for cell in row] for row in rows]
-        header = source.header
-        if not header and rows and split == "test" and "sentence" in rows[0]:
-            header = True  # GLUE gives CoLA's unlabelled test file, alone, a header
-        names = rows[0] if header and rows else [str(i + 1) for i in range(max(map(len, rows), default=0))]
-        yield split, Columns(names, rows[header:], str(path), 1 + header)
+            if split != "train" and name == getattr(TsvSource, split):
+                continue  # a layout may lack it; one that was asked for must be there
+            raise LptError(f"task.tsv.{split}={name!r}: {path} does not exist")
+        records = list(_split_tsv(decode(path.read_bytes(), path)))
+        # GLUE gives CoLA's unlabelled test file, alone, a header.
+        header = source.header or (split == "test" and bool(records) and "sentence" in records[0][1])
+        yield split, _text_columns(records, path, header)
 
 
 def find_task_folder(task: Task, source: TsvSource) -> Path:
@@ -248,17 +262,18 @@ def find_task_folder(task: Task, source: TsvSource) -> Path:
     wanted = source.folder or task.name
     folders = sorted(path for path in root.iterdir() if path.is_dir())
     matching = [path for path in folders if _plain(path.name) == _plain(wanted)]
-    if not matching:
-        raise LptError(
-            f"task.data_dir={task.data_dir!r} has neither {train} nor a folder {wanted!r}; it has "
-            f"{', '.join(path.name for path in folders) or 'no folders'}"
-        )
-    folder = matching[0]
+    # Of several, the one spelt as asked for.
+    folder = min(matching, key=lambda path: path.name != wanted, default=root)
     draws = sorted(path.name for path in folder.iterdir() if re.fullmatch(r"\d+-\d+", path.name))
     if not (folder / train).is_file() and draws:
         raise LptError(
             f"{folder} holds few-shot draws ({', '.join(draws)}); name one, "
             f"as in task.data_dir={folder / draws[0]} fewshot=full"
+        )
+    if not matching:
+        raise LptError(
+            f"task.data_dir={task.data_dir!r} has neither {train} nor a folder {wanted!r}; it has "
+            f"{', '.join(path.name for path in folders) or 'no folders'}"
         )
     return folder
 
@@ -282,36 +297,72 @@ def read_file(path: Path) -> Columns:
     """A CSV, TSV (unquoted), JSONL or Parquet file, `.bz2` allowed, every cell as the file has it.
 
     Raises:
-        LptError: another kind of file, broken encoding or JSON (file and line), or an unreadable Parquet file.
+        LptError: another kind of file; broken encoding, quoting or JSON (file and line); a row longer than the
+            header; an unreadable Parquet or bzip2 file.
     """
     data, name = path.read_bytes(), path.name
     if name.endswith(".bz2"):
-        data, name = bz2.decompress(data), name.removesuffix(".bz2")
-    kind = name.rpartition(".")[2].lower()
-    if kind == "parquet":
-        return _read_parquet(path)
-    if kind in ("jsonl", "json"):
+        try:
+            data, name = bz2.decompress(data), name.removesuffix(".bz2")
+        except (OSError, ValueError) as error:
+            raise LptError(f"{path} is not a whole bzip2 file ({_first_line(error)})") from None
+    kind = Path(name).suffix.lower()
+    if kind == ".parquet":
+        return _read_parquet(data, path)
+    if kind in (".jsonl", ".json"):
         return _read_jsonl(decode(data, path), path)
-    if kind not in ("csv", "tsv"):
-        raise LptError(f"{path}: cannot read .{kind} files; use .csv, .tsv, .jsonl or .parquet")
+    if kind not in (".csv", ".tsv"):
+        raise LptError(f"{path}: cannot read this kind of file; use .csv, .tsv, .jsonl or .parquet")
+    text = decode(data, path)
+    return _text_columns(list(_split_csv(text, path) if kind == ".csv" else _split_tsv(text)), path)
+
+
+Records = list[tuple[int, list[str]]]  # the line in which a row begins, from 1, and its cells
+
+
+def _split_tsv(text: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.rstrip("\r")
+        if line:
+            yield number, line.split("\t")
+
+
+def _split_csv(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(2**31 - 1)
-    text = io.StringIO(decode(data, path), newline="")
-    reader = csv.reader(text) if kind == "csv" else csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
-    rows = [row for row in reader if row]
-    if not rows:
+    # Strict: else an open quote swallows the rest of the file.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if row:
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise LptError(f"{path}, line {line}: the row that begins here has a wrong or open quote ({error})") from None
+
+
+def _text_columns(records: Records, path: Path, header: bool = True) -> Columns:
+    if not records:
         raise LptError(f"{path} is empty")
-    # A quoted cell may span lines, and then rows no longer tell lines.
-    one_line_each = reader.line_num == len(rows)
-    return Columns(rows[0], rows[1:], str(path), 2 if one_line_each else None)
+    names = records[0][1] if header else [str(i + 1) for i in range(max(len(row) for _, row in records))]
+    lines, rows = [line for line, _ in records[header:]], [row for _, row in records[header:]]
+    columns = Columns(names, rows, str(path), lines)
+    for i, row in enumerate(rows):
+        if any(row[len(names) :]):
+            raise LptError(
+                f"{columns.place(i)} has {len(row)} columns, the header has {len(names)}; quote a cell that contains "
+                "a comma (.csv), remove a tab from a text (.tsv)"
+            )
+    return columns
 
 
-def _read_parquet(path: Path) -> Columns:
+def _read_parquet(data: bytes, path: Path) -> Columns:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowException as error:
+        table = pyarrow.parquet.read_table(io.BytesIO(data))
+    except (pyarrow.ArrowException, OSError) as error:
         raise LptError(f"{path} is not a readable Parquet file ({_first_line(error)})") from error
     rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     return Columns(table.column_names, rows, str(path))
@@ -320,20 +371,26 @@ def _read_parquet(path: Path) -> Columns:
 def _read_jsonl(text: str, path: Path) -> Columns:
     records: list[dict[str, Any]] = []
     names: dict[str, None] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = []
+    # Not splitlines(): JSON strings may hold other line separators, such as U+2028, as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
+            json.dumps(record, ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             raise LptError(
                 f"{path}, line {number} is not JSON ({error.msg}); one object per line is expected"
             ) from None
+        except UnicodeEncodeError:
+            raise LptError(f"{path}, line {number} has half of a character (a lone \\ud800-\\udfff escape)") from None
         if not isinstance(record, dict):
             raise LptError(f"{path}, line {number} is not a JSON object; one object per line is expected")
         names |= dict.fromkeys(record)
         records.append(record)
-    return Columns(list(names), [[record.get(name) for name in names] for record in records], str(path))
+        lines.append(number)
+    return Columns(list(names), [[record.get(name) for name in names] for record in records], str(path), lines)
 
 
 def _read_wheel(task: Task, source: WheelSource) -> Splits:

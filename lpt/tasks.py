@@ -4,6 +4,10 @@ A task is one file of `conf/task/`; these dataclasses are its schema and its doc
 """
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from lpt.errors import LptError
+from lpt.templates import template_fields
 
 SOURCES = ("hub", "tsv", "files", "wheel")
 
@@ -27,17 +31,21 @@ class Source:
     # Column of the second sentence of a pair.
     label: str = "label"
     # Column of the label.
-    values: dict[str, str] = field(default_factory=dict)
-    # Value in the data -> label name. Empty: the data has the names themselves, or their index from 0.
+    values: Any = None
+    # {value in the data: label name}. null: the data has the names themselves, or their index from 0.
     train: str | None = "train"
     dev: str | None = None
     test: str | None = None
     # Split name (hub) or file (others). No dev and no test: test rows are set aside from train.
-    # test without labels: the paper's protocol, dev is the test set and dev rows come from train.
+    # A public test split (hub, tsv) without labels: the paper's protocol, dev is the test set and dev rows come from
+    # train.
     test_rows: int = 1000
     # How many rows are set aside then (at most a fifth of them), always the same ones.
     balance: bool = False
     # Keep equally many rows of each class then.
+
+    def __post_init__(self) -> None:
+        self.values = as_text(self.values, every_spelling=True)
 
 
 @dataclass
@@ -82,8 +90,9 @@ class Task:
     name: str = "custom"
     labels: list[str] = field(default_factory=list)
     # Class names, in class order.
-    label_words: dict[str, str] = field(default_factory=dict)
-    # Label name -> the word that stands for it; one token, without its leading space.
+    label_words: Any = None
+    # {label name: the word that stands for it}; one token, without its leading space. (These two mappings are typed
+    # Any because Hydra cannot set a typed mapping's keys from the command line; `describe_problems` checks them.)
     template: Templates = field(default_factory=Templates)
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     # accuracy, f1, matthews; the first one selects the best step.
@@ -98,6 +107,26 @@ class Task:
     files: FilesSource = field(default_factory=FilesSource)
     wheel: WheelSource = field(default_factory=WheelSource)
 
+    def __post_init__(self) -> None:
+        self.label_words = as_text(self.label_words)
+
+
+def as_text(mapping: Any, every_spelling: bool = False) -> Any:
+    """A mapping with strings for what YAML and Hydra read as numbers and truth values, without what is null.
+
+    With `every_spelling`, a key `true` also stands for `True` and `TRUE`, whichever a data file has. What is no
+    mapping stays as it is, for `describe_problems` to complain about.
+    """
+    if not isinstance(mapping, dict):
+        return mapping  # None too: Hydra could not add keys to an empty mapping from the command line
+    text: dict[str, str] = {}
+    for key, value in mapping.items():
+        name = str(key)
+        spellings = (name, name.lower(), name.upper()) if every_spelling and isinstance(key, bool) else (name,)
+        if value is not None:
+            text |= dict.fromkeys(spellings, str(value))
+    return text
+
 
 def describe_problems(task: Task, metrics: list[str]) -> list[str]:
     """Everything wrong with a task's definition, one complaint each; `metrics` are the known ones."""
@@ -106,7 +135,12 @@ def describe_problems(task: Task, metrics: list[str]) -> list[str]:
         problems.append(f"task.labels={task.labels} is too short: name at least two classes, as in [negative,positive]")
     if len(set(task.labels)) < len(task.labels):
         problems.append(f"task.labels={task.labels} names a class twice")
-    for name in task.label_words:
+    mappings = [("task.label_words", task.label_words)]
+    mappings += [(f"task.{source}.values", getattr(task, source).values) for source in SOURCES]
+    for option, mapping in mappings:
+        if mapping is not None and not isinstance(mapping, dict):
+            problems.append(f"{option}={mapping} must be a mapping, as in {{a: b, c: d}}")
+    for name in task.label_words if isinstance(task.label_words, dict) else ():
         if name not in task.labels:
             problems.append(f"task.label_words has {name!r}, which is not one of task.labels={task.labels}")
     for name in task.metrics:
@@ -118,12 +152,38 @@ def describe_problems(task: Task, metrics: list[str]) -> list[str]:
         problems.append(f"task.metrics has 'f1', which needs two classes; task.labels has {len(task.labels)}")
     if task.source not in SOURCES:
         problems.append(f"task.source={task.source!r} is not known; choose one of {', '.join(SOURCES)}")
-    elif getattr(task, task.source).train is None:
-        problems.append(f"task.{task.source}.train is not set; name the training split or file")
+    else:
+        problems += _source_problems(task, getattr(task, task.source))
     if task.source == "hub" and task.hub.path is None:
         problems.append(f"task.hub.path is not set: task {task.name} has no hub source; use another task.source")
     if task.source == "tsv" and task.data_dir is None:
         problems.append("task.source=tsv needs task.data_dir=<folder with one folder per task>")
     if task.max_length < 1:
         problems.append(f"task.max_length={task.max_length} must be at least 1")
+    return problems
+
+
+def _source_problems(task: Task, source: Source) -> list[str]:
+    """Among others: the source must bring the sentences that the templates show, and bring none in vain."""
+    problems = []
+    if source.train is None:
+        problems.append(f"task.{task.source}.train is not set; name the training split or file")
+    if source.test_rows < 1:
+        problems.append(f"task.{task.source}.test_rows={source.test_rows} must be at least 1")
+    pairs = []
+    for option, template in (("encoder", task.template.encoder), ("decoder", task.template.decoder)):
+        try:
+            pairs.append("b" in template_fields(template))
+        except LptError as error:
+            problems.append(str(error))
+            continue
+        if pairs[-1] and source.b is None:
+            problems.append(
+                f"task.template.{option}={template!r} has {{b}}, but task.{task.source}.b names no column for it"
+            )
+    if pairs and source.b is not None and not any(pairs):
+        problems.append(
+            f"task.{task.source}.b={source.b!r} is read in vain: task.template.encoder and task.template.decoder have "
+            "no {b}"
+        )
     return problems

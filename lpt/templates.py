@@ -38,23 +38,36 @@ class Template:
         check_template(text, causal)
         if not causal and tokenizer.mask_token is None:
             raise LptError("the tokenizer has no mask token, which the encoder template needs")
+        self.parts = _parse(text)
         self.pair = "b" in template_fields(text)
 
     def render(self, sentences: Sentences) -> tuple[str, int]:
         """The text, and the character where the answer is: the mask's first, or the end."""
-        names = dict(zip("ab", (s.strip() for s in sentences), strict=False))
-        if self.causal:
-            text = self.text.format(**names)
-            return text, len(text)
-        before, after = (part.format(**names) for part in self.text.split("{mask}"))
-        return before + self.tokenizer.mask_token + after, len(before)
+        fields = dict(zip("ab", (s.strip() for s in sentences), strict=False))
+        text, answer = "", None
+        for literal, field in self.parts:
+            text += literal
+            if field == "mask":
+                answer = len(text)
+                text += self.tokenizer.mask_token
+            elif field is not None:
+                text += fields[field]
+        return text, len(text) if answer is None else answer
 
     def encode(self, rows: list[Sentences]) -> list[Encoded]:
         """Token ids and read-out position of each row.
 
         Raises:
-            LptError: the template alone is longer than `max_length`.
+            LptError: the template alone is longer than `max_length`, takes another number of sentences, or leaves a
+                decoder nothing to read.
         """
+        expected = 2 if self.pair else 1
+        for row in rows:
+            if len(row) != expected:
+                raise LptError(
+                    f"task.template={self.text!r} takes {'{a} and {b}' if self.pair else '{a} alone'}, but a row has "
+                    f"{len(row)} sentences"
+                )
         encoded = self._tokenize(rows)
         too_long = [i for i, row in enumerate(encoded) if len(row.input_ids) > self.max_length]
         for i in too_long:
@@ -81,6 +94,8 @@ class Template:
                 end > 1 and ids[end - 1] == self.tokenizer.eos_token_id and offsets[end - 1][0] == offsets[end - 1][1]
             ):
                 end -= 1
+            if not end:
+                raise LptError(f"a row without text leaves nothing to read in task.template={self.text!r}; remove it")
             return Encoded(ids[:end], end - 1, truncated=False)
         # By place, not by id: a text may itself contain the mask token. The mask's span may include the space
         # before it.
@@ -91,13 +106,9 @@ class Template:
     def _fit(self, sentences: Sentences, length: int) -> Encoded:
         """Cut the end of the longest sentence, then of both in turn, until the row fits."""
         while True:
-            offsets = [
-                self.tokenizer(s, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
-                    "offset_mapping"
-                ]
-                for s in sentences
-            ]
-            keep = [len(o) for o in offsets]
+            sentences = tuple(s.strip() for s in sentences)
+            starts = [self._token_starts(s) for s in sentences]
+            keep = [len(s) for s in starts]
             if not any(keep):
                 raise LptError(
                     f"task.template={self.text!r} alone takes {length} tokens, more than "
@@ -106,12 +117,21 @@ class Template:
             for _ in range(length - self.max_length):
                 longest = keep.index(max(keep))
                 keep[longest] = max(keep[longest] - 1, 0)
-            sentences = tuple(s[: o[k - 1][1]] if k else "" for s, o, k in zip(sentences, offsets, keep, strict=True))
+            # Where the first token to go starts: several tokens may share a character, such as an emoji, and end alike.
+            # At least one character goes, so that this comes to an end.
+            sentences = tuple(
+                s[: min(o[k], len(s) - 1)] if k < len(o) else s for s, o, k in zip(sentences, starts, keep, strict=True)
+            )
             row = self._tokenize([sentences])[0]
             # Cut text may split into other tokens than before, so look again.
             length = len(row.input_ids)
             if length <= self.max_length:
                 return Encoded(row.input_ids, row.readout_position, truncated=True)
+
+    def _token_starts(self, text: str) -> list[int]:
+        """The character at which each token of a text begins."""
+        tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return [start for start, _ in tokens["offset_mapping"]]
 
 
 def template_fields(text: str) -> list[str]:
@@ -120,8 +140,16 @@ def template_fields(text: str) -> list[str]:
     Raises:
         LptError: unbalanced braces.
     """
+    return [field for _, field in _parse(text) if field is not None]
+
+
+def _parse(text: str) -> list[tuple[str, str | None]]:
+    """A template as (text, the field after it); a field with a `!` or `:` part keeps it, as an unknown name."""
     try:
-        return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+        return [
+            (literal, None if name is None else name + (f"!{how}" if how else "") + (f":{spec}" if spec else ""))
+            for literal, name, spec, how in Formatter().parse(text)
+        ]
     except ValueError as error:
         raise LptError(f"task.template={text!r} cannot be read: {error}") from None
 
@@ -158,7 +186,7 @@ def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str]) -> 
         LptError: a class without word, a word of several tokens or unknown to the tokenizer (shows how each
             splits), or two classes with the same token.
     """
-    missing = [name for name in labels if not words.get(name)]
+    missing = [name for name in labels if not words.get(name, "").strip()]
     if missing:
         raise LptError(
             f"task.label_words lacks a word for {', '.join(map(repr, missing))}; give one for each of {labels}, "
@@ -169,9 +197,9 @@ def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str]) -> 
         pieces = tokenizer.tokenize(" " + words[name].strip())
         if len(pieces) == 2 and not tokenizer.convert_tokens_to_string(pieces[:1]).strip():
             pieces = pieces[1:]  # a tokenizer that always puts a space of its own in front
-        ids.append(tokenizer.convert_tokens_to_ids(pieces[-1]))
-        if len(pieces) > 1:
-            bad.append(f"{name}: {words[name]!r} splits into {' + '.join(map(repr, pieces))}")
+        ids += [tokenizer.convert_tokens_to_ids(piece) for piece in pieces[:1]]
+        if len(pieces) != 1:
+            bad.append(f"{name}: {words[name]!r} splits into {' + '.join(map(repr, pieces)) or 'nothing'}")
         elif ids[-1] == tokenizer.unk_token_id:
             bad.append(f"{name}: {words[name]!r} is unknown to the tokenizer")
     if bad:

@@ -71,12 +71,13 @@ def build_loggers(config: Config, run_dir: Path, group: str | None, first_step: 
 def _wandb_logger(config: Config, run_dir: Path, group: str | None) -> WandbLogger:
     import wandb
 
-    if rank_zero_only.rank != 0:
+    if getattr(rank_zero_only, "rank", 0) != 0:
         return WandbLogger(offline=True)  # never started: the first process logs for all
     settings = wandb.Settings(silent=True)
     offline = config.logger.offline or os.environ.get("WANDB_MODE") == "offline"
     if not offline and not wandb.login(prompt=False):
-        say(f"logger=wandb: no API key, so the run is kept offline; to send it: wandb sync {run_dir}/wandb/offline-run-*")
+        sync = f"wandb sync {run_dir}/wandb/offline-run-*"
+        say(f"logger=wandb: no API key, so the run is kept offline; to send it: {sync}")
         offline = True
     run = wandb.init(
         project=config.logger.project,

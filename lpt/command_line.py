@@ -1,0 +1,420 @@
+"""The command line of train.py: all complaints before anything is written, `--help`, and `resume=`.
+
+Besides train.py, the only place that knows how Hydra runs.
+"""
+
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, get_type_hints
+
+from hydra import compose, version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from lpt.config import CONF_DIR, Config, describe, hint_of, resolve
+from lpt.errors import ConfigError, LptError, did_you_mean
+from lpt.tasks import SOURCES
+
+UNREADABLE = (HydraException, OmegaConfBaseException, YAMLError, ValueError)  # what composing can fail with
+
+
+def check_command_line(argv: Sequence[str], conf_dir: Path = CONF_DIR) -> None:
+    """Complain about everything that is wrong with a command line, at once, before anything is written.
+
+    Hydra stops at the first bad override, and knows neither ranges nor the other points of a sweep.
+
+    Raises:
+        ConfigError: with one complaint per bad flag, override or value.
+    """
+    arguments = _read_flags(argv)
+    if arguments.help or arguments.hydra_help or arguments.shell_completion:
+        return
+    with _hydra(arguments, conf_dir) as loader:
+        complaints = dict.fromkeys(_complaints(arguments, loader))  # in order, each once
+    if complaints:
+        raise ConfigError(complaints)
+
+
+def _read_flags(argv: Sequence[str]) -> Namespace:
+    parser = get_args_parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    complaints = []
+    for text in unknown:
+        if text.startswith("-"):
+            flags = [action.option_strings[0] for action in parser._actions if action.option_strings]
+            complaints.append(f"{text}: there is no such flag; --hydra-help lists them{did_you_mean(text, flags)}")
+        else:
+            complaints.append(f"{text}: flags such as -m go before the first or after the last option, not between")
+    commands = ("run", "multirun", "cfg", "info")
+    given = [f"--{command}" for command in commands if getattr(arguments, command)]
+    if len(given) > 1:
+        complaints.append(f"{' '.join(given)}: these flags exclude each other; keep one")
+    if arguments.resolve and not arguments.cfg:
+        complaints.append("--resolve goes with --cfg or --help")
+    if arguments.config_dir and not Path(arguments.config_dir).is_dir():
+        complaints.append(f"--config-dir {arguments.config_dir}: there is no such folder")
+    if complaints:
+        raise ConfigError(complaints)
+    return arguments
+
+
+@contextmanager
+def _hydra(arguments: Namespace, conf_dir: Path) -> Iterator[ConfigLoader]:
+    """Hydra as `train.py` is going to start it, to compose with."""
+    version.setbase("1.3")
+    if arguments.config_path:
+        conf_dir = conf_dir.parent / arguments.config_path
+    search_path = create_config_search_path(str(conf_dir))
+    if arguments.config_dir:
+        folder = f"file://{Path(arguments.config_dir).absolute()}"
+        search_path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2("train", search_path).config_loader
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _complaints(arguments: Namespace, loader: ConfigLoader) -> Iterator[str]:
+    parsed: list[list[str]] = []
+    swept: list[Override] = []
+    for text in arguments.overrides:
+        try:
+            (override,) = OverridesParser.create(loader).parse_overrides([text])
+        except HydraException:
+            yield f"{text}: {_how_to_write(text)}"
+            continue
+        points, key = _points(override), override.key_or_group
+        if not key:
+            yield f"{text}: {_how_to_write('option')}"
+        elif override.is_delete() and hint_of(key) not in (None, Any):
+            yield f"{text}: an option cannot be taken away; give it another value"
+        elif isinstance(override.value(), list) and _is_group(text, loader):
+            yield f"{text}: choose one {key}; to run one after the other, leave out the brackets and add the flag -m"
+        elif not points:
+            yield f"{text}: stands for no value at all"
+        else:
+            parsed.append(points)
+            if override.is_sweep_override():
+                swept.append(override)
+
+    first = [points[0] for points in parsed]
+    cfg, complaints = _compose_good(first, arguments, loader)
+    yield from complaints
+    if cfg is None:
+        return
+    sweeps = arguments.multirun or cfg.hydra.mode == RunMode.MULTIRUN
+    for override in swept:
+        if not sweeps:
+            yield (
+                f"{override.input_line}: several values need the flag -m, which runs one after the other; "
+                "a list goes in brackets, a text with a comma in quotes within quotes"
+            )
+        elif override.is_interval_sweep() and cfg.hydra.sweeper._target_.endswith(".BasicSweeper"):
+            yield f"{override.input_line}: hydra/sweeper=basic runs values one by one; list them, or use range(...)"
+    if arguments.cfg or arguments.info:
+        return
+    if sweeps:
+        # An experiment file may bring a sweep of its own.
+        for key, value in (cfg.hydra.sweeper.get("params") or {}).items():
+            (override,) = OverridesParser.create(loader).parse_overrides([f"{key}={value}"])
+            points = _points(override)
+            first.insert(0, points[0])
+            parsed.insert(0, points)
+        cfg, complaints = _compose_good(first, arguments, loader)
+        yield from complaints
+    if cfg is not None:
+        yield from _misfits(cfg, sweeps)
+    for i, points in enumerate(parsed):
+        for point in points[1:]:
+            cfg, complaints = _compose_good([*first[:i], point, *first[i + 1 :]], arguments, loader)
+            yield from complaints
+            if cfg is not None:
+                yield from _misfits(cfg, sweeps)
+
+
+def _how_to_write(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if not equals:
+        return f"an option is written {text}=<value>"
+    if value.startswith("~"):
+        return "write $HOME instead of ~"
+    quoted = value.replace('"', '\\"')
+    return f"this value needs quotes within quotes: '{key}=\"{quoted}\"'"
+
+
+def _points(override: Override) -> list[str]:
+    """The override itself, or one per value where it sweeps."""
+    text = str(override.input_line)
+    if not override.is_sweep_override():
+        return [text]
+    prefix, value = text.partition("=")[0], override.value()
+    if isinstance(value, IntervalSweep):
+        return [f"{prefix}={value.start}", f"{prefix}={value.end}"]  # for sweepers that sample
+    return [f"{prefix}={value}" for value in override.sweep_string_iterator()]
+
+
+def _compose(overrides: list[str], arguments: Namespace) -> DictConfig:
+    return compose(arguments.config_name or "config", overrides=overrides, return_hydra_config=True)
+
+
+def _compose_good(
+    overrides: list[str], arguments: Namespace, loader: ConfigLoader
+) -> tuple[DictConfig | None, list[str]]:
+    """The composition of what is right in `overrides`, and a complaint for each of the others."""
+    try:
+        return _compose(overrides, arguments), []
+    except UNREADABLE as error:
+        failure = error
+    complaints: dict[str, str] = {}  # by override
+    groups = [override for override in overrides if _is_group(override, loader)]
+    for override in sorted(overrides, key=lambda override: override not in groups):
+        # Groups first: the others' options depend on them.
+        chosen = [] if override in groups else [group for group in groups if group not in complaints]
+        try:
+            _compose([*chosen, override], arguments)
+        except UNREADABLE as error:
+            complaints[override] = _explain(override, error, loader)
+    if not complaints:
+        return None, [_explain("", failure, loader)]
+    cfg, more = _compose_good([override for override in overrides if override not in complaints], arguments, loader)
+    return cfg, [*(complaints[override] for override in overrides if override in complaints), *more]
+
+
+def _misfits(cfg: DictConfig, sweeps: bool) -> list[str]:
+    """What is wrong with a composition: values, and the folder where it would write."""
+    hydra = cfg.hydra
+    try:
+        if cfg.get("resume") is not None:
+            option, folder = "resume", Path(cfg.resume)
+        elif sweeps:
+            option, folder = "hydra.sweep.dir", Path(hydra.sweep.dir)
+        else:
+            option, folder = "hydra.run.dir", Path(hydra.run.dir)
+    except OmegaConfBaseException as error:
+        return [describe(error)]
+    complaints = []
+    try:
+        if option != "resume":
+            config = resolve(_without_hydra(cfg))
+        elif sweeps:
+            complaints.append(f"resume={folder} cannot be combined with -m; go on with one run at a time")
+        elif (folder / ".hydra" / "config.yaml").is_file():
+            config = resolve(_saved(folder, hydra.overrides.task))
+        else:
+            complaints.append(f"resume={folder}: there is no run in that folder (.hydra/config.yaml is missing)")
+        if sweeps and not complaints and config.trainer.devices > 1:
+            complaints.append(
+                f"trainer.devices={config.trainer.devices} cannot be combined with -m: each device's process would "
+                "start the whole sweep again; run the points one by one"
+            )
+    except ConfigError as error:
+        complaints += error.complaints
+    writes_config = hydra.output_subdir is not None  # not when resuming, nor in the other processes of a run
+    return [*complaints, *_folder_problems(option, folder, writes_config and option != "resume")]
+
+
+def _without_hydra(cfg: DictConfig) -> DictConfig:
+    cfg = cfg.copy()
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    return cfg
+
+
+def _folder_problems(option: str, folder: Path, new: bool) -> Iterator[str]:
+    """Why a folder cannot be made or written to, or, if it must be `new`, what would be lost."""
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        with TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        yield f"{option}={folder}: cannot write in {existing} ({error.strerror}); choose another folder"
+        return
+    if new and ((folder / ".hydra").exists() or (folder / "multirun.yaml").exists()):
+        remedy = f", or go on with it by resume={folder}" if option == "hydra.run.dir" else ""
+        yield f"{option}={folder} already holds a run; choose another folder{remedy}"
+
+
+# Hydra's errors in the user's terms
+
+
+def _explain(override: str, error: Exception, loader: ConfigLoader) -> str:
+    """What is wrong with an override (or, if it is empty, with a file), and the nearest that would be right."""
+    group, _, name = override.lstrip("+").partition("=")
+    if isinstance(error, MissingConfigException) and error.options is not None:  # maybe one that a file chooses
+        group, _, name = str(error.missing_cfg_file).partition("/")
+        if group == "hydra":
+            group, _, name = str(error.missing_cfg_file).rpartition("/")
+    elif not _is_group(override, loader):
+        return describe(error, override)
+    known = _choices(group, loader)
+    if name in known:
+        if override.startswith("+"):
+            return f"{override}: write {group}={name}; + is for what is not there yet"
+        return describe(error, override)
+    if not known:
+        return f"{override}: there is no {group} {name!r} and no other either; add one as conf/{group}/{name}.yaml"
+    return f"{override}: there is no {group} {name!r}; choose one of {', '.join(known)}{did_you_mean(name, known)}"
+
+
+def _is_group(override: str, loader: ConfigLoader) -> bool:
+    key = override.lstrip("+").partition("=")[0]
+    return key == "experiment" or (key != "" and bool(_choices(key, loader)))
+
+
+def _choices(group: str, loader: ConfigLoader) -> list[str]:
+    """What a group offers, folders within it included."""
+    names = loader.get_group_options(group)
+    for folder in loader.list_groups(group):
+        names += [f"{folder}/{name}" for name in _choices(f"{group}/{folder}", loader)]
+    return names
+
+
+# What `--help` shows
+
+
+def describe_options(*, _root_: DictConfig) -> str:
+    """Every option as it stands, with its meaning: the comment beneath it in the schema."""
+    return "\n".join(_option_lines(Config, _root_, "")).replace("$", "$$")  # Hydra fills in $names
+
+
+def _option_lines(schema: type, values: Any, prefix: str) -> Iterator[str]:
+    meanings = _meanings(schema)
+    for name, hint in get_type_hints(schema).items():
+        if dataclasses.is_dataclass(hint):
+            if prefix == "":
+                yield f"\n{hint.__doc__}"
+            if name in SOURCES and name != values.source:
+                continue  # of four sources one is read
+            yield from _option_lines(hint, values[name], f"{prefix}{name}.")  # type: ignore[arg-type]
+        elif name != "experiment":
+            option = f"  {prefix}{name}={_as_typed(values[name])}"
+            if prefix == "" and name == "seed":
+                yield ""
+            yield from _beside(option, meanings.get(name, ""))
+
+
+def _meanings(schema: type) -> dict[str, str]:
+    """What the comments of a dataclass say beneath its fields."""
+    meanings: dict[str, str] = {}
+    for cls in schema.__mro__[-2::-1]:
+        name = ""
+        for line in inspect.getsource(cls).splitlines():
+            if found := re.match(r"    (\w+): ", line):
+                name = found[1]
+            elif name and line.startswith("    # "):
+                meanings[name] = f"{meanings.get(name, '')} {line[6:]}".strip()
+            else:
+                name = ""
+    return meanings
+
+
+def _as_typed(value: Any) -> str:
+    """A value as the command line takes it, but for quotes."""
+    if isinstance(value, ListConfig):
+        return f"[{','.join(map(_as_typed, value))}]"
+    if isinstance(value, DictConfig):
+        return "{" + ", ".join(f"{key!s}: {_as_typed(item)}" for key, item in value.items()) + "}"
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def _beside(option: str, meaning: str, column: int = 36, width: int = 118) -> list[str]:
+    lines = textwrap.wrap(meaning, width - column)
+    if len(option) < column:
+        first, *lines = lines or [""]
+        return [f"{option:<{column}}{first}".rstrip(), *(" " * column + line for line in lines)]
+    return [option, *(" " * column + line for line in lines)]
+
+
+OmegaConf.register_new_resolver("options", describe_options, replace=True)
+
+
+# Where a run writes, and going on with one
+
+
+def run_dir() -> Path:
+    """The run folder that Hydra has made for this job."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def sweep_name() -> str | None:
+    """The sweep folder's name, where this job is part of one."""
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+
+
+def point_name(argv: Sequence[str]) -> str:
+    """Which point of the sweep that `argv` started this job is, for messages."""
+    hydra = HydraConfig.get()
+    swept = set(hydra.sweeper.get("params") or {})
+    for override in OverridesParser.create().parse_overrides(_read_flags(argv).overrides):
+        if override.is_sweep_override():
+            swept.add(override.key_or_group)
+    values = [text for text in hydra.overrides.task if text.lstrip("+").partition("=")[0] in swept]
+    return f"point {hydra.job.num} ({' '.join(values)}): "
+
+
+def resume_arguments(argv: Sequence[str]) -> list[str]:
+    """`resume=<folder>` also means: write into that folder, and leave the configuration saved there as it is."""
+    arguments = list(argv)
+    for override in OverridesParser.create().parse_overrides(_read_flags(argv).overrides):
+        if override.key_or_group == "resume" and override.value() is not None:
+            folder = str(override.value()).replace("'", "\\'")
+            arguments += [f"hydra.run.dir='{folder}'", "hydra.output_subdir=null"]
+    return arguments
+
+
+def saved_config(cfg: DictConfig) -> DictConfig:
+    """The configuration of the run that `resume` names, with this command's own values on top.
+
+    Raises:
+        ConfigError: the command also chooses another config group, which the run already has.
+    """
+    return _saved(Path(cfg.resume), HydraConfig.get().overrides.task)
+
+
+def _saved(folder: Path, overrides: Iterable[str]) -> DictConfig:
+    try:
+        config = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    except YAMLError as error:
+        raise ConfigError([f"resume={folder}: {describe(error)}"]) from None
+    assert isinstance(config, DictConfig)
+    complaints = []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key, value = override.key_or_group, override.value()
+        if key == "experiment" or (CONF_DIR / key).is_dir():
+            complaints.append(
+                f"{override.input_line} cannot be given with resume={folder}: a run keeps what it was started with"
+            )
+        else:
+            OmegaConf.update(config, key, value, force_add=True)
+    if complaints:
+        raise ConfigError(complaints)
+    return config
+
+
+def report(error: LptError, where: str = "") -> int:
+    """Print the message alone; returns the exit status: 2 for a bad configuration, 1 for the rest."""
+    print(f"error: {where}{error}", file=sys.stderr, flush=True)
+    return 2 if isinstance(error, ConfigError) else 1

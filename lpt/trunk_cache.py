@@ -1,0 +1,462 @@
+"""The trunk computed once: states entering layer k, per example, kept and reused.
+
+Below layer k nothing depends on what is trained, so with the trunk in eval mode its output is a constant of the
+example. It is computed in one pass and then read by every epoch, evaluation, seed, generator and prompt length; on
+disk by later runs too, and the states of a lower layer are where those of a higher one start from.
+
+    <cache folder>/trunk/<key>/states.bin    [all tokens, H], rows one after the other, no padding
+    <cache folder>/trunk/<key>/entry.json    what they belong to, and their checksum
+
+An entry is named by its content (`TrunkKey`), written beside its place and moved there whole, verified when it is
+opened, and rebuilt when it is not what it says.
+
+Shapes: N rows, T tokens, H hidden size.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import torch
+import transformers
+from filelock import FileLock
+from rich.progress import Progress
+from torch import Tensor
+
+from lpt.assets import cache_dir
+from lpt.backbone import SplitBackbone
+from lpt.batches import EncodedSplit, EvaluationBatches, RaggedStates
+
+MODES = ("auto", "memory", "disk", "off")
+SHARE = 0.25  # of free memory or disk that caches take unless told otherwise
+STATES, ENTRY = "states.bin", "entry.json"
+
+
+# What an entry is named by
+
+
+class TrunkHash:
+    """Hashes of everything that the states entering a layer depend on, but the rows.
+
+    A chain: the hash for layer k is made of the one for layer k - 1 and the weights of layer k - 1, so that layers
+    from k on, which the states do not depend on, do not change it.
+    """
+
+    def __init__(self, backbone: SplitBackbone):
+        config = {
+            name: value
+            for name, value in backbone.config.to_diff_dict().items()
+            if name not in ("_name_or_path", "transformers_version", "architectures", "dtype")
+        }
+        base, layers = backbone.base, backbone.layers
+        inside = {id(p) for p in layers.parameters()}
+        outside = [(name, p) for name, p in base.named_parameters() if id(p) not in inside]
+        facts = [config, backbone.attention, torch.__version__, transformers.__version__]
+        self._hashes = [_hash(json.dumps(facts, sort_keys=True, default=str), outside)]
+        self._layers = layers
+
+    def entering(self, layer: int) -> str:
+        """For the states entering layer `layer`, from 1."""
+        while len(self._hashes) < layer:
+            below = self._layers[len(self._hashes) - 1]
+            self._hashes.append(_hash(self._hashes[-1], below.named_parameters()))
+        return self._hashes[layer - 1]
+
+
+def _hash(start: str, parameters: Any) -> str:
+    digest = hashlib.blake2b(start.encode(), digest_size=16)
+    for name, parameter in parameters:
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def rows_fingerprint(split: EncodedSplit) -> str:
+    """Of the token ids of every row, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for row in split.rows:
+        digest.update(torch.tensor([len(row.input_ids), *row.input_ids]).numpy().data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class TrunkKey:
+    """What makes two computations of the trunk the same."""
+
+    trunk: str
+    # `TrunkHash.entering(layer)`: weights below the layer, their number format, attention implementation, versions.
+    rows: str
+    # `rows_fingerprint`.
+
+    @property
+    def name(self) -> str:
+        return hashlib.blake2b(f"{self.trunk} {self.rows}".encode(), digest_size=12).hexdigest()
+
+
+# Several processes of one run
+
+
+class Ranks(Protocol):
+    """The processes that build together; a Lightning strategy does."""
+
+    global_rank: int
+    world_size: int
+
+    def barrier(self, name: str | None = None) -> None: ...
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any: ...
+
+
+class Alone:
+    """One process."""
+
+    global_rank, world_size = 0, 1
+
+    def barrier(self, name: str | None = None) -> None:
+        pass
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        return obj
+
+
+# The cache
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the states of some splits go, and why.
+
+    Attributes:
+        mode: `memory`, `disk` or `off`.
+        reason: one line for people.
+    """
+
+    mode: str
+    reason: str
+
+
+class TrunkCache:
+    """Serves the trunk's states for the splits of a run.
+
+    Args:
+        mode: `memory`, `disk`, `off`, or `auto`: disk where the states fit its budget, for later runs to reuse;
+            else memory; else off.
+        max_bytes: the budget, over all entries on disk or of this run in memory; None is a quarter of what is free.
+        folder: of the entries; None is `trunk` in the user cache folder.
+        belongs_to: names for `lpt cache list`, such as backbone and task.
+        say: takes lines for people.
+    """
+
+    def __init__(
+        self,
+        mode: str = "auto",
+        max_bytes: int | None = None,
+        folder: Path | None = None,
+        belongs_to: dict[str, str] | None = None,
+        say: Callable[[str], None] = print,
+    ):
+        self.mode, self.max_bytes = mode, max_bytes
+        self.folder = trunk_folder() if folder is None else folder
+        self.belongs_to, self.say = belongs_to or {}, say
+        self.plan: Plan | None = None
+        self.facts: dict[str, Any] = {}
+        self._hash: TrunkHash | None = None
+
+    def prepare(self, backbone: SplitBackbone, splits: dict[str, EncodedSplit], ranks: Ranks | None = None) -> Plan:
+        """Decide, once, where the states of these splits go, and say so."""
+        sizes = {name: _bytes(backbone, split) for name, split in splits.items()}
+        plan = self._decide(backbone, sum(sizes.values()), 1 if ranks is None else ranks.world_size)
+        # Free space may look different to each process.
+        self.plan = plan if ranks is None else ranks.broadcast(plan)
+        self.facts = {"mode": self.plan.mode, "bytes": sum(sizes.values()), "built": [], "reused": []}
+        if ranks is None or ranks.global_rank == 0:
+            self.say(f"trunk cache: {self.plan.reason}")
+        return self.plan
+
+    def _decide(self, backbone: SplitBackbone, needed: int, world_size: int) -> Plan:
+        size = f"{human_bytes(needed)} of states entering layer {backbone.layer}"
+        if self.mode == "off":
+            return Plan("off", "off, as asked")
+        if backbone.trunk_dropout:
+            return Plan("off", "off, because lpt.trunk_dropout=true makes the trunk's states differ at every step")
+        memory = self.max_bytes if self.max_bytes is not None else int(SHARE * psutil.virtual_memory().available)
+        disk = self.max_bytes if self.max_bytes is not None else int(SHARE * (_free(self.folder) + self._used()))
+        if self.mode in ("auto", "disk") and needed <= disk:
+            return Plan("disk", f"disk, {size}")
+        if self.mode in ("auto", "memory") and needed <= memory and world_size == 1:
+            return Plan("memory", f"memory, {size}")
+        budget = {"disk": disk, "memory": memory}.get(self.mode, max(disk, memory))
+        if self.mode == "memory" and world_size > 1:
+            return Plan("off", f"off, because {world_size} processes cannot share memory; use cache=disk")
+        return Plan("off", f"off, because {size} exceed the budget of {human_bytes(budget)} (cache.max_bytes)")
+
+    def states(
+        self, backbone: SplitBackbone, split: EncodedSplit, name: str, pad_id: int, ranks: Ranks | None = None
+    ) -> RaggedStates | None:
+        """The states of a split, opened or computed; None where the cache is off.
+
+        Every process of a run calls this together; each computes its share.
+        """
+        assert self.plan is not None, "prepare first"
+        ranks = Alone() if ranks is None else ranks
+        if self.plan.mode == "off":
+            return None
+        if self.plan.mode == "memory":
+            states = RaggedStates(_empty(backbone, split), split.lengths)
+            self._compute(backbone, split, name, pad_id, states, ranks)
+            self.facts["built"].append(name)
+            return states
+        try:
+            return self._on_disk(backbone, split, name, pad_id, ranks)
+        except OSError as error:
+            self._give_up(error)
+            return None
+
+    def _give_up(self, error: OSError) -> None:
+        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        self.plan = Plan("off", f"off, because {what}")
+        self.facts["mode"] = "off"
+        self.say(f"warning: trunk cache: {self.plan.reason}; the run goes on without it")
+
+    def _on_disk(
+        self, backbone: SplitBackbone, split: EncodedSplit, name: str, pad_id: int, ranks: Ranks
+    ) -> RaggedStates:
+        if self._hash is None:
+            self._hash = TrunkHash(backbone)
+        rows = rows_fingerprint(split)
+        key = self._key(backbone.layer, rows)
+        place = self.folder / key.name
+        with self._locked(place, ranks):
+            states, problem, below = None, None, 0
+            if ranks.global_rank == 0:
+                states = self._open(place, key, backbone, split)
+                if states is None:
+                    problem = self._make_room(place, backbone, split)
+                    below = self._nearest_below(backbone, split, rows)
+            found, problem, below = ranks.broadcast((states is not None, problem, below))
+            if problem is not None:
+                raise problem
+            if not found:
+                self._build(place, key, backbone, split, name, pad_id, ranks, below)
+        self.facts["reused" if found else "built"].append(name)
+        if states is None:
+            states = RaggedStates(_map(place / STATES, backbone, split), split.lengths)
+        return states
+
+    @contextmanager
+    def _locked(self, place: Path, ranks: Ranks) -> Iterator[None]:
+        """One run at a time at this entry; its first process holds the lock for all."""
+        if ranks.global_rank != 0:
+            yield
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_suffix(".lock")):
+            yield
+
+    def _open(self, place: Path, key: TrunkKey, backbone: SplitBackbone, split: EncodedSplit) -> RaggedStates | None:
+        """A verified entry; None, and no entry, where there is none or it is not what it says."""
+        if not place.exists():
+            return None
+        try:
+            entry = json.loads((place / ENTRY).read_text(encoding="utf-8"))
+            whole = entry["key"] == asdict(key) and (place / STATES).stat().st_size == _bytes(backbone, split)
+            whole = whole and _checksum(place / STATES) == entry["checksum"]
+        except (OSError, ValueError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            self.say(f"trunk cache: {place.name} is damaged and is computed again")
+            shutil.rmtree(place, ignore_errors=True)
+            return None
+        os.utime(place / ENTRY)  # used now: the last to be evicted
+        return RaggedStates(_map(place / STATES, backbone, split), split.lengths)
+
+    def _make_room(self, place: Path, backbone: SplitBackbone, split: EncodedSplit) -> OSError | None:
+        """Reserve the file, least recently used entries evicted for it; what went wrong, if it did."""
+        needed, partial = _bytes(backbone, split), place.with_suffix(".partial")
+        budget = self.max_bytes if self.max_bytes is not None else int(SHARE * (_free(self.folder) + self._used()))
+        for entry in sorted(entries(self.folder), key=lambda entry: entry.used):
+            if self._used() + needed <= budget:
+                break
+            if entry.place != place and entry.place.suffix != ".partial":
+                shutil.rmtree(entry.place, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            with (partial / STATES).open("wb") as file:
+                # Reserved now: writing to a mapped file on a full disk would kill the process.
+                os.posix_fallocate(file.fileno(), 0, max(needed, 1))
+                file.truncate(needed)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            return error
+        return None
+
+    def _build(
+        self,
+        place: Path,
+        key: TrunkKey,
+        backbone: SplitBackbone,
+        split: EncodedSplit,
+        name: str,
+        pad_id: int,
+        ranks: Ranks,
+        below: int,
+    ) -> None:
+        partial = place.with_suffix(".partial")
+        states = RaggedStates(_map(partial / STATES, backbone, split, writable=True), split.lengths)
+        lower = None
+        if below:
+            lower_place = self.folder / self._key(below, key.rows).name
+            lower = RaggedStates(_map(lower_place / STATES, backbone, split), split.lengths)
+        self._compute(backbone, split, name, pad_id, states, ranks, lower, max(below, 1))
+        ranks.barrier("trunk cache computed")
+        if ranks.global_rank == 0:
+            facts = {"layer": backbone.layer, "split": name, "rows": len(split), "bytes": _bytes(backbone, split)}
+            entry = {
+                "key": asdict(key),
+                "checksum": _checksum(partial / STATES),
+                **self.belongs_to,
+                **facts,
+                "created": time.strftime("%Y-%m-%d %H:%M:%S"),
+            }
+            (partial / ENTRY).write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
+            os.replace(partial, place)
+        ranks.barrier("trunk cache published")
+
+    @torch.no_grad()
+    def _compute(
+        self,
+        backbone: SplitBackbone,
+        split: EncodedSplit,
+        name: str,
+        pad_id: int,
+        into: RaggedStates,
+        ranks: Ranks,
+        lower: RaggedStates | None = None,
+        start: int = 1,
+    ) -> None:
+        """This process's share, in batches of like length, from the states entering layer `start` if they are given."""
+        was_training = backbone.training
+        backbone.eval()
+        batches = EvaluationBatches(split.lengths, 32, ranks.global_rank, ranks.world_size)
+        with _bar(f"trunk, {name}", len(split), ranks.global_rank == 0) as advance:
+            for items in batches:
+                batch = split.collate(items, pad_id).to(backbone.model.device)
+                if lower is None:
+                    h = backbone.embed(batch.input_ids, batch.attention_mask)
+                else:
+                    h = lower.pad([i for i, _ in items]).to(backbone.model.device)
+                h = backbone.run(h, batch.attention_mask, start, backbone.layer - 1).cpu()
+                for place, (i, _) in enumerate(items):
+                    into.row(i).copy_(h[place, : into.lengths[i]])
+                advance(len(items) * ranks.world_size)
+        backbone.train(was_training)
+
+    def _nearest_below(self, backbone: SplitBackbone, split: EncodedSplit, rows: str) -> int:
+        """The highest layer below k whose entering states are on disk; 0 if there is none."""
+        for layer in range(backbone.layer - 1, 0, -1):
+            key = self._key(layer, rows)
+            if self._open(self.folder / key.name, key, backbone, split) is not None:
+                return layer
+        return 0
+
+    def _key(self, layer: int, rows: str) -> TrunkKey:
+        assert self._hash is not None
+        return TrunkKey(self._hash.entering(layer), rows)
+
+    def _used(self) -> int:
+        return sum(entry.bytes for entry in entries(self.folder))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry on disk, as `lpt cache list` shows it."""
+
+    place: Path
+    facts: dict[str, Any]
+    bytes: int
+    used: float
+    # Seconds since the epoch.
+
+
+def entries(folder: Path) -> list[Entry]:
+    """What is in a cache folder; half-written and unreadable entries count too."""
+    found = []
+    for place in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if not place.is_dir():
+            continue
+        try:
+            facts = json.loads((place / ENTRY).read_text(encoding="utf-8"))
+            used = (place / ENTRY).stat().st_mtime
+        except (OSError, ValueError):
+            facts, used = {}, 0.0
+        found.append(Entry(place, facts, sum(f.stat().st_size for f in place.glob("*")), used))
+    return found
+
+
+def clear(folder: Path) -> int:
+    """Remove every entry; one that a run is building or has open stays readable to it. Returns the bytes removed."""
+    found = entries(folder)
+    for entry in found:
+        if entry.place.suffix != ".partial":
+            shutil.rmtree(entry.place, ignore_errors=True)
+    return sum(entry.bytes for entry in found if not entry.place.exists())
+
+
+def trunk_folder() -> Path:
+    """Where entries are, unless a cache is told otherwise."""
+    return cache_dir() / "trunk"
+
+
+def _bytes(backbone: SplitBackbone, split: EncodedSplit) -> int:
+    return sum(split.lengths) * backbone.hidden_size * backbone.model.dtype.itemsize
+
+
+def _empty(backbone: SplitBackbone, split: EncodedSplit) -> Tensor:
+    return torch.empty(sum(split.lengths), backbone.hidden_size, dtype=backbone.model.dtype)
+
+
+def _map(path: Path, backbone: SplitBackbone, split: EncodedSplit, writable: bool = False) -> Tensor:
+    """The file as a tensor; pages come in as they are read."""
+    count = sum(split.lengths) * backbone.hidden_size
+    flat = torch.from_file(str(path), shared=writable, size=count, dtype=backbone.model.dtype)
+    return flat.view(-1, backbone.hidden_size)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _free(folder: Path) -> int:
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
+def human_bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+@contextmanager
+def _bar(description: str, total: int, visible: bool) -> Iterator[Callable[[int], None]]:
+    from lpt.summary import console
+
+    with Progress(console=console, transient=True, disable=not visible or not console.is_terminal) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda count: progress.advance(task, count)
