@@ -192,12 +192,16 @@ class TrainBatches(Sampler[list[Weighted]]):
 
 
 class EvaluationBatches(Sampler[list[Weighted]]):
-    """Every row exactly once over all ranks, rows of like length together, so that little is padding."""
+    """Every row once over all ranks, rows of like length together, so that little is padding.
+
+    A rank for which there is no batch repeats the first one: Lightning wants at least one of every rank. Who gathers
+    rows counts each once.
+    """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, rank: int = 0, world: int = 1):
         order = np.argsort(lengths, kind="stable")
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-        self.batches = [[(int(row), 1.0) for row in batch] for batch in batches[rank::world]]
+        self.batches = [[(int(row), 1.0) for row in batch] for batch in batches[rank::world] or batches[:1]]
 
     def __len__(self) -> int:
         return len(self.batches)

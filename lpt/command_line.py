@@ -133,9 +133,8 @@ def _complaints(arguments: Namespace, loader: ConfigLoader) -> Iterator[str]:
             yield f"{override.input_line}: hydra/sweeper=basic runs values one by one; list them, or use range(...)"
     if arguments.cfg or arguments.info:
         return
-    if sweeps:
-        # An experiment file may bring a sweep of its own.
-        for key, value in (cfg.hydra.sweeper.get("params") or {}).items():
+    if sweeps and (params := cfg.hydra.sweeper.get("params")):  # an experiment file's own sweep
+        for key, value in params.items():
             (override,) = OverridesParser.create(loader).parse_overrides([f"{key}={value}"])
             points = _points(override)
             first.insert(0, points[0])
@@ -279,8 +278,9 @@ def _explain(override: str, error: Exception, loader: ConfigLoader) -> str:
 
 
 def _is_group(override: str, loader: ConfigLoader) -> bool:
-    key = override.lstrip("+").partition("=")[0]
-    return key == "experiment" or (key != "" and bool(_choices(key, loader)))
+    """Whether it chooses a file; `optim={lr: 1e-4}` sets options."""
+    key, _, value = override.lstrip("+").partition("=")
+    return bool(key) and not value.startswith("{") and (key == "experiment" or bool(_choices(key, loader)))
 
 
 def _choices(group: str, loader: ConfigLoader) -> list[str]:
@@ -403,7 +403,7 @@ def _saved(folder: Path, overrides: Iterable[str]) -> DictConfig:
     complaints = []
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key, value = override.key_or_group, override.value()
-        if key == "experiment" or (CONF_DIR / key).is_dir():
+        if not isinstance(value, dict) and (key == "experiment" or (CONF_DIR / key).is_dir()):
             complaints.append(
                 f"{override.input_line} cannot be given with resume={folder}: a run keeps what it was started with"
             )

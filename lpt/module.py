@@ -170,9 +170,9 @@ class PromptModule(pl.LightningModule):
             gathered: list[Any] = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(gathered, parts)
             parts = [torch.cat(column) for column in zip(*(p for p in gathered if p), strict=True)]
-        rows, probabilities, gold, losses = parts
-        order = rows.argsort()
-        return Predictions(probabilities[order].numpy(), gold[order].numpy(), losses.mean().item())
+        rows, probabilities, gold, losses = (part.numpy() for part in parts)
+        _, each_once = np.unique(rows, return_index=True)
+        return Predictions(probabilities[each_once], gold[each_once], float(losses[each_once].mean()))
 
     # Checkpoints: kilobytes
 

@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from lpt.adapter import AdapterConfig
@@ -121,7 +122,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=trainer_config.devices,
-            strategy="ddp" if trainer_config.devices > 1 else "auto",
+            # The frozen part has no buffers that change: nothing to broadcast at every step.
+            strategy=DDPStrategy(broadcast_buffers=False) if trainer_config.devices > 1 else "auto",
             plugins=_precision_plugin(dtype),
             max_epochs=-(-total_steps // steps_per_epoch),
             max_steps=total_steps,

@@ -177,7 +177,8 @@ class TrunkCache:
         plan = self._decide(backbone, sum(sizes.values()), 1 if ranks is None else ranks.world_size)
         # Free space may look different to each process.
         self.plan = plan if ranks is None else ranks.broadcast(plan)
-        self.facts = {"mode": self.plan.mode, "bytes": sum(sizes.values()), "built": [], "reused": []}
+        needed = 0 if self.plan.mode == "off" else sum(sizes.values())
+        self.facts = {"mode": self.plan.mode, "bytes": needed, "built": [], "reused": []}
         if ranks is None or ranks.global_rank == 0:
             self.say(f"trunk cache: {self.plan.reason}")
         return self.plan

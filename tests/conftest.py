@@ -1,7 +1,10 @@
 """Tests need no network: hub look-ups fail at once instead of waiting for one."""
 
 import os
+import tempfile
 
+_cache = tempfile.TemporaryDirectory(prefix="lpt-tests-")  # never the user's
+os.environ["LPT_CACHE"] = _cache.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

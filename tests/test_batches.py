@@ -136,9 +136,11 @@ LENGTHS = [int(length) for length in np.random.default_rng(1).integers(3, 60, si
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 @pytest.mark.parametrize("batch_size", [1, 8, 101, 500])
 def test_every_row_is_evaluated_once_over_all_ranks(world, batch_size):
-    ranks = [EvaluationBatches(LENGTHS, batch_size, rank, world) for rank in range(world)]
-    items = [item for rank in ranks for batch in rank for item in batch]
+    ranks = [list(EvaluationBatches(LENGTHS, batch_size, rank, world)) for rank in range(world)]
+    batches = -(-len(LENGTHS) // batch_size)
+    items = [item for rank in ranks[:batches] for batch in rank for item in batch]
     assert sorted(items) == [(row, 1.0) for row in range(101)]
+    assert all(rank == ranks[0][:1] for rank in ranks[batches:])  # idle ranks repeat a batch; none has nothing
     assert all(len(batch) <= batch_size for rank in ranks for batch in rank)
     assert [len(list(rank)) for rank in ranks] == [len(rank) for rank in ranks]
     assert max(map(len, ranks)) - min(map(len, ranks)) <= 1

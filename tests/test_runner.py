@@ -163,6 +163,32 @@ def test_a_folder_with_a_run_is_not_written_over(experiment, plain):
     assert experiment.result("plain")["status"] == "completed"
 
 
+@pytest.mark.parametrize("mode", ["disk", "memory"])
+def test_training_on_cached_states_is_training(experiment, mode):
+    """Dropout is on above layer k in both."""
+    names = [f"cache-{mode}", f"no-cache-for-{mode}"]
+    cached = experiment.run(names[0], f"cache={mode}", "lpt.layer=2")
+    computed = experiment.run(names[1], "cache=off", "lpt.layer=2")
+    assert cached["cache"]["mode"] == mode
+    assert computed["cache"] == {"mode": "off", "bytes": 0, "built": [], "reused": []}
+    for column in ("train/loss", "validation/loss"):
+        assert experiment.curve(names[0], column) == pytest.approx(experiment.curve(names[1], column), rel=1e-6), column
+    assert cached["metrics"]["test"] == pytest.approx(computed["metrics"]["test"], rel=1e-6)
+
+
+def test_runs_share_the_states_on_disk(experiment):
+    options = ["cache=disk", "lpt.layer=4", "trainer.max_steps=2"]
+    first = experiment.run("first-to-cache", *options)
+    second = experiment.run("second-to-cache", *options, "generator=none", "lpt.prompt_length=2")
+    assert first["cache"]["built"] == ["train", "validation", "test"]
+    assert second["cache"]["reused"] == ["train", "validation", "test"]
+
+
+def test_dropout_in_the_trunk_forbids_caching(experiment):
+    result = experiment.run("trunk-dropout", "lpt.trunk_dropout=true", "trainer.max_steps=2")
+    assert result["cache"]["mode"] == "off"
+
+
 @pytest.mark.parametrize("options", [["method=zero_shot"], ["trainer.max_steps=0"]])
 def test_without_training_the_backbone_is_evaluated_and_nothing_is_saved(experiment, options):
     name = options[0]

@@ -15,7 +15,7 @@ def experiment(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(experiment):
-    return experiment.train("one", "trainer.eval_batch_size=7")
+    return experiment.train("one", "trainer.eval_batch_size=7", "cache=off")
 
 
 def test_the_command_prints_a_table_and_nothing_else_on_stderr(experiment, one):
@@ -35,7 +35,8 @@ def test_the_command_prints_a_table_and_nothing_else_on_stderr(experiment, one):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("two processes", ["trainer.devices=2", "trainer.eval_batch_size=7"]),
+        ("two processes", ["trainer.devices=2", "trainer.eval_batch_size=7", "cache=off"]),
+        ("two processes that share a cache", ["trainer.devices=2", "cache=disk"]),
         ("micro-batches", ["optim.accumulate=3", "trainer.eval_batch_size=30"]),
     ],
 )
@@ -58,11 +59,22 @@ def test_devices_and_micro_batches_change_nothing(experiment, one, name, options
 
 def test_the_loss_curve_does_not_depend_on_the_number_of_processes(experiment, one):
     if not (experiment.run_dir("two processes") / "metrics.csv").exists():
-        experiment.train("two processes", "trainer.devices=2", "trainer.eval_batch_size=7")
+        experiment.train("two processes", "trainer.devices=2", "trainer.eval_batch_size=7", "cache=off")
     for column in ("train/loss", "lr"):
         curves = [experiment.curve(name, column) for name in ("two processes", "one")]
         assert len(curves[0]) == 18
         assert curves[0] == pytest.approx(curves[1], rel=1e-4), column
+
+
+def test_the_number_of_processes_does_not_change_what_is_cached(experiment, tmp_path):
+    states = []
+    for devices in (1, 2):
+        cache = tmp_path / str(devices)
+        options = [f"trainer.devices={devices}", "cache=disk", "trainer.max_steps=2"]
+        experiment.train(f"caching on {devices}", *options, LPT_CACHE=str(cache))
+        states.append({path.parent.name: path.read_bytes() for path in cache.glob("trunk/*/states.bin")})
+    assert len(states[0]) == 3
+    assert states[0] == states[1]
 
 
 def test_a_finished_run_resumed_with_more_epochs_goes_on_in_its_folder(experiment):
