@@ -17,6 +17,8 @@ from torch.utils.data import Dataset, Sampler
 from lpt.sources import Table
 from lpt.templates import Encoded, Template
 
+BUCKET = 8  # batches of training rows that are sorted by length together
+
 Weighted = tuple[int, float]  # a row's place in its split, and its weight in the loss
 
 
@@ -137,21 +139,22 @@ class EncodedSplit(Dataset):
 
 
 class TrainBatches(Sampler[list[Weighted]]):
-    """Shuffled batches that are the same whatever the number of devices.
+    """Shuffled batches that are the same whatever the number of devices, of rows of like length.
 
-    An epoch is a permutation cut into batches of `batch_size`. Each batch is dealt to `world * accumulate`
+    An epoch is a permutation in buckets of `BUCKET` batches; rows are sorted by length within their bucket, so that
+    little is padding, and cut into batches, whose order is shuffled again. Each batch is dealt to `world * accumulate`
     micro-batches; this rank gets `accumulate` of them. Weights make the optimizer see the mean over the whole batch:
     DDP averages over ranks and Lightning over accumulated micro-batches, so a row weighs
     world * accumulate / rows of its batch. A micro-batch left without a row gets one of weight 0.
 
     Args:
-        size: rows of the split.
+        lengths: tokens of each row.
         first_step: optimizer steps already taken; the first epoch served starts after them.
     """
 
     def __init__(
         self,
-        size: int,
+        lengths: Sequence[int],
         batch_size: int,
         seed: int,
         rank: int = 0,
@@ -159,14 +162,14 @@ class TrainBatches(Sampler[list[Weighted]]):
         accumulate: int = 1,
         first_step: int = 0,
     ):
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
         self.rank, self.world, self.accumulate = rank, world, accumulate
         self.first_epoch, self.skip = divmod(first_step, self.steps_per_epoch)
         self.epoch = self.first_epoch
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-self.size // self.batch_size)
+        return -(-len(self.lengths) // self.batch_size)
 
     @property
     def sampler(self) -> "TrainBatches":
@@ -180,15 +183,23 @@ class TrainBatches(Sampler[list[Weighted]]):
         return self.steps_per_epoch * self.accumulate
 
     def __iter__(self) -> Iterator[list[Weighted]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
         shares = self.world * self.accumulate
         first = self.skip if self.epoch == self.first_epoch else 0
-        for step in range(first, self.steps_per_epoch):
-            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+        for batch in self._batches()[first:]:
             weight = shares / len(batch)
             for part in range(self.accumulate):
                 rows = batch[self.rank * self.accumulate + part :: shares]
                 yield [(int(row), weight) for row in rows] or [(int(batch[0]), 0.0)]
+
+    def _batches(self) -> list[np.ndarray]:
+        """The epoch's batches of all ranks, in order."""
+        random = np.random.default_rng([self.seed, self.epoch])
+        order, size = random.permutation(len(self.lengths)), self.batch_size
+        buckets = [order[i : i + BUCKET * size] for i in range(0, len(order), BUCKET * size)]
+        by_length = np.concatenate([rows[np.argsort(self.lengths[rows], kind="stable")] for rows in buckets])
+        batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
+        whole = len(order) // size
+        return [batches[i] for i in random.permutation(whole)] + batches[whole:]  # a short one stays last
 
 
 class EvaluationBatches(Sampler[list[Weighted]]):

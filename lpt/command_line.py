@@ -95,36 +95,16 @@ def _hydra(arguments: Namespace, conf_dir: Path) -> Iterator[ConfigLoader]:
 
 
 def _complaints(arguments: Namespace, loader: ConfigLoader) -> Iterator[str]:
-    parsed: list[list[str]] = []
-    swept: list[Override] = []
-    for text in arguments.overrides:
-        try:
-            (override,) = OverridesParser.create(loader).parse_overrides([text])
-        except HydraException:
-            yield f"{text}: {_how_to_write(text)}"
-            continue
-        points, key = _points(override), override.key_or_group
-        if not key:
-            yield f"{text}: {_how_to_write('option')}"
-        elif override.is_delete() and hint_of(key) not in (None, Any):
-            yield f"{text}: an option cannot be taken away; give it another value"
-        elif isinstance(override.value(), list) and _is_group(text, loader):
-            yield f"{text}: choose one {key}; to run one after the other, leave out the brackets and add the flag -m"
-        elif not points:
-            yield f"{text}: stands for no value at all"
-        else:
-            parsed.append(points)
-            if override.is_sweep_override():
-                swept.append(override)
-
-    first = [points[0] for points in parsed]
-    cfg, complaints = _compose_good(first, arguments, loader)
+    overrides, complaints = _read_overrides(arguments, loader)
+    yield from complaints
+    points = [_points(override) for override in overrides]
+    cfg, complaints = _compose_good([values[0] for values in points], arguments, loader)
     yield from complaints
     if cfg is None:
         return
     sweeps = arguments.multirun or cfg.hydra.mode == RunMode.MULTIRUN
-    for override in swept:
-        if not sweeps:
+    for override in overrides:
+        if override.is_sweep_override() and not sweeps:
             yield (
                 f"{override.input_line}: several values need the flag -m, which runs one after the other; "
                 "a list goes in brackets, a text with a comma in quotes within quotes"
@@ -133,22 +113,48 @@ def _complaints(arguments: Namespace, loader: ConfigLoader) -> Iterator[str]:
             yield f"{override.input_line}: hydra/sweeper=basic runs values one by one; list them, or use range(...)"
     if arguments.cfg or arguments.info:
         return
+    yield from _misfits(cfg, sweeps)
     if sweeps and (params := cfg.hydra.sweeper.get("params")):  # an experiment file's own sweep
-        for key, value in params.items():
-            (override,) = OverridesParser.create(loader).parse_overrides([f"{key}={value}"])
-            points = _points(override)
-            first.insert(0, points[0])
-            parsed.insert(0, points)
-        cfg, complaints = _compose_good(first, arguments, loader)
-        yield from complaints
-    if cfg is not None:
-        yield from _misfits(cfg, sweeps)
-    for i, points in enumerate(parsed):
-        for point in points[1:]:
-            cfg, complaints = _compose_good([*first[:i], point, *first[i + 1 :]], arguments, loader)
+        own = [_points(_parse(f"{key}={value}", loader)) for key, value in params.items()]
+        points = [[values[0], *values] for values in own] + points
+    for i, values in enumerate(points):
+        for value in values[1:]:
+            point = [others[0] for others in points]
+            point[i] = value
+            cfg, complaints = _compose_good(point, arguments, loader)
             yield from complaints
             if cfg is not None:
                 yield from _misfits(cfg, sweeps)
+
+
+def _read_overrides(arguments: Namespace, loader: ConfigLoader) -> tuple[list[Override], list[str]]:
+    """The overrides that can be made sense of, and a complaint for each of the others."""
+    overrides, complaints = [], []
+    for text in arguments.overrides:
+        try:
+            override = _parse(text, loader)
+        except HydraException:
+            complaints.append(f"{text}: {_how_to_write(text)}")
+            continue
+        key = override.key_or_group
+        if not key:
+            complaints.append(f"{text}: {_how_to_write('option')}")
+        elif override.is_delete() and hint_of(key) not in (None, Any):
+            complaints.append(f"{text}: an option cannot be taken away; give it another value")
+        elif isinstance(override.value(), list) and _is_group(text, loader):
+            complaints.append(
+                f"{text}: choose one {key}; to run one after the other, leave out the brackets and add the flag -m"
+            )
+        elif not _points(override):
+            complaints.append(f"{text}: stands for no value at all")
+        else:
+            overrides.append(override)
+    return overrides, complaints
+
+
+def _parse(text: str, loader: ConfigLoader) -> Override:
+    (override,) = OverridesParser.create(loader).parse_overrides([text])
+    return override
 
 
 def _how_to_write(text: str) -> str:

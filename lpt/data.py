@@ -57,7 +57,7 @@ class PromptData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
         batches = TrainBatches(
-            len(self.splits["train"]),
+            self.splits["train"].lengths,
             self.batch_size,
             self.seed,
             accumulate=self.accumulate,

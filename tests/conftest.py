@@ -3,14 +3,13 @@
 import os
 import tempfile
 
-_cache = tempfile.TemporaryDirectory(prefix="lpt-tests-")  # never the user's
-os.environ["LPT_CACHE"] = _cache.name
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
 import pytest
 import torch
 
+_cache = tempfile.TemporaryDirectory(prefix="lpt-tests-")
+os.environ["LPT_CACHE"] = _cache.name  # never the user's
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 torch.set_num_threads(1)  # tiny models: threads cost more than they bring
 
 

@@ -23,7 +23,8 @@ def epoch_of(batches: TrainBatches, epoch: int) -> list:
 def all_ranks(size, batch_size, world, accumulate, epoch=0, **options) -> list:
     """What every rank gets: rank -> micro-batches."""
     return [
-        epoch_of(TrainBatches(size, batch_size, 13, rank, world, accumulate, **options), epoch) for rank in range(world)
+        epoch_of(TrainBatches(lengths(size), batch_size, 13, rank, world, accumulate, **options), epoch)
+        for rank in range(world)
     ]
 
 
@@ -32,6 +33,10 @@ def steps(ranks, accumulate) -> list:
     return [
         [micro for rank in ranks for micro in rank[i : i + accumulate]] for i in range(0, len(ranks[0]), accumulate)
     ]
+
+
+def lengths(size) -> list[int]:
+    return [int(length) for length in np.random.default_rng(1).integers(3, 60, size=size)]
 
 
 # Training
@@ -61,7 +66,7 @@ def test_a_step_has_the_same_rows_on_any_number_of_devices(size, batch_size, wor
 @SIZES
 def test_every_rank_takes_as_many_micro_batches_as_announced_and_none_is_empty(size, batch_size, world, accumulate):
     for rank, micro_batches in enumerate(all_ranks(size, batch_size, world, accumulate)):
-        batches = TrainBatches(size, batch_size, 13, rank, world, accumulate)
+        batches = TrainBatches(lengths(size), batch_size, 13, rank, world, accumulate)
         assert len(micro_batches) == len(batches) == batches.steps_per_epoch * accumulate
         assert min(map(len, micro_batches)) >= 1
 
@@ -85,18 +90,28 @@ def test_work_is_shared_evenly():
 
 
 def test_epochs_and_seeds_shuffle_anew_and_repeat_exactly():
-    first = [TrainBatches(40, 8, 13), TrainBatches(40, 8, 13)]
+    first = [TrainBatches(lengths(40), 8, 13), TrainBatches(lengths(40), 8, 13)]
     assert epoch_of(first[0], 0) == epoch_of(first[1], 0)
-    epochs = [epoch_of(first[0], 1), epoch_of(first[0], 0), epoch_of(TrainBatches(40, 8, 21), 0)]
+    epochs = [epoch_of(first[0], 1), epoch_of(first[0], 0), epoch_of(TrainBatches(lengths(40), 8, 21), 0)]
     orders = [tuple(row for batch in epoch for row, _ in batch) for epoch in epochs]
     assert len({*orders, tuple(range(40))}) == 4
     assert epoch_of(first[0], 0) == epochs[1]
 
 
+def test_rows_of_like_length_train_together_and_batches_come_in_any_order():
+    tokens = np.array(lengths(800))
+    batches = [[row for row, _ in batch] for batch in TrainBatches(tokens, 16, 13)]
+    padded = sum(len(batch) * tokens[batch].max() for batch in batches)
+    random_order = np.random.default_rng(0).permutation(800).reshape(-1, 16)
+    assert padded / tokens.sum() < 1.2 < 1.6 < sum(16 * tokens[rows].max() for rows in random_order) / tokens.sum()
+    means = [tokens[batch].mean() for batch in batches]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.5
+
+
 def test_lightning_can_announce_epochs():
-    batches = TrainBatches(40, 8, 13)
+    batches = TrainBatches(lengths(40), 8, 13)
     batches.sampler.set_epoch(3)
-    assert list(batches) == epoch_of(TrainBatches(40, 8, 13), 3)
+    assert list(batches) == epoch_of(TrainBatches(lengths(40), 8, 13), 3)
 
 
 # Resumption
@@ -108,8 +123,8 @@ def test_training_goes_on_exactly_where_it_was_cut(world, accumulate, first_step
     per_epoch = 6
     for rank in range(world):
         options = {"rank": rank, "world": world, "accumulate": accumulate}
-        undisturbed = TrainBatches(43, 8, 13, **options)
-        resumed = TrainBatches(43, 8, 13, **options, first_step=first_step)
+        undisturbed = TrainBatches(lengths(43), 8, 13, **options)
+        resumed = TrainBatches(lengths(43), 8, 13, **options, first_step=first_step)
         expected = [micro for epoch in range(4) for micro in epoch_of(undisturbed, epoch)][first_step * accumulate :]
         first = first_step // per_epoch
         assert resumed.first_epoch == first
@@ -122,15 +137,15 @@ def test_training_goes_on_exactly_where_it_was_cut(world, accumulate, first_step
 
 def test_a_loader_that_is_not_told_the_step_would_repeat_rows():
     cut_at = 4
-    undisturbed = epoch_of(TrainBatches(43, 8, 13), 0)
-    assert list(TrainBatches(43, 8, 13, first_step=cut_at)) == undisturbed[cut_at:]
-    assert list(islice(TrainBatches(43, 8, 13), len(undisturbed) - cut_at)) != undisturbed[cut_at:]
+    undisturbed = epoch_of(TrainBatches(lengths(43), 8, 13), 0)
+    assert list(TrainBatches(lengths(43), 8, 13, first_step=cut_at)) == undisturbed[cut_at:]
+    assert list(islice(TrainBatches(lengths(43), 8, 13), len(undisturbed) - cut_at)) != undisturbed[cut_at:]
 
 
 # Evaluation
 
 
-LENGTHS = [int(length) for length in np.random.default_rng(1).integers(3, 60, size=101)]
+LENGTHS = lengths(101)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])

@@ -1,0 +1,143 @@
+"""The schema: what `resolve` makes of a composition, and what `--help` says about it."""
+
+import dataclasses
+import subprocess
+import sys
+from typing import get_type_hints
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from lpt.command_line import describe_options
+from lpt.config import CONF_DIR, Config, resolve
+from lpt.errors import ConfigError
+
+
+def composed(*overrides):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.fixture(scope="module")
+def default():
+    return composed()
+
+
+@pytest.fixture
+def plain(default):
+    """The default composition as plain containers, to put mistakes in."""
+    return OmegaConf.create(OmegaConf.to_container(default))
+
+
+def complaints(cfg) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(cfg)
+    return caught.value.complaints
+
+
+def test_the_defaults_are_the_first_command_of_the_readme(default):
+    config = resolve(default)
+    assert (config.backbone.name, config.task.name, config.generator.name) == ("smollm2-135m", "film_reviews", "npg")
+    assert (config.fewshot.protocol, config.fewshot.k) == ("total", 400)
+    assert (config.lpt.layer, config.lpt.prompt_length, config.seed, config.fewshot.seed) == (None, 5, 13, 13)
+
+
+def test_one_seed_is_for_all_unless_the_draw_has_its_own():
+    assert resolve(composed("seed=21")).fewshot.seed == 21
+    assert resolve(composed("seed=21", "fewshot.seed=3")).fewshot.seed == 3
+
+
+def test_numbers_may_be_written_as_text_and_with_an_exponent():
+    config = resolve(composed("optim.lr='1e-3'", "optim.weight_decay=1e-2", "trainer.precision=32", "lpt.layer='7'"))
+    assert (config.optim.lr, config.optim.weight_decay) == (1e-3, 1e-2)
+    assert (config.trainer.precision, config.lpt.layer) == ("32", 7)
+
+
+def test_lists_and_mappings_come_from_the_command_line_with_numbers_as_keys():
+    config = resolve(
+        composed(
+            "task=custom",
+            "task.files.train=my reviews.csv",
+            "task.labels=[bad,good]",
+            "task.files.values={1: bad, 5: good}",
+            "task.label_words={bad: terrible, good: great}",
+        )
+    )
+    assert config.task.labels == ["bad", "good"]
+    assert config.task.files.values == {"1": "bad", "5": "good"}
+    assert config.task.label_words == {"bad": "terrible", "good": "great"}
+    assert config.task.files.train == "my reviews.csv"
+
+
+def test_numbers_are_good_label_names_and_words(plain):
+    plain.task = {"labels": [1, 2], "label_words": {1: 10, 2: 20}, "source": "files", "files": {"train": "x.csv"}}
+    config = resolve(plain)
+    assert config.task.labels == ["1", "2"]
+    assert config.task.label_words == {"1": "10", "2": "20"}
+
+
+def test_a_label_word_that_yaml_reads_as_a_truth_value_is_refused(plain):
+    words = OmegaConf.create("{rotten: No, fresh: 'Yes'}")
+    assert words.rotten is False  # what YAML makes of it
+    plain.task.label_words = words
+    assert complaints(plain) == [
+        "task.label_words: the word for 'rotten' is read as the truth value False, as yes, no, on, off, true and false "
+        "are; put it in quotes"
+    ]
+    plain.task.label_words.rotten = "No"
+    assert resolve(plain).task.label_words == {"rotten": "No", "fresh": "Yes"}
+
+
+def test_all_complaints_come_at_once(plain):
+    plain.lpt.layr = 3
+    plain.lpt.layer = 0
+    plain.optim.lr = -1
+    plain.zzz = {"a": 1}
+    assert complaints(plain) == [
+        "lpt.layr=3: there is no option lpt.layr; did you mean 'lpt.layer'?",
+        f"zzz={{'a': 1}}: there is no option zzz; there are {', '.join(get_type_hints(Config))}",
+        "lpt.layer=0 must be at least 1 (layers are numbered 1..L)",
+        "optim.lr=-1.0 must be greater than 0",
+    ]
+
+
+def test_what_must_be_given_is_named(plain):
+    plain.backbone = {"name": "???", "path": "???"}
+    assert complaints(plain) == [
+        "backbone.name is not set; give backbone.name=<value>",
+        "backbone.path is not set; give backbone.path=<value>",
+    ]
+
+
+def test_a_wrong_type_is_told_in_words(plain):
+    plain.trainer.devices = "two"
+    assert complaints(plain) == ["trainer.devices must be a whole number"]
+
+
+def test_zero_shot_does_not_go_with_a_head_that_must_be_trained():
+    assert complaints(composed("method=zero_shot", "head=linear")) == [
+        "method=zero_shot cannot use head=linear, which would stay untrained; use head=label_words"
+    ]
+
+
+def test_help_shows_every_option_of_the_chosen_source_with_value_and_meaning(default):
+    text = describe_options(_root_=default)
+    shown = [line.split("=")[0].strip() for line in text.splitlines() if line.startswith("  ") and line[2] != " "]
+
+    def options(schema, prefix=""):
+        for name, hint in get_type_hints(schema).items():
+            if name in ("hub", "tsv", "files", "experiment"):
+                continue
+            yield from options(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
+
+    assert shown == list(options(Config))
+    assert "  lpt.prompt_length=5               P, rows of the prompt.\n" in text
+    assert "  task.labels=[rotten,fresh]        Class names, in class order.\n" in text
+    assert "  trainer.progress=true             A live bar" in text
+    assert "\nThe late prompt.\n" in text
+
+
+def test_the_schema_costs_no_torch():
+    code = "import sys, lpt.command_line; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
