@@ -38,6 +38,7 @@ class AdapterConfig:
     template: str
     # Of the backbone's kind, encoder or decoder.
     max_length: int
+    # Tokens; longer texts are cut.
     format: int = FORMAT
 
 
@@ -50,8 +51,11 @@ def save_adapter(folder: Path, config: AdapterConfig, module: nn.Module) -> None
     """Write the trained tensors of `module` and what they belong to."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.cpu().contiguous() for name, tensor in trained_state(module).items()}
-    save_file(state, folder / WEIGHTS_NAME, metadata={"format": "pt"})
-    (folder / CONFIG_NAME).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+    partial = [folder / f"{name}.partial" for name in (WEIGHTS_NAME, CONFIG_NAME)]
+    save_file(state, partial[0], metadata={"format": "pt"})
+    partial[1].write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+    for path in partial:  # whole files only
+        path.replace(path.with_suffix(""))
 
 
 def load_adapter_config(folder: Path) -> AdapterConfig:
@@ -67,8 +71,11 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.get("format") != FORMAT:
             raise LptError(f"{path} has format {values.get('format')!r}; this version of lpt reads format {FORMAT}")
-        return AdapterConfig(**values)
-    except (json.JSONDecodeError, TypeError) as error:
+        config = AdapterConfig(**values)
+        if config.lpt.keys() != {"layer", "prompt_length", "generator", "bottleneck"}:
+            raise TypeError(f"lpt has {', '.join(config.lpt)}")
+        return config
+    except (ValueError, TypeError, AttributeError) as error:
         raise LptError(f"{path} is damaged ({error})") from error
 
 

@@ -13,6 +13,7 @@ from lpt.batches import Batch, EncodedSplit, EvaluationBatches
 from lpt.errors import LptError
 from lpt.hardware import choose_accelerator, choose_attention, choose_dtype
 from lpt.heads import build_head
+from lpt.hub import hub_answers
 from lpt.methods import build_method
 from lpt.pretrained import Pretrained, find_pretrained
 from lpt.sources import Table
@@ -127,6 +128,8 @@ class LatePromptClassifier(nn.Module):
         Raises:
             LptError: a pair for a task of one sentence, or the other way round.
         """
+        if isinstance(texts, str):
+            raise LptError("predict takes a list of texts; for one text give [text]")
         rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
         expected = 2 if self.template.pair else 1
         for i, row in enumerate(rows):
@@ -157,6 +160,7 @@ def _adapter_folder(adapter: str | Path, revision: str | None) -> Path:
     folder = Path(adapter).expanduser()
     if folder.is_dir() or isinstance(adapter, Path) or str(adapter).startswith((".", "/", "~")):
         return folder
+    hub_answers()
     from huggingface_hub import snapshot_download
 
     try:

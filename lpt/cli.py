@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
-    except LptError as error:
+    except (LptError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--file", type=Path, help="CSV, TSV, JSONL or Parquet; without it, one text per line of stdin")
     common.add_argument("--a", default="text", metavar="COLUMN", help="column of the text (default: text)")
     common.add_argument("--b", metavar="COLUMN", help="column of the second text, for tasks of two")
-    common.add_argument("--batch-size", type=int, default=32)
+    common.add_argument("--batch-size", type=_positive, default=32)
     common.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto")
     common.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="auto")
 
@@ -57,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("list", help="sizes, and what each entry belongs to").set_defaults(command=_cache_list)
     actions.add_parser("clear", help="remove them all").set_defaults(command=_cache_clear)
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
 
 
 def _load(arguments: argparse.Namespace) -> Any:
@@ -108,6 +114,7 @@ def _write_predictions(file: IO[str], classifier: Any, rows: Iterable[tuple[str,
 def _evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
+    from lpt.sources import default_values
     from lpt.stats import METRICS, interval
 
     if arguments.file is None:
@@ -115,15 +122,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     gold = _read(arguments.file).column("--label", arguments.label)
     classifier = _load(arguments)
     labels = classifier.config.labels
-    # As in training data: the names themselves, or their index.
-    meaning = {str(i): i for i in range(len(labels))} | {name: i for i, name in enumerate(labels)}
+    meaning = default_values(labels)
     for row, value in enumerate(gold):
         if value.strip() not in meaning:
             raise LptError(f"{arguments.file}, row {row}: label {value!r} is not one of {', '.join(labels)}")
     rows = [row[0] if len(row) == 1 else row for row in _rows(arguments)]
     found = classifier.predict(rows, arguments.batch_size)
     predicted = torch.tensor([labels.index(prediction.label) for prediction in found])
-    truth = torch.tensor([meaning[value.strip()] for value in gold])
+    truth = torch.tensor([labels.index(meaning[value.strip()]) for value in gold])
     names = ["accuracy", "matthews", *(["f1"] if len(labels) == 2 else [])]
     print(f"{len(found)} rows")
     for name in names:
@@ -133,9 +139,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _cache_list(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from lpt.console import console
     from lpt.trunk_cache import entries, human_bytes, trunk_folder
 
     found = entries(trunk_folder())
@@ -144,11 +150,10 @@ def _cache_list(arguments: argparse.Namespace) -> None:
         names = [str(entry.facts.get(name, "?")) for name in ("backbone", "task", "split", "rows", "layer")]
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)) if entry.facts else "unfinished"
         table.add_row(entry.place.name, human_bytes(entry.bytes), *names, used)
-    console = Console()
     if found:
         console.print(table)
     total = human_bytes(sum(entry.bytes for entry in found))
-    console.print(f"{len(found)} entries, {total} in {trunk_folder()}", soft_wrap=True, highlight=False)
+    console.print(f"{len(found)} entries, {total} in {trunk_folder()}", soft_wrap=True)
 
 
 def _cache_clear(arguments: argparse.Namespace) -> None:

@@ -34,6 +34,7 @@ from lpt.config import CONF_DIR, Config, describe, hint_of, resolve
 from lpt.errors import ConfigError, LptError, did_you_mean
 from lpt.tasks import SOURCES
 
+MAY_CHANGE = ("resume", "trainer", "logger", "cache")  # of a run, when it is resumed
 UNREADABLE = (HydraException, OmegaConfBaseException, YAMLError, ValueError)  # what composing can fail with
 
 
@@ -395,7 +396,7 @@ def saved_config(cfg: DictConfig) -> DictConfig:
     """The configuration of the run that `resume` names, with this command's own values on top.
 
     Raises:
-        ConfigError: the command also chooses another config group, which the run already has.
+        ConfigError: the command also changes what its checkpoints depend on.
     """
     return _saved(Path(cfg.resume), HydraConfig.get().overrides.task)
 
@@ -409,9 +410,11 @@ def _saved(folder: Path, overrides: Iterable[str]) -> DictConfig:
     complaints = []
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key, value = override.key_or_group, override.value()
-        if not isinstance(value, dict) and (key == "experiment" or (CONF_DIR / key).is_dir()):
+        part, _, option = key.partition(".")
+        if part not in MAY_CHANGE or not (option or part == "resume" or isinstance(value, dict)):
             complaints.append(
-                f"{override.input_line} cannot be given with resume={folder}: a run keeps what it was started with"
+                f"{override.input_line} cannot be given with resume={folder}: a run keeps what it was started with, "
+                "but for trainer.*, logger.* and cache.*"
             )
         else:
             OmegaConf.update(config, key, value, force_add=True)

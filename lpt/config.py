@@ -101,7 +101,7 @@ class HeadConfig:
 class OptimConfig:
     """AdamW with linear warm-up and linear decay."""
 
-    lr: float = 1e-3
+    lr: float = 3e-3
     weight_decay: float = 0.1
     warmup: float = 0.06
     # Share of all steps.

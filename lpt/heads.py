@@ -16,7 +16,7 @@ from lpt.errors import LptError, did_you_mean
 class Head(nn.Module):
     """Scores classes, and says what training minimises.
 
-    A new head is a subclass and a row in `HEADS`.
+    A new head is a subclass, a name in `HEADS` and a line in `build_head`.
     """
 
     def scores(self, z_BH: Tensor, backbone: SplitBackbone) -> Tensor:

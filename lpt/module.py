@@ -94,11 +94,13 @@ class PromptModule(pl.LightningModule):
         self._outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self.train_seconds, self._started = 0.0, 0.0
         self.train_steps, self.train_tokens, self._first_step = 0, 0, 0
+        self._step_loss = torch.zeros(())  # of the micro-batches so far
 
     # Training
 
     def on_train_start(self) -> None:
         self._first_step = self.global_step
+        self._step_loss = torch.zeros((), device=self.device)
         self._started = time.perf_counter()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -109,8 +111,11 @@ class PromptModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = (self.classifier.losses(batch) * batch.weights).sum()
         self.train_tokens += batch.num_tokens
-        self.log("train/loss", loss.detach(), on_step=True, prog_bar=True, sync_dist=True, batch_size=1)
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self._step_loss = self._step_loss + loss.detach() / self.trainer.accumulate_grad_batches
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self.log("train/loss", self._step_loss, on_step=True, prog_bar=True, sync_dist=True, batch_size=1)
+            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+            self._step_loss = torch.zeros_like(self._step_loss)
         return loss
 
     def on_train_end(self) -> None:

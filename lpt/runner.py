@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import subprocess
 import time
@@ -60,8 +61,9 @@ def run(config: Config, run_dir: Path, sweep: str | None = None) -> dict[str, An
     try:
         return _run(config, run_dir, sweep, started)
     except BaseException as error:
-        failure = {"status": "failed", "error": str(error) or type(error).__name__, **_identity(config)}
-        _write_json(run_dir / "result.json", failure)
+        if not _completed(run_dir):  # a resumption that fails leaves the result that is there
+            failure = {"status": "failed", "error": str(error) or type(error).__name__, **_identity(config)}
+            _write_json(run_dir / "result.json", failure)
         raise
 
 
@@ -91,7 +93,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         _start_from_vocabulary(classifier)
     splits = {name: EncodedSplit.from_table(table, classifier.template) for name, table in rows.splits().items()}
     data_facts["truncated"] = {name: round(split.truncated_share, 4) for name, split in splits.items()}
-    _warn_about_rows(splits, config)
+    _warn_about_rows(splits, classifier.config.max_length)
 
     optim = config.optim
     belongs_to = {"backbone": config.backbone.name, "task": config.task.name}
@@ -105,7 +107,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         eval_batch_size=trainer_config.eval_batch_size,
         seed=config.seed,
     )
-    steps_per_epoch = -(-len(splits["train"]) // optim.batch_size)
+    steps_per_epoch = math.ceil(len(splits["train"]) / optim.batch_size)
     total_steps = trainer_config.max_steps
     if total_steps is None:
         total_steps = trainer_config.max_epochs * steps_per_epoch
@@ -125,7 +127,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             # The frozen part has no buffers that change: nothing to broadcast at every step.
             strategy=DDPStrategy(broadcast_buffers=False) if trainer_config.devices > 1 else "auto",
             plugins=_precision_plugin(dtype),
-            max_epochs=-(-total_steps // steps_per_epoch),
+            max_epochs=math.ceil(total_steps / steps_per_epoch),
             max_steps=total_steps,
             # In micro-batches, over epochs: evaluation is a matter of steps.
             val_check_interval=min(trainer_config.eval_every or steps_per_epoch, total_steps or 1) * optim.accumulate,
@@ -146,14 +148,10 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             default_root_dir=run_dir,
         )
         if trains:
-            last = run_dir / "checkpoints" / "last.ckpt"
-            if config.resume is not None and not last.is_file():
-                raise LptError(
-                    f"resume={config.resume}: it was cut before its first checkpoint; start it again instead"
-                )
-            trainer.fit(module, data, ckpt_path=last if config.resume else None, weights_only=True)
-            if trainer.interrupted:
-                raise KeyboardInterrupt
+            try:
+                trainer.fit(module, data, ckpt_path=None if config.resume is None else last, weights_only=True)
+            except SystemExit:  # how Lightning ends after Ctrl-C
+                raise KeyboardInterrupt("interrupted") from None
             checkpoint.restore_best(trainer, module, data)
         trainer.validate(module, datamodule=data, verbose=False)
         predictions = {"validation": module.take_predictions()}
@@ -191,10 +189,12 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
 
 def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
     """What the classifier of this configuration is, for building and for loading it again."""
+    path = config.backbone.path
     template = config.task.template.decoder if pretrained.family.causal else config.task.template.encoder
     return AdapterConfig(
         task=config.task.name,
-        backbone=config.backbone.path,
+        # A local folder is found again from anywhere.
+        backbone=str(Path(path).expanduser().absolute()) if Path(path).expanduser().is_dir() else path,
         revision=pretrained.commit or config.backbone.revision,
         method=config.method.name,
         lpt={
@@ -205,7 +205,7 @@ def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
         },
         head=config.head.name,
         labels=config.task.labels,
-        label_words={name: str(word) for name, word in (config.task.label_words or {}).items()},
+        label_words=config.task.label_words or {},
         template=template,
         max_length=min(config.task.max_length, max_length(pretrained.config)),
     )
@@ -242,10 +242,22 @@ class BestOnValidation(ModelCheckpoint):
         self.best_step = 0
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        path = Path(filepath)
+        before = path.stat().st_mtime_ns if path.is_file() else None
         super()._save_checkpoint(trainer, filepath)
         # Lightning swallows some errors of writing.
-        if trainer.is_global_zero and not Path(filepath).is_file():
+        if trainer.is_global_zero and (not path.is_file() or path.stat().st_mtime_ns == before):
             raise LptError(f"the checkpoint {filepath} could not be written; is the disk full or the folder read-only?")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Also where the run folder was moved since: Lightning would forget the best step then."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        moved = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | moved | {"dirpath": self.dirpath, "best_k_models": best})
 
     def restore_best(self, trainer: pl.Trainer, module: PromptModule, data: PromptData) -> None:
         """Put the best step's values into the module.
@@ -257,8 +269,8 @@ class BestOnValidation(ModelCheckpoint):
             end = trainer.validate(module, datamodule=data, verbose=False)[0][self.monitor]
             if self.best_model_score is None or end > self.best_model_score:
                 self.best_model_path = str(Path(str(self.dirpath)) / "best.ckpt")
-                trainer.save_checkpoint(self.best_model_path)
-        best = torch.load(self.best_model_path, weights_only=True)
+                self._save_checkpoint(trainer, self.best_model_path)
+        best = torch.load(self.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"], strict=False)
         self.best_step = best["global_step"]
 
@@ -266,7 +278,14 @@ class BestOnValidation(ModelCheckpoint):
 def _resumed_step(config: Config, last: Path) -> int:
     if not last.is_file():
         raise LptError(f"resume={config.resume}: it was cut before its first checkpoint; start it again instead")
-    return torch.load(last, weights_only=True)["global_step"]
+    return torch.load(last, map_location="cpu", weights_only=True)["global_step"]
+
+
+def _completed(run_dir: Path) -> bool:
+    try:
+        return json.loads((run_dir / "result.json").read_text(encoding="utf-8"))["status"] == "completed"
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _start_from_vocabulary(classifier: LatePromptClassifier) -> None:
@@ -296,7 +315,9 @@ def _scores(predictions: dict[str, Predictions], config: Config) -> dict[str, An
 def _training_facts(trainer: pl.Trainer, module: PromptModule, accelerator: str) -> dict[str, Any]:
     """Of this process alone, if the run was resumed; evaluation is not counted."""
     seconds = module.train_seconds
-    tokens = trainer.strategy.reduce(torch.tensor(float(module.train_tokens)), reduce_op="sum")
+    tokens = trainer.strategy.reduce(
+        torch.tensor(float(module.train_tokens), device=trainer.strategy.root_device), reduce_op="sum"
+    )
     return {
         "steps": trainer.global_step,
         "seconds": round(seconds, 3),
@@ -329,11 +350,10 @@ def _describe_rows(rows: Draw, config: Config) -> str:
     return f"{'; '.join(parts)}; {drawn}{test}"
 
 
-def _warn_about_rows(splits: dict[str, EncodedSplit], config: Config) -> None:
+def _warn_about_rows(splits: dict[str, EncodedSplit], limit: int) -> None:
     for name, split in splits.items():
         if split.truncated_share:
-            limit = config.task.max_length
-            say(f"{split.truncated_share:.1%} of the {name} texts are cut to task.max_length={limit} tokens")
+            say(f"{split.truncated_share:.1%} of the {name} texts are cut to {limit} tokens (task.max_length)")
     known = set(splits["train"].table.sentences)
     shared = sum(sentences in known for sentences in splits["test"].table.sentences)
     if shared:
@@ -369,6 +389,7 @@ def _quiet() -> None:
         "Checkpoint directory .* exists and is not empty",  # as it does when resuming
         "Found .* module\\(s\\) in eval mode",  # the trunk
         "Experiment logs directory",
+        "It is recommended to use .self.log",  # every rank logs what it has gathered from all
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     ):
         warnings.filterwarnings("ignore", message=f".*{note}")

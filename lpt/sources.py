@@ -15,6 +15,7 @@ import numpy as np
 
 from lpt.errors import LptError, did_you_mean
 from lpt.fewshot import stratified
+from lpt.hub import hub_answers
 from lpt.tasks import FilesSource, HubSource, Source, Task, TsvSource, WheelSource
 
 SPLITS = ("train", "dev", "test")
@@ -155,10 +156,7 @@ def label_values(task: Task, source: Source) -> dict[str, str]:
         LptError: a value maps to a name that is not one of the task's labels.
     """
     if not source.values:
-        by_name = {name: name for name in task.labels}
-        # Stars 1 to 5 are names: a 0 there is a mistake, not the first class.
-        by_index = {} if any(map(str.isdigit, by_name)) else {str(i): name for i, name in enumerate(task.labels)}
-        return by_index | by_name
+        return default_values(task.labels)
     for value, name in source.values.items():
         if name != IGNORE and name not in task.labels:
             raise LptError(
@@ -166,6 +164,14 @@ def label_values(task: Task, source: Source) -> dict[str, str]:
                 f"{', '.join(map(repr, task.labels))}, or {IGNORE!r} for rows to leave out"
             )
     return source.values
+
+
+def default_values(labels: Sequence[str]) -> dict[str, str]:
+    """Value in the data -> label name, where nothing else is said: the names themselves, or their index from 0."""
+    by_name = {name: name for name in labels}
+    # Stars 1 to 5 are names: a 0 there is a mistake, not the first class.
+    by_index = {} if any(map(str.isdigit, by_name)) else {str(i): name for i, name in enumerate(labels)}
+    return by_index | by_name
 
 
 def set_aside_test(table: Table, test_rows: int, balance: bool) -> dict[str, Table]:
@@ -201,11 +207,14 @@ Splits = Iterable[tuple[str, Columns]]
 
 
 def _read_hub(task: Task, source: HubSource) -> Splits:
+    assert source.path is not None
+    folder = Path(source.path).expanduser()
+    if not folder.is_dir():
+        hub_answers()
+
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    assert source.path is not None
-    folder = Path(source.path).expanduser()
     what = source.path if source.config is None else f"{source.path} ({source.config})"
     try:
         data = load_dataset(str(folder) if folder.is_dir() else source.path, source.config, revision=source.revision)

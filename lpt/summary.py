@@ -7,10 +7,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False)
+from lpt.console import console
 
 
 @rank_zero_only

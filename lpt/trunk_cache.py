@@ -20,7 +20,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,17 +28,18 @@ from typing import Any, Protocol
 import psutil
 import torch
 import transformers
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.progress import Progress
 from torch import Tensor
 
 from lpt.assets import cache_dir
 from lpt.backbone import SplitBackbone
 from lpt.batches import EncodedSplit, EvaluationBatches, RaggedStates
+from lpt.console import console
 
-MODES = ("auto", "memory", "disk", "off")
 SHARE = 0.25  # of free memory or disk that caches take unless told otherwise
 STATES, ENTRY = "states.bin", "entry.json"
+FORMAT = 1  # raised when the way states are computed or written changes: older entries are then never found
 
 
 # What an entry is named by
@@ -60,7 +61,8 @@ class TrunkHash:
         base, layers = backbone.base, backbone.layers
         inside = {id(p) for p in layers.parameters()}
         outside = [(name, p) for name, p in base.named_parameters() if id(p) not in inside]
-        facts = [config, backbone.attention, torch.__version__, transformers.__version__]
+        device = backbone.model.device.type
+        facts = [FORMAT, config, backbone.attention, device, torch.__version__, transformers.__version__]
         self._hashes = [_hash(json.dumps(facts, sort_keys=True, default=str), outside)]
         self._layers = layers
 
@@ -81,7 +83,7 @@ def _hash(start: str, parameters: Any) -> str:
 
 
 def rows_fingerprint(split: EncodedSplit) -> str:
-    """Of the token ids of every row, in order."""
+    """Names the token ids of every row, in order."""
     digest = hashlib.blake2b(digest_size=16)
     for row in split.rows:
         digest.update(torch.tensor([len(row.input_ids), *row.input_ids]).numpy().data)
@@ -173,15 +175,14 @@ class TrunkCache:
 
     def prepare(self, backbone: SplitBackbone, splits: dict[str, EncodedSplit], ranks: Ranks | None = None) -> Plan:
         """Decide, once, where the states of these splits go, and say so."""
-        sizes = {name: _bytes(backbone, split) for name, split in splits.items()}
-        plan = self._decide(backbone, sum(sizes.values()), 1 if ranks is None else ranks.world_size)
+        ranks = ranks or Alone()
+        needed = sum(_bytes(backbone, split) for split in splits.values())
         # Free space may look different to each process.
-        self.plan = plan if ranks is None else ranks.broadcast(plan)
-        needed = 0 if self.plan.mode == "off" else sum(sizes.values())
-        self.facts = {"mode": self.plan.mode, "bytes": needed, "built": [], "reused": []}
-        if ranks is None or ranks.global_rank == 0:
-            self.say(f"trunk cache: {self.plan.reason}")
-        return self.plan
+        self.plan = plan = ranks.broadcast(self._decide(backbone, needed, ranks.world_size))
+        self.facts = {"mode": plan.mode, "bytes": 0 if plan.mode == "off" else needed, "built": [], "reused": []}
+        if ranks.global_rank == 0:
+            self.say(f"trunk cache: {plan.reason}")
+        return plan
 
     def _decide(self, backbone: SplitBackbone, needed: int, world_size: int) -> Plan:
         size = f"{human_bytes(needed)} of states entering layer {backbone.layer}"
@@ -208,7 +209,7 @@ class TrunkCache:
         Every process of a run calls this together; each computes its share.
         """
         assert self.plan is not None, "prepare first"
-        ranks = Alone() if ranks is None else ranks
+        ranks = ranks or Alone()
         if self.plan.mode == "off":
             return None
         if self.plan.mode == "memory":
@@ -218,15 +219,12 @@ class TrunkCache:
             return states
         try:
             return self._on_disk(backbone, split, name, pad_id, ranks)
-        except OSError as error:
-            self._give_up(error)
+        except _UnusableDiskError as error:
+            self.plan = Plan("off", f"off, because {error}")
+            self.facts["mode"] = "off"
+            if ranks.global_rank == 0:
+                self.say(f"warning: trunk cache: {self.plan.reason}; the run goes on without it")
             return None
-
-    def _give_up(self, error: OSError) -> None:
-        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        self.plan = Plan("off", f"off, because {what}")
-        self.facts["mode"] = "off"
-        self.say(f"warning: trunk cache: {self.plan.reason}; the run goes on without it")
 
     def _on_disk(
         self, backbone: SplitBackbone, split: EncodedSplit, name: str, pad_id: int, ranks: Ranks
@@ -236,32 +234,31 @@ class TrunkCache:
         rows = rows_fingerprint(split)
         key = self._key(backbone.layer, rows)
         place = self.folder / key.name
-        with self._locked(place, ranks):
-            states, problem, below = None, None, 0
-            if ranks.global_rank == 0:
-                states = self._open(place, key, backbone, split)
-                if states is None:
-                    problem = self._make_room(place, backbone, split)
-                    below = self._nearest_below(backbone, split, rows)
-            found, problem, below = ranks.broadcast((states is not None, problem, below))
-            if problem is not None:
-                raise problem
-            if not found:
-                self._build(place, key, backbone, split, name, pad_id, ranks, below)
-        self.facts["reused" if found else "built"].append(name)
-        if states is None:
+        with ExitStack() as held:
+            # The first process looks, and holds the lock for all; all of them learn what it found.
+            found = self._look(held, place, key, backbone, split) if ranks.global_rank == 0 else None
+            found = ranks.broadcast(found)
+            _raise(found.problem)
+            if not found.there:
+                self._build(place, key, backbone, split, name, pad_id, ranks, found.below)
             states = RaggedStates(_map(place / STATES, backbone, split), split.lengths)
+            ranks.barrier("trunk cache opened")
+        self.facts["reused" if found.there else "built"].append(name)
         return states
 
-    @contextmanager
-    def _locked(self, place: Path, ranks: Ranks) -> Iterator[None]:
-        """One run at a time at this entry; its first process holds the lock for all."""
-        if ranks.global_rank != 0:
-            yield
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.with_suffix(".lock")):
-            yield
+    def _look(
+        self, held: ExitStack, place: Path, key: TrunkKey, backbone: SplitBackbone, split: EncodedSplit
+    ) -> "_Found":
+        """Whether the entry is there; if not, room made for it, and the layer below to start from."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(place.with_suffix(".lock")))
+            if self._open(place, key, backbone, split) is not None:
+                return _Found(there=True)
+            self._make_room(place, _bytes(backbone, split))
+            return _Found(there=False, below=self._nearest_below(backbone, split, key.rows))
+        except OSError as error:
+            return _Found(there=False, problem=error)
 
     def _open(self, place: Path, key: TrunkKey, backbone: SplitBackbone, split: EncodedSplit) -> RaggedStates | None:
         """A verified entry; None, and no entry, where there is none or it is not what it says."""
@@ -280,26 +277,32 @@ class TrunkCache:
         os.utime(place / ENTRY)  # used now: the last to be evicted
         return RaggedStates(_map(place / STATES, backbone, split), split.lengths)
 
-    def _make_room(self, place: Path, backbone: SplitBackbone, split: EncodedSplit) -> OSError | None:
-        """Reserve the file, least recently used entries evicted for it; what went wrong, if it did."""
-        needed, partial = _bytes(backbone, split), place.with_suffix(".partial")
+    def _make_room(self, place: Path, needed: int) -> None:
+        """Reserve the file, least recently used entries evicted for it.
+
+        Raises:
+            OSError: for instance, the disk is full.
+        """
         budget = self.max_bytes if self.max_bytes is not None else int(SHARE * (_free(self.folder) + self._used()))
         for entry in sorted(entries(self.folder), key=lambda entry: entry.used):
             if self._used() + needed <= budget:
                 break
-            if entry.place != place and entry.place.suffix != ".partial":
-                shutil.rmtree(entry.place, ignore_errors=True)
+            _remove(entry.place)
+        partial = place.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
             with (partial / STATES).open("wb") as file:
                 # Reserved now: writing to a mapped file on a full disk would kill the process.
-                os.posix_fallocate(file.fileno(), 0, max(needed, 1))
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, max(needed, 1))
+                else:  # macOS
+                    for start in range(0, needed, 2**24):
+                        file.write(bytes(min(2**24, needed - start)))
                 file.truncate(needed)
-        except OSError as error:
+        except OSError:
             shutil.rmtree(partial, ignore_errors=True)
-            return error
-        return None
+            raise
 
     def _build(
         self,
@@ -320,8 +323,16 @@ class TrunkCache:
             lower = RaggedStates(_map(lower_place / STATES, backbone, split), split.lengths)
         self._compute(backbone, split, name, pad_id, states, ranks, lower, max(below, 1))
         ranks.barrier("trunk cache computed")
-        if ranks.global_rank == 0:
-            facts = {"layer": backbone.layer, "split": name, "rows": len(split), "bytes": _bytes(backbone, split)}
+        problem = self._publish(place, key, backbone, split, name) if ranks.global_rank == 0 else None
+        _raise(ranks.broadcast(problem))
+
+    def _publish(
+        self, place: Path, key: TrunkKey, backbone: SplitBackbone, split: EncodedSplit, name: str
+    ) -> OSError | None:
+        """Describe what was computed and move it to its place; what went wrong, if it did."""
+        partial = place.with_suffix(".partial")
+        facts = {"layer": backbone.layer, "split": name, "rows": len(split), "bytes": _bytes(backbone, split)}
+        try:
             entry = {
                 "key": asdict(key),
                 "checksum": _checksum(partial / STATES),
@@ -331,7 +342,10 @@ class TrunkCache:
             }
             (partial / ENTRY).write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
             os.replace(partial, place)
-        ranks.barrier("trunk cache published")
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            return error
+        return None
 
     @torch.no_grad()
     def _compute(
@@ -379,6 +393,25 @@ class TrunkCache:
 
 
 @dataclass(frozen=True)
+class _Found:
+    """What the first process of a run found at an entry's place."""
+
+    there: bool
+    below: int = 0
+    # The layer whose entering states are on disk; 0 if there is none.
+    problem: OSError | None = None
+
+
+class _UnusableDiskError(Exception):
+    """The disk cannot be used, and every process of the run knows."""
+
+
+def _raise(problem: OSError | None) -> None:
+    if problem is not None:
+        raise _UnusableDiskError("the disk is full" if problem.errno == errno.ENOSPC else str(problem))
+
+
+@dataclass(frozen=True)
 class Entry:
     """One entry on disk, as `lpt cache list` shows it."""
 
@@ -405,12 +438,23 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def clear(folder: Path) -> int:
-    """Remove every entry; one that a run is building or has open stays readable to it. Returns the bytes removed."""
+    """Remove every entry but those being built; what a run has open stays readable to it. Returns bytes removed."""
     found = entries(folder)
     for entry in found:
-        if entry.place.suffix != ".partial":
-            shutil.rmtree(entry.place, ignore_errors=True)
+        _remove(entry.place)
     return sum(entry.bytes for entry in found if not entry.place.exists())
+
+
+def _remove(place: Path) -> None:
+    """An entry; or what a killed run left of one, unless another run is building it."""
+    if place.suffix == ".partial":
+        try:
+            with FileLock(place.with_suffix(".lock"), timeout=0):
+                shutil.rmtree(place, ignore_errors=True)
+        except Timeout:
+            pass
+    else:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def trunk_folder() -> Path:
@@ -429,7 +473,10 @@ def _empty(backbone: SplitBackbone, split: EncodedSplit) -> Tensor:
 def _map(path: Path, backbone: SplitBackbone, split: EncodedSplit, writable: bool = False) -> Tensor:
     """The file as a tensor; pages come in as they are read."""
     count = sum(split.lengths) * backbone.hidden_size
-    flat = torch.from_file(str(path), shared=writable, size=count, dtype=backbone.model.dtype)
+    try:
+        flat = torch.from_file(str(path), shared=writable, size=count, dtype=backbone.model.dtype)
+    except RuntimeError as error:
+        raise OSError(errno.EIO, f"cannot map {path}: {error}") from error
     return flat.view(-1, backbone.hidden_size)
 
 
@@ -456,8 +503,6 @@ def human_bytes(count: int) -> str:
 
 @contextmanager
 def _bar(description: str, total: int, visible: bool) -> Iterator[Callable[[int], None]]:
-    from lpt.summary import console
-
     with Progress(console=console, transient=True, disable=not visible or not console.is_terminal) as progress:
         task = progress.add_task(description, total=total)
         yield lambda count: progress.advance(task, count)

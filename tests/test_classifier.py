@@ -152,6 +152,16 @@ def test_pairs_are_for_tasks_of_two_sentences_and_texts_for_the_others(config):
         pair.predict(["a film"])
 
 
+def test_a_single_text_is_not_taken_for_a_list_of_its_letters(config):
+    with pytest.raises(LptError, match=r"give \[text\]"):
+        build(config).predict("a film")
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_name(config):
+    with pytest.raises(LptError, match=r"method='zero_shots' is not known.*did you mean 'zero_shot'"):
+        build(replace(config, method="zero_shots"))
+
+
 def test_training_mode_reaches_the_generators_dropout(config):
     classifier = build(config, dropout=0.5).train()
     assert classifier.method.generator.dropout.training

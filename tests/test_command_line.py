@@ -345,14 +345,14 @@ def saved_run(tmp_path) -> Path:
 
 
 def test_a_run_is_resumed_with_values_of_this_command_on_top(saved_run, monkeypatch):
-    overrides = [f'resume="{saved_run}"', "trainer.max_epochs=8", "+optim={lr: 1e-4}", "task.metrics=[f1]"]
+    overrides = [f'resume="{saved_run}"', "trainer.max_epochs=8", "+logger={project: mine}", "cache.max_bytes=7"]
     assert complaints("", *overrides) == []
     hydra = OmegaConf.create({"overrides": {"task": overrides}})
     monkeypatch.setattr(HydraConfig, "get", lambda: hydra)
     config = resolve(saved_config(OmegaConf.create({"resume": str(saved_run)})))
     assert (config.task.name, config.lpt.layer, config.resume) == ("rte", 7, str(saved_run))
-    assert (config.trainer.max_epochs, config.optim.lr, config.optim.batch_size) == (8, 1e-4, 16)
-    assert config.task.metrics == ["f1"]
+    assert (config.trainer.max_epochs, config.trainer.devices) == (8, 1)
+    assert (config.logger.project, config.logger.name, config.cache.max_bytes) == ("mine", "csv", 7)
 
 
 def test_resuming_writes_into_the_runs_own_folder_and_keeps_its_configuration(saved_run):
@@ -364,14 +364,17 @@ def test_resuming_writes_into_the_runs_own_folder_and_keeps_its_configuration(sa
 
 
 def test_a_resumed_run_keeps_its_groups_and_gets_all_other_complaints_too(saved_run):
-    keeps = f"cannot be given with resume={saved_run}: a run keeps what it was started with"
-    given = [f'resume="{saved_run}"', "generator=appg", "task=rte", "lpt.layr=3"]
+    keeps = (
+        f"cannot be given with resume={saved_run}: a run keeps what it was started with, "
+        "but for trainer.*, logger.* and cache.*"
+    )
+    changes = ["generator=appg", "task=rte", "lpt.layer=4", "seed=5", "optim.lr=1", "logger=wandb"]
+    given = [f'resume="{saved_run}"', *changes, "lpt.layr=3"]
     assert complaints("", *given) == [
         "lpt.layr=3: there is no option lpt.layr; did you mean 'lpt.layer'?",
-        f"generator=appg {keeps}",
-        f"task=rte {keeps}",
+        *(f"{change} {keeps}" for change in changes),
     ]
-    assert complaints("", given[0], "lpt.layer=0") == ["lpt.layer=0 must be at least 1 (layers are numbered 1..L)"]
+    assert complaints("", given[0], "trainer.devices=0") == ["trainer.devices=0 must be at least 1"]
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -150,6 +151,24 @@ def test_that_test_would_notice_rows_served_twice(experiment, cut, monkeypatch):
     assert undisturbed["status"] == "completed"
     curves = [experiment.curve(name, "train/loss") for name in (cut, f"{cut}-not")]
     assert curves[0] != pytest.approx(curves[1])
+
+
+def test_a_moved_run_keeps_its_best_step_when_it_is_resumed(experiment, plain):
+    """Two more epochs at a learning rate of nothing new: the best step is still that of the first three."""
+    moved = experiment.run_dir("moved")
+    shutil.copytree(experiment.run_dir("plain"), moved)
+    best = (moved / "checkpoints" / "best.ckpt").read_bytes()
+    resumed = experiment.run("moved", f"resume='{moved}'")
+    assert resumed["best_step"] == plain["best_step"]
+    assert resumed["metrics"] == plain["metrics"]
+    assert (moved / "checkpoints" / "best.ckpt").read_bytes() == best
+
+
+def test_a_resumption_that_fails_leaves_the_result_that_was_there(experiment, plain):
+    folder = experiment.run_dir("plain")
+    with pytest.raises(LptError, match="more than this machine has"):
+        experiment.run("plain", f"resume='{folder}'", "trainer.devices=999", "optim.batch_size=999")
+    assert experiment.result("plain") == json.loads(json.dumps(plain))
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(experiment, cut):

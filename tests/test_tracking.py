@@ -1,5 +1,6 @@
 import json
 import struct
+import time
 
 import pytest
 from experiment import make_experiment
@@ -12,9 +13,19 @@ BLOCK, FILE_HEADER, RECORD_HEADER = 32768, 7, 7
 
 
 def wandb_records(folder):
-    """What an offline run really wrote: records in LevelDB's log format."""
+    """What an offline run really wrote; its last record may follow `finish()` by a moment."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    data, place, parts = path.read_bytes(), FILE_HEADER, b""
+    for _ in range(100):
+        records = list(parse(path.read_bytes()))
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            break
+        time.sleep(0.1)
+    return records
+
+
+def parse(data):
+    """Records in LevelDB's log format."""
+    place, parts = FILE_HEADER, b""
     while place + RECORD_HEADER <= len(data):
         if BLOCK - place % BLOCK < RECORD_HEADER:  # the rest of a block too short for a header
             place += BLOCK - place % BLOCK
@@ -48,7 +59,7 @@ def offline(experiment):
         patch.setenv("HOME", str(experiment.folder))
         patch.delenv("WANDB_API_KEY", raising=False)
         result = experiment.run("offline", "logger=wandb", "logger.group=layers", "trainer.max_epochs=2")
-    return result, list(wandb_records(experiment.run_dir("offline")))
+    return result, wandb_records(experiment.run_dir("offline"))
 
 
 def test_wandb_gets_name_group_and_configuration(experiment, offline):
@@ -97,7 +108,7 @@ def test_wandb_runs_are_finished_when_the_run_fails(experiment, monkeypatch):
     monkeypatch.setattr(PromptModule, "training_step", die)
     with pytest.raises(RuntimeError, match="out of luck"):
         experiment.run("failing", "logger=wandb")
-    records = list(wandb_records(experiment.run_dir("failing")))
+    records = wandb_records(experiment.run_dir("failing"))
     assert [r.exit.exit_code for r in records if r.WhichOneof("record_type") == "exit"] == [1]
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from lpt.backbone import SplitBackbone
+from lpt.errors import LptError, did_you_mean
 from lpt.late_prompt import LatePromptModel
 from lpt.methods.zero_shot import ZeroShot
 
@@ -24,7 +25,7 @@ class Method(Protocol):
     def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor: ...
 
 
-METHODS = ("lpt", "zero_shot")
+METHODS: dict[str, Any] = {"lpt": LatePromptModel, "zero_shot": ZeroShot}
 
 
 def build_method(
@@ -37,7 +38,13 @@ def build_method(
     dropout: float | None = None,
     trunk_dropout: bool = False,
 ) -> Method:
-    """The method of this name over a Hugging Face model; arguments as for `LatePromptModel`."""
-    if name == "zero_shot":
+    """The method of this name over a Hugging Face model; arguments as for `LatePromptModel`.
+
+    Raises:
+        LptError: unknown name, or whatever does not fit the backbone.
+    """
+    if name not in METHODS:
+        raise LptError(f"method={name!r} is not known; choose one of {', '.join(METHODS)}{did_you_mean(name, METHODS)}")
+    if METHODS[name] is ZeroShot:
         return ZeroShot(model, layer)
     return LatePromptModel(model, layer, prompt_length, generator, bottleneck, dropout, trunk_dropout)
