@@ -145,13 +145,16 @@ def _cache_list(arguments: argparse.Namespace) -> None:
     from lpt.trunk_cache import entries, human_bytes, trunk_folder
 
     found = entries(trunk_folder())
-    table = Table("entry", "size", "backbone", "task", "split", "rows", "layer", "used last", box=None, pad_edge=False)
+    names = ("backbone", "task", "split", "rows", "layer")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("entry", "size", *names, "used last"):
+        table.add_column(heading, no_wrap=True)
     for entry in sorted(found, key=lambda entry: -entry.used):
-        names = [str(entry.facts.get(name, "?")) for name in ("backbone", "task", "split", "rows", "layer")]
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)) if entry.facts else "unfinished"
-        table.add_row(entry.place.name, human_bytes(entry.bytes), *names, used)
+        facts = [str(entry.facts.get(name, "?")) for name in names]
+        table.add_row(entry.place.name[:8], human_bytes(entry.bytes), *facts, used)
     if found:
-        console.print(table)
+        console.print(table, width=max(console.width, 110))  # whole, also in a narrow pipe
     total = human_bytes(sum(entry.bytes for entry in found))
     console.print(f"{len(found)} entries, {total} in {trunk_folder()}", soft_wrap=True)
 

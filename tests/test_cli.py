@@ -1,0 +1,112 @@
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny import tiny_model, tiny_tokenizer
+
+from lpt import LatePromptClassifier, trunk_cache
+from lpt.adapter import AdapterConfig
+from lpt.cli import main
+from lpt.pretrained import find_pretrained
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    tiny_model("llama").save_pretrained(folder / "backbone")
+    tiny_tokenizer().save_pretrained(folder / "backbone")
+    config = AdapterConfig(
+        task="reviews",
+        backbone=str(folder / "backbone"),
+        revision=None,
+        method="lpt",
+        lpt={"layer": 2, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
+        head="label_words",
+        labels=["bad", "good"],
+        label_words={"bad": "terrible", "good": "great"},
+        template="{a} It was",
+        max_length=30,
+    )
+    classifier = LatePromptClassifier(config, find_pretrained(config.backbone), "eager", torch.float32)
+    classifier.save_pretrained(folder / "adapter")
+    return str(folder / "adapter")
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys, lpt.cli\ntry: lpt.cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "predict" in done.stdout
+
+
+def test_predict_writes_a_json_object_per_text_in_order(adapter, capsys):
+    main(["predict", adapter, "--precision", "32", "--text", "a good film", "never again"])
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["text"] for answer in answers] == ["a good film", "never again"]
+    assert all(answer["label"] in answer["probabilities"] for answer in answers)
+    assert all(sum(answer["probabilities"].values()) == pytest.approx(1) for answer in answers)
+
+
+def test_texts_from_stdin_a_file_and_the_command_line_give_the_same(adapter, tmp_path, capsys, monkeypatch):
+    texts = ["a good film", "it was dull", "never again"]
+    main(["predict", adapter, "--precision", "32", "--text", *texts])
+    expected = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts) + "\n"))
+    main(["predict", adapter, "--precision", "32"])
+    assert capsys.readouterr().out == expected
+    (tmp_path / "texts.csv").write_text("review\n" + "\n".join(texts) + "\n")
+    output = tmp_path / "answers.jsonl"
+    file_options = ["--file", str(tmp_path / "texts.csv"), "--a", "review", "--output", str(output)]
+    main(["predict", adapter, "--precision", "32", *file_options])
+    assert output.read_text() == expected
+    assert [path.name for path in tmp_path.glob("*.partial")] == []
+
+
+def test_evaluate_scores_names_and_indices_of_labels(adapter, tmp_path, capsys):
+    main(["predict", adapter, "--precision", "32", "--text", "a good film", "never again"])
+    labels = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    index = ["bad", "good"].index(labels[1])
+    path = tmp_path / "gold.csv"
+    path.write_text(f"text,label\na good film,{labels[0]}\nnever again,{index}\n")
+    main(["evaluate", adapter, "--precision", "32", "--file", str(path)])
+    assert "accuracy  1.000  (95% interval 0.342 to 1.000)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "ADAPTER", "--file", "absent.csv"], "--file: absent.csv does not exist"),
+        (["evaluate", "ADAPTER"], "lpt evaluate needs --file="),
+        (["predict", "./absent"], "holds no adapter"),
+        (["predict", "ADAPTER", "--text", "a", "--output", "/absent/folder/x"], "/absent/folder"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_status_1(adapter, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        main([adapter if argument == "ADAPTER" else argument for argument in arguments])
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_the_cache_can_be_listed_and_cleared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(trunk_cache, "trunk_folder", lambda: tmp_path)
+    entry = tmp_path / "0123456789abcdef"
+    entry.mkdir()
+    facts = {"backbone": "tiny", "task": "reviews", "split": "train", "rows": 8, "layer": 3}
+    (entry / "entry.json").write_text(json.dumps(facts))
+    (entry / "states.bin").write_bytes(bytes(5000))
+    main(["cache", "list"])
+    listed = capsys.readouterr().out
+    assert "01234567  5 kB  tiny      reviews  train  8     3" in listed
+    assert "1 entries, 5 kB" in listed
+    main(["cache", "clear"])
+    assert capsys.readouterr().out.startswith("5 kB removed from ")
+    assert list(tmp_path.iterdir()) == []
