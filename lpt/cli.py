@@ -154,7 +154,8 @@ def _cache_list(arguments: argparse.Namespace) -> None:
         facts = [str(entry.facts.get(name, "?")) for name in names]
         table.add_row(entry.place.name[:8], human_bytes(entry.bytes), *facts, used)
     if found:
-        console.print(table, width=max(console.width, 110))  # whole, also in a narrow pipe
+        console.width = max(console.width, 110)  # whole, also in a pipe
+        console.print(table)
     total = human_bytes(sum(entry.bytes for entry in found))
     console.print(f"{len(found)} entries, {total} in {trunk_folder()}", soft_wrap=True)
 
