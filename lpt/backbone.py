@@ -180,7 +180,7 @@ class SplitBackbone(nn.Module):
                 f"the backbone {self.name} was loaded with attn_implementation={self.attention!r}; "
                 f"load it with one of {', '.join(ATTENTION_IMPLEMENTATIONS)}"
             )
-        self.train(model.training)
+        self.train(model.training)  # `from_pretrained` gives models in eval mode
 
     # What the backbone is
 

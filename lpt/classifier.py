@@ -31,7 +31,7 @@ class Prediction:
 
 
 class LatePromptClassifier(nn.Module):
-    """A task's template, a method over a frozen backbone, and a head. Load one with `from_pretrained`.
+    """A task's template, a method over a frozen backbone, and a head, in eval mode. Load one with `from_pretrained`.
 
     Args:
         config: what to build; a `layer` of None becomes the backbone's default.
@@ -68,6 +68,7 @@ class LatePromptClassifier(nn.Module):
         )
         self.head = build_head(config.head, self.method.backbone, len(config.labels), label_ids)
         self.config = replace(config, lpt=config.lpt | {"layer": self.method.backbone.layer})
+        self.eval()
 
     def read_out(self, batch: Batch) -> Tensor:
         """Finished states at the read-out positions, `[B, H]`."""

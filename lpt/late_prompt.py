@@ -25,7 +25,7 @@ from lpt.generators import build_generator
 
 
 class LatePromptModel(nn.Module):
-    """A frozen backbone with a late prompt.
+    """A frozen backbone with a late prompt, in the mode (train or eval) that the model was given in.
 
     Args:
         model: a Hugging Face model (`AutoModelForMaskedLM` or `AutoModelForCausalLM`); it is frozen.
@@ -55,6 +55,7 @@ class LatePromptModel(nn.Module):
         rate = self.backbone.hidden_dropout if dropout is None else dropout
         self.generator = build_generator(generator, self.backbone.hidden_size, prompt_length, bottleneck, rate)
         self.generator.to(model.device)
+        self.train(self.backbone.training)
 
     def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """States entering layer k, `[B, T, H]`, without gradient. No `attention_mask`: nothing is padded."""

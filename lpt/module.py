@@ -98,6 +98,10 @@ class PromptModule(pl.LightningModule):
 
     # Training
 
+    def on_fit_start(self) -> None:
+        # Lightning leaves modes as they are. From layer k on dropout is on; the backbone keeps its trunk in eval mode.
+        self.train()
+
     def on_train_start(self) -> None:
         self._first_step = self.global_step
         self._step_loss = torch.zeros((), device=self.device)

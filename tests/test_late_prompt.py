@@ -154,6 +154,13 @@ def test_the_generator_takes_the_backbones_dropout_rate_unless_told():
     assert LatePromptModel(tiny_model("bert"), dropout=0.2).generator.dropout.p == 0.2
 
 
+def test_a_model_from_pretrained_is_in_eval_mode_and_repeats_itself():
+    model = LatePromptModel(tiny_model("gpt2"), bottleneck=8, dropout=0.5)
+    ids, mask = token_batch(LENGTHS)
+    assert not any(module.training for module in model.modules())
+    assert torch.equal(model(ids, mask, readout("gpt2")), model(ids, mask, readout("gpt2")))
+
+
 def test_a_backbone_without_lm_head_gives_states_but_no_logits():
     headless = AutoModel.from_config(tiny_config("bert"), attn_implementation="eager").eval()
     model = LatePromptModel(headless, bottleneck=8)

@@ -203,6 +203,22 @@ def test_runs_share_the_states_on_disk(experiment):
     assert second["cache"]["reused"] == ["train", "validation", "test"]
 
 
+@pytest.mark.parametrize("trunk_dropout", [False, True])
+def test_dropout_is_on_while_training_from_layer_k_on_and_below_on_request(experiment, monkeypatch, trunk_dropout):
+    modes = []
+
+    def watch(self, batch, batch_idx, step=PromptModule.training_step):
+        modes.append([layer.training for layer in self.classifier.method.backbone.layers])
+        modes.append([self.classifier.method.generator.dropout.training])
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(PromptModule, "training_step", watch)
+    options = ["trainer.max_steps=4", "trainer.eval_every=2", f"lpt.trunk_dropout={trunk_dropout}"]
+    experiment.run(f"modes-{trunk_dropout}", *options)
+    expected = [[trunk_dropout, trunk_dropout, True, True], [True]]
+    assert modes == expected * 4  # also after an evaluation
+
+
 def test_dropout_in_the_trunk_forbids_caching(experiment):
     result = experiment.run("trunk-dropout", "lpt.trunk_dropout=true", "trainer.max_steps=2")
     assert result["cache"]["mode"] == "off"
