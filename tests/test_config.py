@@ -141,3 +141,14 @@ def test_help_shows_every_option_of_the_chosen_source_with_value_and_meaning(def
 def test_the_schema_costs_no_torch():
     code = "import sys, lpt.command_line; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_the_schema_allows_is_what_there_is():
+    """The schema spells these out, so that `--help` does not wait for torch."""
+    from lpt import config, draw, hardware, heads, methods, stats
+
+    assert tuple(stats.METRICS) == config.METRICS
+    assert ("auto", *hardware.DTYPES) == config.PRECISIONS
+    assert set(heads.HEADS) == set(config.choices("head"))
+    assert set(methods.METHODS) == set(config.choices("method"))
+    assert set(draw.PROTOCOLS) == set(config.choices("fewshot"))
