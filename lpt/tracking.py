@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -127,11 +126,10 @@ def log_test(
             run.summary[name] = result[name]
         run.log({"test/confusion_matrix": _confusion_table(wandb, predictions, labels)})
         table = wandb.Table(columns=["index", "text", "gold", "predicted", *(f"p({name})" for name in labels)])
-        for i, gold in enumerate(predictions.gold):
-            probabilities = predictions.probabilities[i]
-            predicted = labels[int(np.argmax(probabilities))]
+        answers = zip(predictions.gold, predictions.predicted, predictions.probabilities, strict=True)
+        for i, (gold, predicted, probabilities) in enumerate(answers):
             text = " / ".join(split.table.sentences[i])
-            table.add_data(split.table.index[i], text, labels[gold], predicted, *map(float, probabilities))
+            table.add_data(split.table.index[i], text, labels[gold], labels[predicted], *map(float, probabilities))
         run.log({"test/predictions": table})
 
 

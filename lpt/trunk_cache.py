@@ -191,7 +191,7 @@ class TrunkCache:
         if backbone.trunk_dropout:
             return Plan("off", "off, because lpt.trunk_dropout=true makes the trunk's states differ at every step")
         memory = self.max_bytes if self.max_bytes is not None else int(SHARE * psutil.virtual_memory().available)
-        disk = self.max_bytes if self.max_bytes is not None else int(SHARE * (_free(self.folder) + self._used()))
+        disk = self._disk_budget()
         if self.mode in ("auto", "disk") and needed <= disk:
             return Plan("disk", f"disk, {size}")
         if self.mode in ("auto", "memory") and needed <= memory and world_size == 1:
@@ -253,17 +253,17 @@ class TrunkCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(FileLock(place.with_suffix(".lock")))
-            if self._open(place, key, backbone, split) is not None:
+            if self._verified(place, key, backbone, split):
                 return _Found(there=True)
             self._make_room(place, _bytes(backbone, split))
             return _Found(there=False, below=self._nearest_below(backbone, split, key.rows))
         except OSError as error:
             return _Found(there=False, problem=error)
 
-    def _open(self, place: Path, key: TrunkKey, backbone: SplitBackbone, split: EncodedSplit) -> RaggedStates | None:
-        """A verified entry; None, and no entry, where there is none or it is not what it says."""
+    def _verified(self, place: Path, key: TrunkKey, backbone: SplitBackbone, split: EncodedSplit) -> bool:
+        """Whether there is an entry and it is what it says; one that is not is removed."""
         if not place.exists():
-            return None
+            return False
         try:
             entry = json.loads((place / ENTRY).read_text(encoding="utf-8"))
             whole = entry["key"] == asdict(key) and (place / STATES).stat().st_size == _bytes(backbone, split)
@@ -273,9 +273,9 @@ class TrunkCache:
         if not whole:
             self.say(f"trunk cache: {place.name} is damaged and is computed again")
             shutil.rmtree(place, ignore_errors=True)
-            return None
+            return False
         os.utime(place / ENTRY)  # used now: the last to be evicted
-        return RaggedStates(_map(place / STATES, backbone, split), split.lengths)
+        return True
 
     def _make_room(self, place: Path, needed: int) -> None:
         """Reserve the file, least recently used entries evicted for it.
@@ -283,7 +283,7 @@ class TrunkCache:
         Raises:
             OSError: for instance, the disk is full.
         """
-        budget = self.max_bytes if self.max_bytes is not None else int(SHARE * (_free(self.folder) + self._used()))
+        budget = self._disk_budget()
         for entry in sorted(entries(self.folder), key=lambda entry: entry.used):
             if self._used() + needed <= budget:
                 break
@@ -380,13 +380,16 @@ class TrunkCache:
         """The highest layer below k whose entering states are on disk; 0 if there is none."""
         for layer in range(backbone.layer - 1, 0, -1):
             key = self._key(layer, rows)
-            if self._open(self.folder / key.name, key, backbone, split) is not None:
+            if self._verified(self.folder / key.name, key, backbone, split):
                 return layer
         return 0
 
     def _key(self, layer: int, rows: str) -> TrunkKey:
         assert self._hash is not None
         return TrunkKey(self._hash.entering(layer), rows)
+
+    def _disk_budget(self) -> int:
+        return self.max_bytes if self.max_bytes is not None else int(SHARE * (_free(self.folder) + self._used()))
 
     def _used(self) -> int:
         return sum(entry.bytes for entry in entries(self.folder))

@@ -28,23 +28,12 @@ class Method(Protocol):
 METHODS: dict[str, Any] = {"lpt": LatePromptModel, "zero_shot": ZeroShot}
 
 
-def build_method(
-    name: str,
-    model: Any,
-    layer: int | None = None,
-    prompt_length: int = 5,
-    generator: str = "npg",
-    bottleneck: int = 128,
-    dropout: float | None = None,
-    trunk_dropout: bool = False,
-) -> Method:
-    """The method of this name over a Hugging Face model; arguments as for `LatePromptModel`.
+def build_method(name: str, model: Any, **settings: Any) -> Method:
+    """The method of this name over a Hugging Face model; settings as for `LatePromptModel`.
 
     Raises:
         LptError: unknown name, or whatever does not fit the backbone.
     """
     if name not in METHODS:
         raise LptError(f"method={name!r} is not known; choose one of {', '.join(METHODS)}{did_you_mean(name, METHODS)}")
-    if METHODS[name] is ZeroShot:
-        return ZeroShot(model, layer)
-    return LatePromptModel(model, layer, prompt_length, generator, bottleneck, dropout, trunk_dropout)
+    return METHODS[name](model, **settings)

@@ -9,9 +9,15 @@ from lpt.backbone import SplitBackbone
 
 
 class ZeroShot(nn.Module):
-    """A frozen backbone asked with the task's template alone."""
+    """A frozen backbone asked with the task's template alone.
 
-    def __init__(self, model: Any, layer: int | None = None):
+    Args:
+        model: a Hugging Face model.
+        layer: where the trunk ends, for its cache; the answer does not depend on it.
+        prompt_settings: of the prompt that is not there.
+    """
+
+    def __init__(self, model: Any, layer: int | None = None, **prompt_settings: Any):
         super().__init__()
         self.backbone = SplitBackbone(model, layer)
 
