@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size, V vocabula
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from lpt.attention import LEAN
+from lpt.dropout import CheapDropout
 from lpt.errors import LptError
 
 
@@ -136,7 +139,8 @@ FAMILIES = {  # by `config.model_type`
     "qwen2": LLAMA,
     "qwen3": LLAMA,
 }
-ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa")
+ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", LEAN)
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")  # as configs call it
 
 
 def family_of(config: Any) -> Family:
@@ -172,7 +176,7 @@ class SplitBackbone(nn.Module):
         super().__init__()
         self.family = family_of(model.config)
         self.model = model.requires_grad_(False)
-        self.trunk_dropout = trunk_dropout
+        self.trunk_dropout, self.compiled = trunk_dropout, False
         self.layer = default_layer(self.num_layers) if layer is None else layer
         check_layer(self.layer, self.num_layers, self.name)
         if self.attention not in ATTENTION_IMPLEMENTATIONS:
@@ -221,6 +225,10 @@ class SplitBackbone(nn.Module):
         return getattr(self.config, self.family.dropout) if self.family.dropout else 0.0
 
     @property
+    def attention_dropout(self) -> float:
+        return next((rate for name in ATTENTION_DROPOUT if (rate := getattr(self.config, name, None)) is not None), 0.0)
+
+    @property
     def max_length(self) -> int:
         """Most tokens that the backbone's positions allow."""
         return max_length(self.config)
@@ -235,6 +243,16 @@ class SplitBackbone(nn.Module):
         for layer in self.layers[self.layer - 1 :]:
             layer.train(mode)
         return self
+
+    def use_attention(self, attention: str) -> None:
+        """Compute attention this way from now on: `eager` or `sdpa`."""
+        self.model.set_attn_implementation(attention)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Have `torch.compile` fuse what is elementwise in layers k..L; arguments as for `torch.compile`."""
+        for layer in self.layers[self.layer - 1 :]:
+            layer.compile(*args, **kwargs)
+        self.compiled = True
 
     # The forward pass, in order
 
@@ -273,11 +291,12 @@ class SplitBackbone(nn.Module):
         """
         positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length)
         masks: dict[int | None, Tensor | None] = {}  # by sliding window: most models need just one
-        for index in range(first - 1, last):
-            window = sliding_window(self.config, index)
-            if window not in masks:
-                masks[window] = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window)
-            h_BSH = self.layers[index](h_BSH, attention_mask=masks[window], **extra)
+        with self._dropout():
+            for index in range(first - 1, last):
+                window = sliding_window(self.config, index)
+                if window not in masks:
+                    masks[window] = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window)
+                h_BSH = self.layers[index](h_BSH, attention_mask=masks[window], **extra)
         return h_BSH
 
     @torch.no_grad()
@@ -310,7 +329,8 @@ class SplitBackbone(nn.Module):
         mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, at_B)
         if "position_embeddings" in extra:
             extra = {"position_embeddings": tuple(x[rows_B, at_B][:, None] for x in extra["position_embeddings"])}
-        return layer(h_BSH[rows_B, at_B][:, None], attention_mask=mask, past_key_values=given, **extra)[:, 0]
+        with self._dropout():
+            return layer(h_BSH[rows_B, at_B][:, None], attention_mask=mask, past_key_values=given, **extra)[:, 0]
 
     def finish(self, h: Tensor) -> Tensor:
         """Final norm and LM-head transform of any states `[..., H]`: what the vocabulary projection reads."""
@@ -327,6 +347,11 @@ class SplitBackbone(nn.Module):
             return projection(z)
         bias = None if projection.bias is None else projection.bias[token_ids]
         return F.linear(z, projection.weight[token_ids], bias)
+
+    def _dropout(self) -> AbstractContextManager[Any]:
+        """Cheap masks where a layer is going to draw some; compiled layers draw their own."""
+        drops = self.training and not self.compiled and max(self.hidden_dropout, self.attention_dropout) > 0
+        return CheapDropout() if drops else nullcontext()
 
     # Positions and masks
 

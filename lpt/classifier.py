@@ -3,19 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from lpt.adapter import AdapterConfig, load_adapter_config, load_adapter_weights, save_adapter
-from lpt.batches import Batch, EncodedSplit, EvaluationBatches
+from lpt.batches import EncodedSplit, EvaluationBatches
 from lpt.errors import LptError
 from lpt.hardware import choose_accelerator, choose_attention, choose_dtype
 from lpt.heads import build_head
 from lpt.hub import hub_answers
 from lpt.methods import build_method
 from lpt.pretrained import Pretrained, find_pretrained
+from lpt.scorer import Scorer
 from lpt.sources import Table
 from lpt.templates import Template, label_word_ids
 
@@ -30,13 +29,12 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-class LatePromptClassifier(nn.Module):
+class LatePromptClassifier(Scorer):
     """A task's template, a method over a frozen backbone, and a head, in eval mode. Load one with `from_pretrained`.
 
     Args:
         config: what to build; a `layer` of None becomes the backbone's default.
         pretrained: the backbone, found.
-        attention: `eager` or `sdpa`.
         dtype: of the backbone; what is trained stays float32.
         dropout: of the generator, while training; None is the backbone's hidden dropout.
         trunk_dropout: dropout also below layer k, while training.
@@ -49,42 +47,23 @@ class LatePromptClassifier(nn.Module):
         self,
         config: AdapterConfig,
         pretrained: Pretrained,
-        attention: str,
         dtype: torch.dtype,
         dropout: float | None = None,
         trunk_dropout: bool = False,
     ):
-        super().__init__()
         tokenizer = pretrained.load_tokenizer()
-        self.template = Template(tokenizer, config.template, pretrained.family.causal, config.max_length)
+        template = Template(tokenizer, config.template, pretrained.family.causal, config.max_length)
         label_ids = None
         if config.head != "linear":
             label_ids = label_word_ids(tokenizer, config.label_words, config.labels)
+        model = pretrained.load_model(dtype)
+        method = build_method(config.method, model, **config.lpt, dropout=dropout, trunk_dropout=trunk_dropout)
+        super().__init__(method, build_head(config.head, method.backbone, len(config.labels), label_ids))
+        self.template = template
         # Padding is masked, so any token will do where a tokenizer has none for it.
         self.pad_id: int = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        model = pretrained.load_model(attention, dtype)
-        self.method: Any = build_method(
-            config.method, model, **config.lpt, dropout=dropout, trunk_dropout=trunk_dropout
-        )
-        self.head = build_head(config.head, self.method.backbone, len(config.labels), label_ids)
-        self.config = replace(config, lpt=config.lpt | {"layer": self.method.backbone.layer})
+        self.config = replace(config, lpt=config.lpt | {"layer": method.backbone.layer})
         self.eval()
-
-    def read_out(self, batch: Batch) -> Tensor:
-        """Finished states at the read-out positions, `[B, H]`."""
-        h = batch.states
-        if h is None:
-            h = self.method.trunk(batch.input_ids, batch.attention_mask)
-        return self.method.read_out(h, batch.attention_mask, batch.readout_position)
-
-    def losses(self, batch: Batch) -> Tensor:
-        """Loss per row, `[B]`."""
-        return self.head.losses(self.read_out(batch), batch.labels, self.method.backbone)
-
-    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Class probabilities `[B, C]` and losses `[B]`, float32, from one pass."""
-        z, backbone = self.read_out(batch), self.method.backbone
-        return self.head.scores(z, backbone).softmax(1), self.head.losses(z, batch.labels, backbone)
 
     # Save, load, use
 
@@ -114,12 +93,9 @@ class LatePromptClassifier(nn.Module):
         folder = _adapter_folder(adapter, revision)
         config = load_adapter_config(folder)
         chosen = choose_accelerator(accelerator, devices=1)
-        classifier = cls(
-            config,
-            find_pretrained(config.backbone, config.revision),
-            choose_attention("auto", chosen),
-            choose_dtype(precision, chosen),
-        )
+        dtype = choose_dtype(precision, chosen)
+        classifier = cls(config, find_pretrained(config.backbone, config.revision), dtype)
+        classifier.method.backbone.use_attention(choose_attention("auto", chosen, dtype, config.max_length))
         load_adapter_weights(folder, classifier)
         return classifier.to("cuda" if chosen == "gpu" else "cpu").eval()
 

@@ -1,4 +1,4 @@
-"""The command `lpt`: put a trained adapter to work. Training is `train.py`."""
+"""The command `lpt`: put a trained adapter to work, and measure what training costs. Training is `train.py`."""
 
 import argparse
 import json
@@ -56,6 +56,18 @@ def _parser() -> argparse.ArgumentParser:
     actions = cache.add_subparsers(required=True, metavar="action")
     actions.add_parser("list", help="sizes, and what each entry belongs to").set_defaults(command=_cache_list)
     actions.add_parser("clear", help="remove them all").set_defaults(command=_cache_clear)
+
+    bench = commands.add_parser(
+        "bench",
+        help="what training steps cost",
+        description="Measure steps on random rows, each method in a process of its own: time, memory, arithmetic.",
+        epilog="Options are those of train.py (python train.py --help), bench.* above all. Without experiment=, it is "
+        "experiment=bench_roberta_base.",
+    )
+    bench.add_argument(
+        "overrides", nargs="*", metavar="option=value", help="such as experiment=bench_smollm2 lpt.layer=8"
+    )
+    bench.set_defaults(command=_bench)
     return parser
 
 
@@ -164,3 +176,13 @@ def _cache_clear(arguments: argparse.Namespace) -> None:
     from lpt.trunk_cache import clear, human_bytes, trunk_folder
 
     print(f"{human_bytes(clear(trunk_folder()))} removed from {trunk_folder()}")
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from lpt.bench.run import run_bench
+    from lpt.command_line import compose_config
+
+    overrides = arguments.overrides
+    if not any(override.startswith("experiment=") for override in overrides):
+        overrides = ["experiment=bench_roberta_base", *overrides]
+    run_bench(compose_config(overrides))

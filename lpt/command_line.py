@@ -55,6 +55,21 @@ def check_command_line(argv: Sequence[str], conf_dir: Path = CONF_DIR) -> None:
         raise ConfigError(complaints)
 
 
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """What `train.py` would run with these overrides, for other commands.
+
+    Raises:
+        ConfigError: as `check_command_line`; or flags, which are train.py's alone.
+    """
+    flags = [text for text in overrides if text.startswith("-")]
+    if flags:
+        raise ConfigError([f"{flag}: only options, <name>=<value>, go here" for flag in flags])
+    check_command_line(overrides)
+    arguments = _read_flags(overrides)
+    with _hydra(arguments, CONF_DIR):
+        return _without_hydra(_compose(arguments.overrides, arguments))
+
+
 def _read_flags(argv: Sequence[str]) -> Namespace:
     parser = get_args_parser()
     arguments, unknown = parser.parse_known_args(argv)

@@ -25,6 +25,7 @@ from lpt.tasks import Task, describe_problems
 CONF_DIR = Path(__file__).parent.parent / "conf"
 METRICS = ("accuracy", "f1", "matthews")
 PRECISIONS = ("auto", "32", "bf16", "16")
+BENCH_METHODS = ("full", "lora", "prompt_tuning", "per_label", "lpt", "lpt_cached")
 
 
 @dataclass
@@ -34,11 +35,12 @@ class BackboneConfig:
     name: str = MISSING
     # How results call it.
     path: str = MISSING
-    # Hub id, local folder, or wheel://<package>==<version>/<path inside>.
+    # Hub id, local folder, wheel://<package>==<version>/<path inside>, or, for lpt bench,
+    # random://<model type>?<field of its config>=<number>&...
     revision: str | None = None
     # Branch, tag or commit of a hub id.
     attention: str = "auto"
-    # eager, sdpa, or auto: eager on CPU, where it is faster for short texts, sdpa on GPUs.
+    # eager, sdpa, lean (for short texts on a CPU), or auto: the fastest for device, number format, length and dropout.
 
 
 @dataclass
@@ -129,6 +131,8 @@ class TrainerConfig:
     devices: int = 1
     precision: str = "auto"
     # 32, bf16, 16, or auto: bf16 where the hardware computes it fast. The generator stays float32.
+    compile: bool = False
+    # Have torch.compile fuse layers k..L: faster steps after a minute or more of compiling.
     log_every: int = 10
     # Steps between lines of metrics.csv.
     progress: bool = True
@@ -158,6 +162,28 @@ class CacheConfig:
 
 
 @dataclass
+class BenchConfig:
+    """What `lpt bench` measures, on random rows; train.py does without."""
+
+    step: str = "train"
+    # train (an optimizer step) or evaluate (a batch scored, without gradient).
+    methods: list[str] = field(default_factory=lambda: ["full", "lora", "prompt_tuning", "lpt", "lpt_cached"])
+    # full, lora, prompt_tuning: whole forward passes, by peft; per_label: one for each label, to evaluate; lpt,
+    # lpt_cached: without and with the trunk's states cached.
+    precisions: list[str] = field(default_factory=lambda: ["32", "bf16"])
+    vary: str | None = None
+    # An option to measure and plot the cost against, such as lpt.layer; its values in bench.values.
+    values: list[Any] = field(default_factory=list)
+    tokens: int = 128
+    # Of each row.
+    labels: int = 2
+    steps: int = 10
+    # Timed steps, after two that are not.
+    output: str | None = None
+    # Folder for table, JSON and plot. null: runs/<time>_bench_<backbone>.
+
+
+@dataclass
 class Config:
     """Everything about one run."""
 
@@ -172,6 +198,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)
     seed: int = 13
     # Of the generator's initial values, the order of rows, and dropout.
     resume: str | None = None
@@ -250,6 +277,9 @@ def _out_of_range(config: Config) -> Iterator[str]:
         ("trainer.devices", trainer.devices, 1),
         ("trainer.log_every", trainer.log_every, 1),
         ("cache.max_bytes", config.cache.max_bytes, 0),
+        ("bench.tokens", config.bench.tokens, 1),
+        ("bench.labels", config.bench.labels, 1),
+        ("bench.steps", config.bench.steps, 1),
         ("fewshot.k", fewshot.k, 1),
         ("fewshot.k_dev", fewshot.k_dev, 1),
     ]
@@ -269,7 +299,7 @@ def _out_of_range(config: Config) -> Iterator[str]:
     if rate is not None and not 0 <= rate < 1:
         yield f"generator.dropout={rate} must be a probability, 0 <= dropout < 1"
     one_of: list[tuple[str, str, Sequence[str]]] = [
-        ("backbone.attention", config.backbone.attention, ("auto", "eager", "sdpa")),
+        ("backbone.attention", config.backbone.attention, ("auto", "eager", "sdpa", "lean")),
         ("fewshot.protocol", fewshot.protocol, ("full", "total", "per_class")),
         ("method.name", config.method.name, choices("method")),
         ("generator.name", config.generator.name, choices("generator")),
@@ -279,6 +309,9 @@ def _out_of_range(config: Config) -> Iterator[str]:
         ("trainer.precision", trainer.precision, PRECISIONS),
         ("cache.mode", config.cache.mode, choices("cache")),
         ("logger.name", config.logger.name, choices("logger")),
+        ("bench.step", config.bench.step, ("train", "evaluate")),
+        *(("bench.methods", method, BENCH_METHODS) for method in config.bench.methods),
+        *(("bench.precisions", precision, PRECISIONS) for precision in config.bench.precisions),
     ]
     for option, given, allowed in one_of:
         if given not in allowed:
@@ -294,7 +327,20 @@ def _out_of_range(config: Config) -> Iterator[str]:
             f"optim.batch_size={optim.batch_size} cannot be shared by trainer.devices={trainer.devices} x "
             f"optim.accumulate={optim.accumulate} micro-batches; raise it or lower them"
         )
+    yield from _bench_problems(config.bench)
     yield from describe_problems(config.task, list(METRICS))
+
+
+def _bench_problems(bench: BenchConfig) -> Iterator[str]:
+    for option in ("methods", "precisions"):
+        if not getattr(bench, option):
+            yield f"bench.{option}=[] leaves nothing to measure"
+    if bench.step == "train" and "per_label" in bench.methods:
+        yield "bench.methods=per_label only evaluates; give bench.step=evaluate"
+    if bench.vary is not None and hint_of(bench.vary) in (None, Any):
+        yield f"bench.vary={bench.vary}: {_no_option(bench.vary) or 'it must be a single option'}"
+    elif (bench.vary is None) != (not bench.values):
+        yield "bench.vary=<option> and bench.values=[<its values>] go together"
 
 
 def choices(group: str) -> list[str]:

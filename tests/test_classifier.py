@@ -39,7 +39,7 @@ def config(family, tmp_path):
 def build(config, **options):
     torch.manual_seed(3)
     pretrained = find_pretrained(config.backbone)
-    return LatePromptClassifier(config, pretrained, "eager", torch.float32, **options).eval()
+    return LatePromptClassifier(config, pretrained, torch.float32, **options).eval()
 
 
 def test_predictions_come_in_order_and_do_not_depend_on_batches(config):

@@ -30,7 +30,7 @@ def adapter(tmp_path_factory):
         template="{a} It was",
         max_length=30,
     )
-    classifier = LatePromptClassifier(config, find_pretrained(config.backbone), "eager", torch.float32)
+    classifier = LatePromptClassifier(config, find_pretrained(config.backbone), torch.float32)
     classifier.save_pretrained(folder / "adapter")
     return str(folder / "adapter")
 

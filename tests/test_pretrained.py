@@ -33,7 +33,7 @@ def folder(saved, tmp_path):
 
 
 def load(path, **options):
-    return find_pretrained(str(path), **options).load_model("eager", torch.float32)
+    return find_pretrained(str(path), **options).load_model(torch.float32)
 
 
 def complaint(function, *arguments, **options) -> str:
@@ -60,7 +60,7 @@ def test_a_model_comes_as_it_was_saved_in_eval_mode(saved, family):
     found = find_pretrained(str(saved / family))
     assert found.family is KNOWN[family]
     assert found.commit is None
-    model = found.load_model("sdpa", torch.float32)
+    model = found.load_model(torch.float32)
     expected = tiny_model(family).state_dict()
     assert not model.training
     assert model.config._attn_implementation == "sdpa"
@@ -93,7 +93,7 @@ def test_a_classifier_serves_as_an_encoder_without_lm_head(tmp_path):
 
 
 def test_weights_come_in_the_number_format_asked_for(folder):
-    model = find_pretrained(str(folder)).load_model("eager", torch.bfloat16)
+    model = find_pretrained(str(folder)).load_model(torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
@@ -258,7 +258,7 @@ def test_a_hub_id_offline_comes_from_the_cache_and_its_commit_is_known(hub_cache
         found = find_pretrained("someone/tiny", revision)
         assert found.commit == hub_cache
     assert len(found.load_tokenizer()) == len(tiny_tokenizer())
-    assert found.load_model("eager", torch.float32).name_or_path == "someone/tiny"
+    assert found.load_model(torch.float32).name_or_path == "someone/tiny"
 
 
 def test_all_files_come_from_the_commit_of_the_config_though_the_branch_moves(hub_cache, tmp_path, monkeypatch):
@@ -270,7 +270,7 @@ def test_all_files_come_from_the_commit_of_the_config_though_the_branch_moves(hu
     )
     found.load_tokenizer()
     assert asked == [{"revision": hub_cache, "trust_remote_code": False}]
-    found.load_model("eager", torch.float32)
+    found.load_model(torch.float32)
 
 
 @pytest.mark.usefixtures("hub_cache")

@@ -1,0 +1,1 @@
+"""`lpt bench`: what a training step costs, by late prompt tuning and by what it is compared with."""

@@ -1,0 +1,117 @@
+"""A bench for people: a table, and a plot of cost against what was varied."""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table as RichTable
+
+from lpt.errors import LptError
+
+PRECISION = {"float32": "float32", "bfloat16": "bf16", "float16": "fp16"}
+COLOURS = {  # one per method, told apart also by those who see few colours
+    "full": "#000000",
+    "lora": "#D55E00",
+    "prompt_tuning": "#CC79A7",
+    "per_label": "#999999",
+    "lpt": "#56B4E9",
+    "lpt_cached": "#0072B2",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of text."""
+
+    headings: list[str]
+    rows: list[list[str]]
+
+    def rich(self) -> RichTable:
+        shown = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for i, heading in enumerate(self.headings):
+            shown.add_column(heading, justify="left" if i < 2 else "right", no_wrap=True)
+        for row in self.rows:
+            shown.add_row(*row)
+        return shown
+
+    def markdown(self) -> str:
+        lines = [self.headings, ["---", "---", *["---:"] * (len(self.headings) - 2)], *self.rows]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def table(bench: dict[str, Any]) -> Table:
+    """Each contestant's cost.
+
+    `relative` is its step time over that of the fastest, `x floor` over that of its arithmetic alone, `peak MB` the
+    most memory above the loaded backbone, `trained` a number of parameters.
+    """
+    measured = [result for result in bench["results"] if "error" not in result]
+    fastest = min(result["step_seconds"] for result in measured)
+    vary = [] if bench["vary"] is None else [bench["vary"]]
+    headings = [
+        "method", "format", *vary, "s / step", "quartiles", "relative", "rows / s", "x floor", "peak MB",
+        "trained",
+    ]  # fmt: skip
+    rows = []
+    for result in bench["results"]:
+        value = [] if bench["vary"] is None else ["" if result["value"] is None else str(result["value"])]
+        start = [result["method"], PRECISION.get(result["precision"], result["precision"]), *value]
+        if "error" in result:
+            rows.append([*start, "failed", *[""] * (len(headings) - len(start) - 1)])
+            continue
+        seconds = result["step_seconds_all"]
+        low, _, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
+        rows.append(
+            [
+                *start,
+                f"{result['step_seconds']:.3g}",
+                f"{low:.3g} to {high:.3g}",
+                f"{result['step_seconds'] / fastest:.1f}",
+                f"{result['examples_per_second']:.3g}",
+                f"{result['times_floor']:.2f}",
+                f"{result['peak_bytes_above_backbone'] / 1e6:,.0f}",
+                f"{result['trainable_parameters']:,}",
+            ]
+        )
+    return Table(headings, rows)
+
+
+def plot(bench: dict[str, Any], path: Path) -> None:
+    """Step time and memory against the varied option, a line per method and number format.
+
+    Raises:
+        LptError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise LptError("plots are drawn by matplotlib, which is not installed: pip install 'lpt[bench]'") from None
+    values = bench["config"]["bench"]["values"]
+    numeric = all(isinstance(value, int | float) for value in values)
+    places = values if numeric else list(range(len(values)))
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    seconds, memory = figure.subplots(1, 2)
+    measured = [result for result in bench["results"] if "error" not in result]
+    for precision in dict.fromkeys(result["precision"] for result in measured):
+        for method in dict.fromkeys(result["method"] for result in measured):
+            points = [r for r in measured if (r["method"], r["precision"]) == (method, precision)]
+            if not points:
+                continue
+            label = f"{method}, {PRECISION.get(precision, precision)}"
+            style = {"color": COLOURS[method], "linestyle": "-" if precision == "bfloat16" else "--", "label": label}
+            flat = points[0]["value"] is None
+            x = [places[0], places[-1]] if flat else [places[values.index(r["value"])] for r in points]
+            for axes, key, unit in ((seconds, "step_seconds", 1.0), (memory, "peak_bytes_above_backbone", 1e6)):
+                y = [r[key] / unit for r in points] * (2 if flat else 1)
+                axes.plot(x, y, marker=None if flat else "o", markersize=4, linewidth=1.6, **style)
+    for axes, title in ((seconds, "seconds per step"), (memory, "peak MB above the loaded backbone")):
+        axes.set_title(title, fontsize=11, loc="left")
+        axes.set_xlabel(bench["vary"])
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(places, [str(value) for value in values])
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="0.9")
+    figure.suptitle(bench["title"], fontsize=10, x=0.01, ha="left")
+    figure.legend(*seconds.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)

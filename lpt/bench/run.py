@@ -1,0 +1,123 @@
+"""A bench as a whole: which contestants, one process each, and where the results go."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lpt.bench.report import plot, table
+from lpt.config import Config, resolve
+from lpt.console import console
+from lpt.errors import ConfigError, LptError
+
+OURS = ("lpt", "lpt_cached")
+OUR_OPTIONS = ("lpt", "generator", "head")  # that rivals do not know: they are measured once whatever the value
+
+
+def run_bench(cfg: DictConfig) -> dict[str, Any]:
+    """Measure what the configuration asks for, print a table, and leave `bench.json`, `bench.md` and a plot.
+
+    Returns:
+        What `bench.json` holds.
+
+    Raises:
+        ConfigError: a value of `bench.values` that the option cannot have.
+        LptError: nothing at all could be measured.
+    """
+    config = resolve(cfg)
+    points = _points(cfg, config)
+    folder = Path(config.bench.output or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_bench_{config.backbone.name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    console.print(_title(config), soft_wrap=True)
+    results: list[dict[str, Any]] = []
+    with console.status("") as status:
+        for method, value, point in points:
+            status.update(_what(method, value, point))
+            result = measure_alone(method, point)
+            result |= {"value": value, "precision": result.get("precision", point.trainer.precision)}
+            results.append(result)
+            if "error" in result:
+                console.print(f"{_what(method, value, point)}: {result['error']}", soft_wrap=True, markup=False)
+    if all("error" in result for result in results):
+        raise LptError("nothing could be measured; see the lines above")
+    bench = {
+        "title": _title(config),
+        "vary": config.bench.vary,
+        "config": dataclasses.asdict(config),
+        "results": results,
+    }
+    (folder / "bench.json").write_text(json.dumps(bench, indent=2) + "\n", encoding="utf-8")
+    shown = table(bench)
+    console.print(shown.rich())
+    (folder / "bench.md").write_text(f"{_title(config)}\n\n{shown.markdown()}", encoding="utf-8")
+    if config.bench.vary is not None:
+        plot(bench, folder / "bench.png")
+    console.print(f"in {folder}", soft_wrap=True)
+    return bench
+
+
+def _points(cfg: DictConfig, config: Config) -> list[tuple[str, Any, Config]]:
+    """(method, varied value, configuration) for each process; no value for a rival that the option leaves as is."""
+    bench, complaints, varied = config.bench, [], {}
+    for value in bench.values or [None]:
+        changed = cfg.copy()
+        if bench.vary is not None:
+            OmegaConf.update(changed, bench.vary, value, force_add=True)
+        try:
+            varied[value] = resolve(changed)
+        except ConfigError as error:
+            complaints.append(f"bench.values: {error}")
+    if complaints:
+        raise ConfigError(complaints)
+    ours_alone = bench.vary is not None and bench.vary.partition(".")[0] in OUR_OPTIONS
+    points = []
+    for precision in bench.precisions:
+        for method in bench.methods:
+            values = {None: config} if ours_alone and method not in OURS else varied
+            for value, point in values.items():
+                trainer = dataclasses.replace(point.trainer, precision=precision)
+                points.append((method, value, dataclasses.replace(point, trainer=trainer)))
+    return points
+
+
+def measure_alone(method: str, config: Config) -> dict[str, Any]:
+    """`lpt.bench.measure` in a process of its own; `error` says why where it came to nothing."""
+    with TemporaryDirectory() as folder:
+        output = Path(folder) / "result.json"
+        command = [
+            sys.executable,
+            "-m",
+            "lpt.bench.measure",
+            method,
+            json.dumps(dataclasses.asdict(config)),
+            str(output),
+        ]
+        process = subprocess.run(command, capture_output=True, text=True)
+        if output.exists():
+            return json.loads(output.read_text(encoding="utf-8"))
+    lines = process.stderr.strip().splitlines()
+    reason = (
+        lines[-1] if lines else f"its process ended with {process.returncode} (-9: killed, memory may have run out)"
+    )
+    return {"method": method, "error": reason}
+
+
+def _title(config: Config) -> str:
+    bench = config.bench
+    what = "training step" if bench.step == "train" else "evaluation"
+    late = "" if bench.vary == "lpt.layer" else f", layer {config.lpt.layer or 'L // 2 + 1'}"
+    return (
+        f"{config.backbone.name}: one {what}, {config.optim.batch_size} rows of {bench.tokens} tokens{late}, "
+        f"P={config.lpt.prompt_length}, {config.generator.name}, head {config.head.name}"
+    )
+
+
+def _what(method: str, value: Any, config: Config) -> str:
+    varied = "" if value is None else f", {config.bench.vary}={value}"
+    return f"{method}, {config.trainer.precision}{varied}"
