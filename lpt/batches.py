@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,16 +43,9 @@ class Batch(NamedTuple):
     # [B, T, H] states entering layer k, where a trunk cache has them
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(
-            input_ids=self.input_ids.to(device),
-            attention_mask=None if self.attention_mask is None else self.attention_mask.to(device),
-            readout_position=self.readout_position.to(device),
-            labels=self.labels.to(device),
-            rows=self.rows.to(device),
-            weights=self.weights.to(device),
-            num_tokens=self.num_tokens,
-            states=None if self.states is None else self.states.to(device, non_blocking=True),
-        )
+        """On the device; from pinned memory without waiting for it."""
+        parts: list[Any] = [p.to(device, non_blocking=True) if isinstance(p, Tensor) else p for p in self]
+        return Batch(*parts)
 
 
 @dataclass(frozen=True)

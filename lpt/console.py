@@ -3,3 +3,8 @@
 from rich.console import Console
 
 console = Console(highlight=False)
+
+
+def say(message: str) -> None:
+    """One line."""
+    console.print(message, soft_wrap=True, markup=False)

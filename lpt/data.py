@@ -77,12 +77,15 @@ class PromptData(pl.LightningDataModule):
         return self.evaluation_loader("test")
 
     def _loader(self, split: str, batches: Sampler[list[Weighted]]) -> DataLoader:
+        assert self.trainer is not None
         rows = self.splits[split]
         # Rows are in memory and padding them is cheap: worker processes would cost more than they bring.
         return ResumableLoader(
             rows,
             batch_sampler=batches,
             collate_fn=partial(rows.collate, pad_id=self.classifier.pad_id, states=self.states.get(split)),
+            # The next batch travels while the GPU computes.
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
 

@@ -117,7 +117,8 @@ class PromptModule(pl.LightningModule):
         self.train_tokens += batch.num_tokens
         self._step_loss = self._step_loss + loss.detach() / self.trainer.accumulate_grad_batches
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
-            self.log("train/loss", self._step_loss, on_step=True, prog_bar=True, sync_dist=True, batch_size=1)
+            # Not for the bar: Lightning would read it at every step, and so wait for the GPU (see `summary.Bar`).
+            self.log("train/loss", self._step_loss, on_step=True, sync_dist=True, batch_size=1)
             self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
             self._step_loss = torch.zeros_like(self._step_loss)
         return loss

@@ -10,20 +10,31 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.table import Table
 
 from lpt.console import console
+from lpt.console import say as say_anyway
 
-
-@rank_zero_only
-def say(message: str) -> None:
-    """One line, from the first process only."""
-    console.print(message, soft_wrap=True, markup=False)
+say = rank_zero_only(say_anyway)  # from the first process only
 
 
 def progress(wanted: bool) -> Callback:
     """A live bar on a terminal; elsewhere, in a log file for one, a line per evaluation."""
     if wanted and console.is_terminal:
         theme = RichProgressBarTheme(metrics_text_delimiter="  ", metrics_format=".3f")
-        return RichProgressBar(leave=False, theme=theme)
+        return Bar(leave=False, theme=theme)
     return EvaluationLines()
+
+
+class Bar(RichProgressBar):
+    """Shows the training loss too, as it was a few steps ago: reading it waits for the GPU."""
+
+    READ_EVERY = 10  # steps
+    loss: float | None = None
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        latest = trainer.callback_metrics.get("train/loss")
+        if latest is not None and (self.loss is None or trainer.global_step % self.READ_EVERY == 0):
+            self.loss = float(latest)
+        shown = {} if self.loss is None else {"train/loss": self.loss}
+        return shown | super().get_metrics(trainer, pl_module)
 
 
 class EvaluationLines(Callback):

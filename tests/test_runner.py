@@ -1,11 +1,14 @@
 import json
 import shutil
+import sys
 
 import pytest
 import torch
 from experiment import make_experiment
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lpt import LatePromptClassifier
+from lpt.backbone import SplitBackbone
 from lpt.batches import TrainBatches
 from lpt.errors import LptError
 from lpt.module import PromptModule
@@ -248,3 +251,46 @@ def test_every_generator_trains_with_every_head(experiment, generator, head):
 def test_a_static_prompt_starts_from_the_vocabulary_on_request(experiment):
     result = experiment.run("vocabulary", "generator=none", "generator.init=vocabulary", "trainer.max_steps=2")
     assert result["trainable_parameters"] == 5 * 16
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often a number is read from a tensor, for which a GPU would have to be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("cache", ["memory", "off"])
+def test_no_step_waits_for_the_device(experiment, cache, monkeypatch):
+    adam = sys.modules["torch.optim.adam"]
+    monkeypatch.setattr(adam, "_get_value", lambda step: float(step.numpy()))  # is on the CPU always
+
+    def waits(name, steps):
+        options = (f"cache={cache}", "trainer.log_every=1000", "logger=none", "trainer.eval_every=1000")
+        with Waits() as found:
+            experiment.run(f"{name}, {cache}", *options, f"trainer.max_steps={steps}")
+        return found.count
+
+    waits("what is read once per process", 2)
+    assert waits("two steps", 2) == waits("a whole epoch", 6)
+
+
+def test_compiled_layers_train_as_the_others_do(tmp_path, monkeypatch):
+    compile_layers, compiled = SplitBackbone.compile, []
+
+    def without_machine_code(self, **options):  # which takes a minute to make
+        compiled.append(self)
+        compile_layers(self, backend="aot_eager", **options)
+
+    monkeypatch.setattr(SplitBackbone, "compile", without_machine_code)
+    experiment = make_experiment(tmp_path, "llama")  # has no dropout
+    options = ("trainer.max_steps=3", "trainer.eval_batch_size=64", "cache=memory")
+    losses = [
+        experiment.run(f"compile={wanted}", *options, f"trainer.compile={wanted}")["metrics"]["test"]["loss"]
+        for wanted in ("false", "true")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert len(compiled) == 1

@@ -76,7 +76,7 @@ def measure(method: str, config: Config) -> dict[str, Any]:
     own = [p for p in contestant.parameters() if id(p) not in backbone_tensors]
     loaded = reset_peak_memory(accelerator) - sum(p.nbytes for p in own)
 
-    split = _random_rows(optim.batch_size * BATCHES, bench.tokens, bench.labels, anatomy)
+    split = random_rows(optim.batch_size * BATCHES, bench.tokens, bench.labels, anatomy)
     states = _states(contestant.method.backbone, split) if method == "lpt_cached" else None
     batches = _batches(split, optim.batch_size, states, device)
     if bench.step == "train":
@@ -128,7 +128,7 @@ def _load_libraries() -> None:
     torch.optim.AdamW([weight]).step()
 
 
-def _random_rows(count: int, tokens: int, labels: int, backbone: SplitBackbone) -> EncodedSplit:
+def random_rows(count: int, tokens: int, labels: int, backbone: SplitBackbone) -> EncodedSplit:
     """Rows of one length, read out at the last token, as after a decoder's template."""
     ids = torch.randint(5, backbone.config.vocab_size, (count, tokens)).tolist()
     rows = [Encoded(row, tokens - 1, False) for row in ids]

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lpt.bench.report import plot, table
 from lpt.config import Config, resolve
-from lpt.console import console
+from lpt.console import console, say
 from lpt.errors import ConfigError, LptError
 
 OURS = ("lpt", "lpt_cached")
@@ -34,16 +34,14 @@ def run_bench(cfg: DictConfig) -> dict[str, Any]:
     points = _points(cfg, config)
     folder = Path(config.bench.output or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_bench_{config.backbone.name}")
     folder.mkdir(parents=True, exist_ok=True)
-    console.print(_title(config), soft_wrap=True)
+    say(_title(config))
     results: list[dict[str, Any]] = []
-    with console.status("") as status:
-        for method, value, point in points:
-            status.update(_what(method, value, point))
-            result = measure_alone(method, point)
-            result |= {"value": value, "precision": result.get("precision", point.trainer.precision)}
-            results.append(result)
-            if "error" in result:
-                console.print(f"{_what(method, value, point)}: {result['error']}", soft_wrap=True, markup=False)
+    for i, (method, value, point) in enumerate(points, 1):
+        result = measure_alone(method, point)
+        result |= {"value": value, "precision": result.get("precision", point.trainer.precision)}
+        results.append(result)
+        outcome = result["error"] if "error" in result else f"{result['step_seconds']:.3g} s"
+        say(f"{i}/{len(points)}  {_what(method, value, point)}: {outcome}")
     if all("error" in result for result in results):
         raise LptError("nothing could be measured; see the lines above")
     bench = {
@@ -54,11 +52,13 @@ def run_bench(cfg: DictConfig) -> dict[str, Any]:
     }
     (folder / "bench.json").write_text(json.dumps(bench, indent=2) + "\n", encoding="utf-8")
     shown = table(bench)
+    console.width = max(console.width, 110)  # whole, also in a pipe
+    console.print()
     console.print(shown.rich())
     (folder / "bench.md").write_text(f"{_title(config)}\n\n{shown.markdown()}", encoding="utf-8")
     if config.bench.vary is not None:
         plot(bench, folder / "bench.png")
-    console.print(f"in {folder}", soft_wrap=True)
+    say(f"in {folder}")
     return bench
 
 
