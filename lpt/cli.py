@@ -9,19 +9,19 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from lpt.errors import LptError
+from lpt.errors import ConfigError, LptError
 
 STREAM = 4096  # rows in memory at a time
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line and run one command; bad input ends in one line and exit status 1."""
+    """Parse the command line and run one command; bad input ends in its complaints and status 1, bad options in 2."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.command(arguments)
     except (LptError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -337,8 +337,12 @@ def _bench_problems(bench: BenchConfig) -> Iterator[str]:
             yield f"bench.{option}=[] leaves nothing to measure"
     if bench.step == "train" and "per_label" in bench.methods:
         yield "bench.methods=per_label only evaluates; give bench.step=evaluate"
-    if bench.vary is not None and hint_of(bench.vary) in (None, Any):
-        yield f"bench.vary={bench.vary}: {_no_option(bench.vary) or 'it must be a single option'}"
+    hint = None if bench.vary is None else hint_of(bench.vary)
+    fixed = ("trainer.precision", "bench.methods", "bench.precisions", "bench.vary", "bench.values", "bench.output")
+    if bench.vary is not None and (hint in (None, Any) or dataclasses.is_dataclass(hint) or get_origin(hint) is list):
+        yield f"bench.vary={bench.vary}: {_no_option(bench.vary) or 'it must be an option of one value'}"
+    elif bench.vary in fixed:
+        yield f"bench.vary={bench.vary} cannot be varied; number formats are listed in bench.precisions"
     elif (bench.vary is None) != (not bench.values):
         yield "bench.vary=<option> and bench.values=[<its values>] go together"
 

@@ -1,10 +1,12 @@
 import pytest
 import torch
-from tiny import DECODERS, FAMILIES, HIDDEN, LAYERS, VOCABULARY, tiny_config, tiny_model, token_batch
+from tiny import DECODERS, ENCODERS, FAMILIES, HIDDEN, LAYERS, VOCABULARY, tiny_config, tiny_model, token_batch
 from torch import nn
-from transformers import AutoModel, BertConfig, T5Config
+from transformers import AttentionInterface, AutoModel, BertConfig, T5Config
 
-from lpt.backbone import SplitBackbone, default_layer, family_of
+from lpt.attention import lean_attention
+from lpt.backbone import ATTENTION_IMPLEMENTATIONS, SplitBackbone, default_layer, family_of
+from lpt.dropout import CheapDropout
 from lpt.errors import LptError
 
 
@@ -15,7 +17,7 @@ def whole_forward(backbone, ids, mask):
     return backbone.vocabulary_logits(backbone.finish(backbone.upper(no_prompt, h, mask)))
 
 
-@pytest.fixture(params=["eager", "sdpa"])
+@pytest.fixture(params=ATTENTION_IMPLEMENTATIONS)
 def attention(request):
     return request.param
 
@@ -23,13 +25,12 @@ def attention(request):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("layer", [1, 2, LAYERS])
 def test_the_split_without_a_prompt_is_the_stock_forward(family, layer, attention):
-    model = tiny_model(family, attention)
     ids, mask = token_batch()
     with torch.no_grad():
-        stock = model(input_ids=ids, attention_mask=mask).logits
-        split = whole_forward(SplitBackbone(model, layer), ids, mask)
+        stock = tiny_model(family)(input_ids=ids, attention_mask=mask).logits
+        split = whole_forward(SplitBackbone(tiny_model(family, attention), layer), ids, mask)
     attended = mask.bool()
-    assert (split - stock)[attended].abs().max() < 1e-5
+    torch.testing.assert_close(split[attended], stock[attended], atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -89,8 +90,21 @@ def test_a_model_of_no_known_family_is_told_the_families_and_how_to_add_one():
 def test_an_attention_implementation_without_masks_of_ours_is_refused():
     model = tiny_model("llama")
     model.config._attn_implementation = "flash_attention_2"
-    with pytest.raises(LptError, match="'flash_attention_2'; load it with one of eager, sdpa"):
+    with pytest.raises(LptError, match=r"'flash_attention_2'; load it with one of eager, sdpa, lean$"):
         SplitBackbone(model)
+
+
+def test_use_attention_changes_what_every_layer_computes_with(monkeypatch):
+    backbone, calls = SplitBackbone(tiny_model("llama", "eager"), LAYERS), []
+    monkeypatch.setitem(
+        AttentionInterface._global_mapping, "lean", lambda *a, **k: calls.append(1) or lean_attention(*a, **k)
+    )
+    ids, mask = token_batch()
+    before = whole_forward(backbone, ids, mask)
+    assert (backbone.attention, len(calls)) == ("eager", 0)
+    backbone.use_attention("lean")
+    torch.testing.assert_close(whole_forward(backbone, ids, mask)[mask.bool()], before[mask.bool()])
+    assert (backbone.attention, len(calls)) == ("lean", LAYERS)
 
 
 def test_a_text_longer_than_the_positions_is_refused():
@@ -141,3 +155,63 @@ def test_half_precision_backbones_stay_in_their_dtype(family, attention):
     out = backbone.upper(torch.randn(len(h), 3, HIDDEN), h, mask)
     assert h.dtype == out.dtype == torch.bfloat16
     assert out.isfinite().all()
+
+
+# Dropout and compilation
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_rate_of_attention_dropout_is_the_configurations(family):
+    names = {"gpt2": "attn_pdrop", **dict.fromkeys(ENCODERS, "attention_probs_dropout_prob")}
+    name = names.get(family, "attention_dropout")
+    assert [SplitBackbone(tiny_model(family, **{name: rate})).attention_dropout for rate in (0.3, 0.0)] == [0.3, 0.0]
+
+
+@pytest.fixture
+def cheap(monkeypatch):
+    """How often cheap dropout was entered."""
+    entered = []
+
+    class Spy(CheapDropout):
+        def __enter__(self):
+            entered.append(1)
+            return super().__enter__()
+
+    monkeypatch.setattr("lpt.backbone.CheapDropout", Spy)
+    return entered
+
+
+def upper_at_middle(backbone, prompt):
+    ids, mask = token_batch((9, 6))
+    return backbone.finish(backbone.upper_at(prompt, backbone.embed(ids, mask).detach(), mask, torch.tensor([4, 2])))
+
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("rates", "training", "compiled", "times"),
+    [({}, True, False, 2), ({}, True, True, 0), ({}, False, False, 0), (NO_DROPOUT, True, False, 0)],
+)
+def test_masks_are_cheap_where_layers_draw_some_and_are_not_compiled(cheap, rates, training, compiled, times):
+    backbone = SplitBackbone(tiny_model("roberta", **rates), LAYERS - 1).train(training)
+    if compiled:
+        backbone.compile(backend="eager", dynamic=True)
+    prompt = torch.randn(2, 3, HIDDEN)
+    first, second = (upper_at_middle(backbone, prompt) for _ in range(2))
+    assert torch.equal(first, second) == (not training or bool(rates))
+    assert len(cheap) == 2 * times  # layers before the last, and the last for one token
+
+
+@pytest.mark.parametrize(("family", "attention"), [("roberta", "lean"), ("llama", "sdpa")])
+def test_compiled_layers_give_the_same_values_and_gradients_and_save_the_same_tensors(family, attention):
+    plain, compiled = (SplitBackbone(tiny_model(family, attention), LAYERS - 1) for _ in range(2))
+    compiled.compile(backend="aot_eager", dynamic=True)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    prompt = torch.randn(2, 3, HIDDEN, requires_grad=True)
+    (there, slope), (here, expected) = (
+        (z, *torch.autograd.grad(z.square().sum(), prompt))
+        for z in (upper_at_middle(backbone, prompt) for backbone in (compiled, plain))
+    )
+    torch.testing.assert_close(there, here, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(slope, expected, atol=1e-4, rtol=1e-4)

@@ -35,13 +35,19 @@ def adapter(tmp_path_factory):
     return str(folder / "adapter")
 
 
-def test_help_does_not_wait_for_torch():
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [(["--help"], "predict"), (["bench", "--help"], "experiment=bench_roberta_base"), (["bench", "lpt.layr=1"], "")],
+    ids=["help", "help of bench", "complaints of bench"],
+)
+def test_help_and_complaints_do_not_wait_for_torch(arguments, shown):
     code = (
-        "import sys, lpt.cli\ntry: lpt.cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+        f"import sys, lpt.cli\ntry: lpt.cli.main({arguments})\n"
+        "except SystemExit: pass\nassert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "predict" in done.stdout
+    assert shown in done.stdout
 
 
 def test_predict_writes_a_json_object_per_text_in_order(adapter, capsys):
@@ -110,3 +116,48 @@ def test_the_cache_can_be_listed_and_cleared(tmp_path, monkeypatch, capsys):
     main(["cache", "clear"])
     assert capsys.readouterr().out.startswith("5 kB removed from ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def benches(monkeypatch):
+    """The configurations that would have been measured."""
+    benches = []
+    monkeypatch.setattr("lpt.bench.run.run_bench", benches.append)
+    return benches
+
+
+def test_a_bench_has_the_options_of_training_over_an_experiment_of_its_own(benches):
+    main(["bench", "lpt.layer=2", "bench.methods=[lora,lpt]"])
+    main(["bench", "experiment=bench_smollm2"])
+    assert [(cfg.backbone.name, cfg.lpt.layer) for cfg in benches] == [("roberta-base-random", 2), ("smollm2-135m", 16)]
+    assert benches[0].bench.methods == ["lora", "lpt"]
+    assert "hydra" not in benches[0]
+
+
+def test_all_that_is_wrong_with_a_bench_is_told_at_once(benches, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "lpt.layr=1", "lpt.layer=0", "bench.methods=[]"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: 3 problems with the configuration:\n"
+        "  - lpt.layr=1: there is no option lpt.layr; did you mean 'lpt.layer'?\n"
+        "  - lpt.layer=0 must be at least 1 (layers are numbered 1..L)\n"
+        "  - bench.methods=[] leaves nothing to measure\n"
+    )
+    assert benches == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "lpt.layer=1,2"], "lpt: error: unrecognized arguments: -m\n"),
+        (["--", "lpt.layer=2", "-m"], "  - -m: only options, <name>=<value>, go here\n"),
+        (["lpt.layer=1,2"], "  - lpt.layer=1,2: several values need the flag -m"),
+    ],
+)
+def test_a_bench_is_no_sweep_and_takes_no_flags(benches, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert benches == []

@@ -26,6 +26,13 @@ def complaints(line: str = "", *more: str) -> list[str]:
     return []
 
 
+def choices(group: str, *more: str) -> list[str]:
+    """What a group offers besides `more`: its files, then those of folders within it."""
+    folder = CONF_DIR / group
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+    return sorted([*names, *more], key=lambda name: (name.count("/"), name))
+
+
 @pytest.fixture
 def conf(tmp_path, monkeypatch):
     """A config folder of the user's own; returns what writes an experiment file into it."""
@@ -48,6 +55,7 @@ def conf(tmp_path, monkeypatch):
     [
         "",
         "backbone=gpt2-large lpt.layer=13",
+        "backbone=random/roberta-base",
         "-m lpt.layer=4,8,12",
         "seed=1,2 -m",
         "-m 'generator=glob(*)' 'optim.lr=choice(1e-3,1e-4)'",
@@ -66,23 +74,20 @@ def test_a_right_command_line_passes(line):
     assert complaints(line) == []
 
 
-EXPERIMENTS = sorted((CONF_DIR / "experiment").rglob("*.yaml"))
 GROUPS = {
-    group.name: sorted(path.stem for path in group.glob("*.yaml"))
-    for group in CONF_DIR.iterdir()
-    if group.is_dir() and group.name != "experiment"
+    group.name: choices(group.name) for group in CONF_DIR.iterdir() if group.is_dir() and group.name != "experiment"
 }
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_every_experiment_is_sound(path):
-    assert complaints(f"experiment={path.relative_to(CONF_DIR / 'experiment').with_suffix('')}") == []
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_every_experiment_is_sound(name):
+    assert complaints(f"experiment={name}") == []
 
 
 @pytest.mark.parametrize("i", range(max(map(len, GROUPS.values()))))
 def test_every_choice_of_every_group_composes(i):
-    choices = " ".join(f"{group}={names[i % len(names)]}" for group, names in GROUPS.items())
-    assert complaints(f"--cfg job {choices}") == []
+    line = " ".join(f"{group}={names[i % len(names)]}" for group, names in GROUPS.items())
+    assert complaints(f"--cfg job {line}") == []
 
 
 # Wrong keys, types, options, ranges: each gets one complaint, and all come at once
@@ -193,12 +198,17 @@ def test_a_value_that_cannot_be_made_out_is_told(override, complaint):
 
 @pytest.mark.parametrize(
     ("group", "given", "nearest"),
-    [("backbone", "roberta-larg", "roberta-large"), ("task", "sst", "sst2"), ("logger", "wand", "wandb")],
+    [
+        ("backbone", "roberta-larg", "roberta-large"),
+        ("backbone", "random/roberta-larg", "random/roberta-large"),
+        ("task", "sst", "sst2"),
+        ("logger", "wand", "wandb"),
+    ],
 )
 def test_the_nearest_choice_is_suggested_and_all_are_listed(group, given, nearest):
-    names = ", ".join(sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml")))
     assert complaints(f"{group}={given}") == [
-        f"{group}={given}: there is no {group} '{given}'; choose one of {names}; did you mean '{nearest}'?"
+        f"{group}={given}: there is no {group} '{given}'; choose one of {', '.join(choices(group))}; "
+        f"did you mean '{nearest}'?"
     ]
 
 
@@ -273,9 +283,10 @@ def test_an_experiment_of_the_users_own_is_chosen_without_a_plus(conf):
 
 def test_an_unknown_experiment_is_answered_with_those_there_are(conf):
     line = conf("mine", "seed: 3\n").replace("=mine", "=mein")
-    (complaint,) = complaints(line)
-    assert complaint.startswith("experiment=mein: there is no experiment 'mein'; choose one of mine, ")
-    assert complaint.endswith("; did you mean 'mine'?")
+    assert complaints(line) == [
+        f"experiment=mein: there is no experiment 'mein'; choose one of {', '.join(choices('experiment', 'mine'))}; "
+        "did you mean 'mine'?"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,62 @@ def test_zero_shot_does_not_go_with_a_head_that_must_be_trained():
     ]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["bench.vary=lpt.layr", "bench.values=[1]"],
+         "bench.vary=lpt.layr: there is no option lpt.layr; did you mean 'lpt.layer'?"),
+        (["bench.vary=task.label_words.bad", "bench.values=[1]"],
+         "bench.vary=task.label_words.bad: it must be an option of one value"),
+        (["bench.vary=lpt", "bench.values=[1]"], "bench.vary=lpt: it must be an option of one value"),
+        (["bench.vary=task.labels", "bench.values=[1]"], "bench.vary=task.labels: it must be an option of one value"),
+        (["bench.vary=trainer.precision", "bench.values=[32]"],
+         "bench.vary=trainer.precision cannot be varied; number formats are listed in bench.precisions"),
+        (["bench.vary=lpt.layer"], "bench.vary=<option> and bench.values=[<its values>] go together"),
+        (["bench.values=[1]"], "bench.vary=<option> and bench.values=[<its values>] go together"),
+        (["bench.methods=[lpt,per_label]"], "bench.methods=per_label only evaluates; give bench.step=evaluate"),
+        (["bench.methods=[]"], "bench.methods=[] leaves nothing to measure"),
+        (["bench.precisions=[]"], "bench.precisions=[] leaves nothing to measure"),
+        (["bench.methods=[lpt,lorra]"],
+         "bench.methods=lorra is not known; choose one of full, lora, prompt_tuning, per_label, lpt, lpt_cached; "
+         "did you mean 'lora'?"),
+        (["bench.precisions=[fp32]"],
+         "bench.precisions=fp32 is not known; choose one of auto, 32, bf16, 16; did you mean '32'?"),
+        (["bench.step=evaluation"],
+         "bench.step=evaluation is not known; choose one of train, evaluate; did you mean 'evaluate'?"),
+        (["bench.steps=0"], "bench.steps=0 must be at least 1"),
+    ],
+)  # fmt: skip
+def test_a_bench_that_cannot_be_is_refused(plain, overrides, complaint):
+    assert complaints(OmegaConf.merge(plain, OmegaConf.from_dotlist(overrides))) == [complaint]
+
+
+def test_labels_are_scored_one_by_one_where_a_bench_evaluates(plain):
+    plain.bench = {"methods": ["per_label"], "step": "evaluate"}
+    assert resolve(plain).bench.methods == ["per_label"]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF_DIR / "experiment").glob("bench_*.yaml")))
+def test_every_bench_of_ours_is_one_that_can_be(name):
+    config = resolve(composed(f"experiment={name}"))
+    assert config.lpt.layer is not None
+    assert "lpt_cached" in config.bench.methods
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("roberta-base", 124_697_433), ("roberta-large", 355_412_057), ("llama-1b", 1_235_814_400)],
+)
+def test_random_backbones_have_the_size_of_what_they_are_called_after(name, parameters):
+    import torch
+
+    from lpt.pretrained import find_pretrained
+
+    path = resolve(composed(f"backbone=random/{name}")).backbone.path
+    with torch.device("meta"):
+        assert find_pretrained(path).load_model(torch.float32).num_parameters() == parameters
+
+
 def test_help_shows_every_option_of_the_chosen_source_with_value_and_meaning(default):
     text = describe_options(_root_=default)
     shown = [line.split("=")[0].strip() for line in text.splitlines() if line.startswith("  ") and line[2] != " "]
@@ -146,9 +202,11 @@ def test_the_schema_costs_no_torch():
 def test_what_the_schema_allows_is_what_there_is():
     """The schema spells these out, so that `--help` does not wait for torch."""
     from lpt import config, draw, hardware, heads, methods, stats
+    from lpt.bench import contestants
 
     assert tuple(stats.METRICS) == config.METRICS
     assert ("auto", *hardware.DTYPES) == config.PRECISIONS
     assert set(heads.HEADS) == set(config.choices("head"))
     assert set(methods.METHODS) == set(config.choices("method"))
     assert set(draw.PROTOCOLS) == set(config.choices("fewshot"))
+    assert tuple(contestants.CONTESTANTS) == config.BENCH_METHODS

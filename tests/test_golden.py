@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from lpt import LatePromptModel
+from lpt.backbone import ATTENTION_IMPLEMENTATIONS
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "golden").glob("*/case.json"))
 GENERATORS = {"naive": "npg", "avg_pool": "appg", "max_pool": "mppg", "static": "none"}
@@ -50,7 +51,7 @@ class Case:
         return (nll * answer).sum(1) / answer.sum(1)
 
 
-@pytest.fixture(params=["eager", "sdpa"])
+@pytest.fixture(params=ATTENTION_IMPLEMENTATIONS)
 def attention(request):
     return request.param
 

@@ -1,11 +1,16 @@
-"""Device, number format and attention: what is chosen, and what is refused because the hardware cannot do it."""
+"""Device, number format, attention, memory: what is chosen and measured, and what the hardware cannot do."""
 
+import ctypes
+import multiprocessing
 import os
+import platform
+import resource
 
 import pytest
 import torch
 
 from lpt import hardware
+from lpt.backbone import ATTENTION_IMPLEMENTATIONS
 from lpt.errors import LptError
 
 
@@ -91,10 +96,91 @@ def test_the_cpu_is_asked_for_its_flags_only_where_it_lists_them(monkeypatch):
     assert hardware._cpu_flags() == set()
 
 
-def test_attention_is_eager_on_cpu_and_sdpa_on_gpus_unless_asked_for():
-    assert [hardware.choose_attention("auto", accelerator) for accelerator in ("cpu", "gpu")] == ["eager", "sdpa"]
-    assert hardware.choose_attention("sdpa", "cpu") == "sdpa"
+@pytest.mark.parametrize(
+    ("accelerator", "dtype", "length", "dropout", "chosen"),
+    [
+        ("gpu", torch.float32, 8, 0.0, "sdpa"),
+        ("gpu", torch.bfloat16, 8, 0.1, "sdpa"),
+        ("cpu", torch.float32, 255, 0.0, "lean"),
+        ("cpu", torch.float32, 256, 0.0, "sdpa"),
+        ("cpu", torch.bfloat16, 511, 0.0, "lean"),
+        ("cpu", torch.bfloat16, 512, 0.0, "sdpa"),
+        ("cpu", torch.float32, 4096, 0.1, "lean"),
+        ("cpu", torch.bfloat16, 4096, 0.1, "lean"),
+    ],
+)
+def test_auto_attention_is_sdpa_on_gpus_and_lean_on_cpus_but_for_long_texts_without_dropout(
+    accelerator, dtype, length, dropout, chosen
+):
+    assert hardware.choose_attention("auto", accelerator, dtype, length, dropout) == chosen
+    for asked in ATTENTION_IMPLEMENTATIONS:
+        assert hardware.choose_attention(asked, accelerator, dtype, length, dropout) == asked
+
+
+def test_compiling_without_a_compiler_is_refused_by_the_options_name(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(LptError, match=r"^trainer\.compile=true needs a C\+\+ compiler"):
+        hardware.check_compiler()
+    with monkeypatch.context() as patch:
+        patch.setenv("CXX", "/opt/cc")
+        hardware.check_compiler()
+    monkeypatch.setattr("shutil.which", {"clang++": "/usr/bin/clang++"}.get)
+    hardware.check_compiler()
 
 
 def test_peak_memory_is_in_bytes():
     assert hardware.peak_memory_bytes("cpu") > 50e6  # torch alone is that large
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system never forgets a peak")
+def test_peak_memory_after_a_reset_forgets_what_was_freed_before():
+    large = torch.ones(50_000_000)
+    seen = hardware.peak_memory_bytes("cpu")
+    del large
+    held = hardware.reset_peak_memory("cpu")
+    assert seen > held + 190e6
+    assert hardware.peak_memory_bytes("cpu") < held + 20e6
+    torch.ones(10_000_000)
+    assert held + 35e6 < hardware.peak_memory_bytes("cpu") < held + 60e6
+
+
+def fetched_pages(results):
+    """Pages fetched from the system by five steps that hold 96 MB each: by itself, then with freed memory kept."""
+    ctypes.CDLL("libc.so.6").mallopt(-3, 2**17)  # as a new process has it: larger blocks go back when freed
+    for prepare in (lambda: None, hardware.keep_freed_memory):
+        prepare()
+        for step in range(10):
+            if step == 5:  # the heap has settled
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            held = [torch.ones(1_000_000) for _ in range(24)]
+            del held
+        results.put(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept_for_the_next_step():
+    context = multiprocessing.get_context("fork")  # the setting stays in that process
+    results = context.Queue()
+    process = context.Process(target=fetched_pages, args=(results,))
+    process.start()
+    fetched_anew, fetched_when_kept = (results.get(timeout=60) for _ in range(2))
+    process.join(timeout=60)
+    assert fetched_when_kept < 100 < fetched_anew
+
+
+def test_keeping_memory_does_nothing_where_the_c_library_is_another(monkeypatch):
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    hardware.keep_freed_memory()
+    assert hardware.reset_peak_memory("cpu") > 50e6
+
+
+def test_the_matmul_rate_is_the_best_over_shapes_in_flop_per_second(monkeypatch):
+    ticks = iter(range(10**6))
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))  # every product takes a second
+    assert hardware.matmul_rate(torch.float32, "cpu", [(2, 3, 5), (4, 8, 16), (1, 1, 1)]) == 2 * 4 * 8 * 16
+    monkeypatch.undo()
+    assert hardware.matmul_rate(torch.bfloat16, "cpu", [(32, 32, 32)]) > 0

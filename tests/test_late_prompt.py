@@ -8,13 +8,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModel
 
 from lpt import LatePromptModel
+from lpt.backbone import ATTENTION_IMPLEMENTATIONS
 from lpt.errors import LptError
 from lpt.generators import GENERATORS
 
 LENGTHS = (7, 3, 10, 1)
 
 
-@pytest.fixture(params=["eager", "sdpa"])
+@pytest.fixture(params=ATTENTION_IMPLEMENTATIONS)
 def attention(request):
     return request.param
 

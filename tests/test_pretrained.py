@@ -63,7 +63,7 @@ def test_a_model_comes_as_it_was_saved_in_eval_mode(saved, family):
     model = found.load_model(torch.float32)
     expected = tiny_model(family).state_dict()
     assert not model.training
-    assert model.config._attn_implementation == "sdpa"
+    assert model.config._attn_implementation == "eager"
     assert model.get_output_embeddings() is not None
     assert model.state_dict().keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
@@ -310,4 +310,63 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(path):
 def test_a_revision_is_for_hub_ids(folder):
     assert complaint(find_pretrained, str(folder), "main") == (
         f"backbone.revision=main goes with a hub id, but backbone.path='{folder}' is local"
+    )
+
+
+# Random weights
+
+SHAPE = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def random_path(family, **fields):
+    return f"random://{family}?" + "&".join(f"{name}={value}" for name, value in (SHAPE | fields).items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_shape_alone_gives_a_model_of_random_weights_in_eval_mode(family):
+    found = find_pretrained(random_path(family, tie_word_embeddings="true"))
+    assert (found.family, found.commit, found.config.tie_word_embeddings) == (KNOWN[family], None, True)
+    assert {name: getattr(found.config, name) for name in SHAPE} == SHAPE
+    models = [found.load_model(torch.bfloat16) for _ in range(2)]
+    assert {parameter.dtype for parameter in models[0].parameters()} == {torch.bfloat16}
+    assert (models[0].training, models[0].config._attn_implementation) == (False, "eager")
+    weights = [model.get_output_embeddings().weight for model in models]
+    assert weights[0].shape == (30, 16)
+    assert not torch.equal(*weights)
+
+
+def test_random_weights_have_no_tokenizer():
+    path = random_path("llama")
+    assert complaint(find_pretrained(path).load_tokenizer) == (
+        f"backbone.path={path!r} has random weights and no tokenizer: it is for lpt bench alone"
+    )
+
+
+IGNORED = pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="the field is ignored in silence")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "hidden_size",
+        "hidden_size=wide",
+        "hidden_size=16.5",
+        "hidden_size=16&&vocab_size=8",
+        pytest.param("hidden_size=", marks=IGNORED),
+        pytest.param("hiden_size=16", marks=IGNORED),
+    ],
+)
+def test_a_shape_that_cannot_be_read_is_refused_with_the_form_it_has(query):
+    path = f"random://roberta?{query}"
+    assert complaint(find_pretrained, path).startswith(
+        f"backbone.path={path!r} must be random://<model type>?<field>=<number>&..., fields as in the model type's "
+        "config: "
+    )
+
+
+@pytest.mark.parametrize("model_type", ["t5", "no-such-type", ""])
+def test_random_weights_of_no_known_family_are_refused_with_those_there_are(model_type):
+    path = f"random://{model_type}?hidden_size=8"
+    assert complaint(find_pretrained, path).startswith(
+        f"backbone.path={path!r}: backbone of type {model_type!r} fits no known family; known: bert, gpt2, llama, "
     )

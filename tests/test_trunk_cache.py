@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import HIDDEN, LAYERS, tiny_model
 
-from lpt.backbone import SplitBackbone
+from lpt.backbone import ATTENTION_IMPLEMENTATIONS, SplitBackbone
 from lpt.batches import EncodedSplit, RaggedStates
 from lpt.sources import Table
 from lpt.templates import Encoded
@@ -116,6 +116,15 @@ def test_the_key_follows_weights_below_the_layer_and_no_others():
 )
 def test_the_key_follows_layer_attention_configuration_number_format_and_family(other):
     assert key_of(other())[0] != key_of(make_backbone())[0]
+
+
+def test_the_key_follows_the_attention_in_use():
+    backbone, keys = make_backbone(), set()
+    for attention in (*ATTENTION_IMPLEMENTATIONS, backbone.attention):
+        backbone.use_attention(attention)
+        assert key_of(backbone) == key_of(make_backbone(attention=attention))
+        keys.add(key_of(backbone))
+    assert len(keys) == len(ATTENTION_IMPLEMENTATIONS)
 
 
 def test_the_key_follows_the_rows_and_their_order():

@@ -9,7 +9,8 @@ from rich.table import Table as RichTable
 
 from lpt.errors import LptError
 
-PRECISION = {"float32": "float32", "bfloat16": "bf16", "float16": "fp16"}
+PRECISION = {"float32": "float32", "bfloat16": "bf16", "float16": "fp16", "32": "float32", "16": "fp16"}
+LEGEND = "x best: over the fastest of all; x floor: over its arithmetic alone; MB: most memory above the backbone's"
 COLOURS = {  # one per method, told apart also by those who see few colours
     "full": "#000000",
     "lora": "#D55E00",
@@ -41,18 +42,10 @@ class Table:
 
 
 def table(bench: dict[str, Any]) -> Table:
-    """Each contestant's cost.
-
-    `relative` is its step time over that of the fastest, `x floor` over that of its arithmetic alone, `peak MB` the
-    most memory above the loaded backbone, `trained` a number of parameters.
-    """
-    measured = [result for result in bench["results"] if "error" not in result]
-    fastest = min(result["step_seconds"] for result in measured)
-    vary = [] if bench["vary"] is None else [bench["vary"]]
-    headings = [
-        "method", "format", *vary, "s / step", "quartiles", "relative", "rows / s", "x floor", "peak MB",
-        "trained",
-    ]  # fmt: skip
+    """Each contestant's cost, in the terms of `LEGEND`; the spread is half the distance between the quartiles."""
+    fastest = min(result["step_seconds"] for result in bench["results"] if "error" not in result)
+    vary = [] if bench["vary"] is None else [bench["vary"].rpartition(".")[2]]
+    headings = ["method", "format", *vary, "per step", "spread", "x best", "rows/s", "x floor", "MB", "trained"]
     rows = []
     for result in bench["results"]:
         value = [] if bench["vary"] is None else ["" if result["value"] is None else str(result["value"])]
@@ -60,21 +53,32 @@ def table(bench: dict[str, Any]) -> Table:
         if "error" in result:
             rows.append([*start, "failed", *[""] * (len(headings) - len(start) - 1)])
             continue
-        seconds = result["step_seconds_all"]
-        low, _, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
+        median = result["step_seconds"]
         rows.append(
             [
                 *start,
-                f"{result['step_seconds']:.3g}",
-                f"{low:.3g} to {high:.3g}",
-                f"{result['step_seconds'] / fastest:.1f}",
-                f"{result['examples_per_second']:.3g}",
-                f"{result['times_floor']:.2f}",
+                seconds(median),
+                f"±{_spread(result['step_seconds_all']) / median:.0%}",
+                f"{median / fastest:.1f}",
+                f"{result['examples_per_second']:,.{0 if result['examples_per_second'] >= 100 else 1}f}",
+                f"{result['times_floor']:.2f}" if result["times_floor"] < 10 else f"{result['times_floor']:,.0f}",
                 f"{result['peak_bytes_above_backbone'] / 1e6:,.0f}",
                 f"{result['trainable_parameters']:,}",
             ]
         )
     return Table(headings, rows)
+
+
+def seconds(value: float) -> str:
+    """A step's time for people."""
+    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.2f} s"
+
+
+def _spread(values: list[float]) -> float:
+    if len(values) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return (high - low) / 2
 
 
 def plot(bench: dict[str, Any], path: Path) -> None:
@@ -91,7 +95,7 @@ def plot(bench: dict[str, Any], path: Path) -> None:
     numeric = all(isinstance(value, int | float) for value in values)
     places = values if numeric else list(range(len(values)))
     figure = Figure(figsize=(11, 4.5), layout="constrained")
-    seconds, memory = figure.subplots(1, 2)
+    time_axes, memory_axes = figure.subplots(1, 2)
     measured = [result for result in bench["results"] if "error" not in result]
     for precision in dict.fromkeys(result["precision"] for result in measured):
         for method in dict.fromkeys(result["method"] for result in measured):
@@ -102,16 +106,16 @@ def plot(bench: dict[str, Any], path: Path) -> None:
             style = {"color": COLOURS[method], "linestyle": "-" if precision == "bfloat16" else "--", "label": label}
             flat = points[0]["value"] is None
             x = [places[0], places[-1]] if flat else [places[values.index(r["value"])] for r in points]
-            for axes, key, unit in ((seconds, "step_seconds", 1.0), (memory, "peak_bytes_above_backbone", 1e6)):
+            for axes, key, unit in ((time_axes, "step_seconds", 1.0), (memory_axes, "peak_bytes_above_backbone", 1e6)):
                 y = [r[key] / unit for r in points] * (2 if flat else 1)
                 axes.plot(x, y, marker=None if flat else "o", markersize=4, linewidth=1.6, **style)
-    for axes, title in ((seconds, "seconds per step"), (memory, "peak MB above the loaded backbone")):
+    for axes, title in ((time_axes, "seconds per step"), (memory_axes, "peak MB above the loaded backbone")):
         axes.set_title(title, fontsize=11, loc="left")
         axes.set_xlabel(bench["vary"])
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * axes.dataLim.y1)
         axes.set_xticks(places, [str(value) for value in values])
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="0.9")
     figure.suptitle(bench["title"], fontsize=10, x=0.01, ha="left")
-    figure.legend(*seconds.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
+    figure.legend(*time_axes.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)

@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from lpt.bench.report import plot, table
-from lpt.config import Config, resolve
+from lpt.bench.report import LEGEND, plot, seconds, table
+from lpt.config import Config, describe, resolve
 from lpt.console import console, say
 from lpt.errors import ConfigError, LptError
 
@@ -37,11 +38,12 @@ def run_bench(cfg: DictConfig) -> dict[str, Any]:
     say(_title(config))
     results: list[dict[str, Any]] = []
     for i, (method, value, point) in enumerate(points, 1):
-        result = measure_alone(method, point)
+        what = f"{i}/{len(points)}  {_what(method, value, point)}"
+        with console.status(what):
+            result = measure_alone(method, point)
         result |= {"value": value, "precision": result.get("precision", point.trainer.precision)}
         results.append(result)
-        outcome = result["error"] if "error" in result else f"{result['step_seconds']:.3g} s"
-        say(f"{i}/{len(points)}  {_what(method, value, point)}: {outcome}")
+        say(f"{what}: {result['error'] if 'error' in result else seconds(result['step_seconds'])}")
     if all("error" in result for result in results):
         raise LptError("nothing could be measured; see the lines above")
     bench = {
@@ -52,9 +54,9 @@ def run_bench(cfg: DictConfig) -> dict[str, Any]:
     }
     (folder / "bench.json").write_text(json.dumps(bench, indent=2) + "\n", encoding="utf-8")
     shown = table(bench)
-    console.width = max(console.width, 110)  # whole, also in a pipe
     console.print()
     console.print(shown.rich())
+    console.print(f"[dim]{LEGEND}[/dim]", soft_wrap=True)
     (folder / "bench.md").write_text(f"{_title(config)}\n\n{shown.markdown()}", encoding="utf-8")
     if config.bench.vary is not None:
         plot(bench, folder / "bench.png")
@@ -64,23 +66,25 @@ def run_bench(cfg: DictConfig) -> dict[str, Any]:
 
 def _points(cfg: DictConfig, config: Config) -> list[tuple[str, Any, Config]]:
     """(method, varied value, configuration) for each process; no value for a rival that the option leaves as is."""
-    bench, complaints, varied = config.bench, [], {}
+    bench, complaints = config.bench, []
+    varied: list[tuple[Any, Config]] = []
     for value in bench.values or [None]:
         changed = cfg.copy()
-        if bench.vary is not None:
-            OmegaConf.update(changed, bench.vary, value, force_add=True)
         try:
-            varied[value] = resolve(changed)
+            if bench.vary is not None:
+                OmegaConf.update(changed, bench.vary, value)
+            varied.append((value, resolve(changed)))
         except ConfigError as error:
-            complaints.append(f"bench.values: {error}")
+            complaints += [f"bench.values: {complaint}" for complaint in error.complaints]
+        except OmegaConfBaseException as error:
+            complaints.append(f"bench.values: {describe(error, f'{bench.vary}={value}')}")
     if complaints:
         raise ConfigError(complaints)
     ours_alone = bench.vary is not None and bench.vary.partition(".")[0] in OUR_OPTIONS
     points = []
     for precision in bench.precisions:
         for method in bench.methods:
-            values = {None: config} if ours_alone and method not in OURS else varied
-            for value, point in values.items():
+            for value, point in [(None, config)] if ours_alone and method not in OURS else varied:
                 trainer = dataclasses.replace(point.trainer, precision=precision)
                 points.append((method, value, dataclasses.replace(point, trainer=trainer)))
     return points

@@ -1,0 +1,140 @@
+import sys
+
+import pytest
+import torch
+from tiny import HIDDEN, LAYERS, VOCABULARY, tiny_model, token_batch
+from tiny_bench import composed
+
+from lpt.batches import Batch, EncodedSplit
+from lpt.bench.contestants import CONTESTANTS
+from lpt.config import resolve
+from lpt.errors import LptError
+from lpt.sources import Table
+from lpt.templates import Encoded
+from lpt.trunk_cache import TrunkCache
+
+LABELS = [10, 11, 12]
+
+
+@pytest.fixture(params=["roberta", "llama"])
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def config():
+    return resolve(composed())
+
+
+def build(method, config, family):
+    return CONTESTANTS[method](tiny_model(family), config, LABELS).eval()
+
+
+def padded_batch():
+    """Read out where a row's text ends, which is not where the batch ends."""
+    input_ids, mask = token_batch()
+    rows = torch.arange(len(input_ids))
+    return Batch(input_ids, mask.bool(), mask.sum(1) - 1, rows % len(LABELS), rows, rows * 0.25, int(mask.sum()))
+
+
+def read(logits, batch, prompt_length=0):
+    """The label ids' logits of each row, one by one."""
+    rows = [logits[i, prompt_length + at, LABELS] for i, at in enumerate(batch.readout_position.tolist())]
+    return torch.stack(rows)
+
+
+def lora_names(family):
+    if family == "roberta":
+        maps = [
+            f"roberta.encoder.layer.{i}.attention.self.{name}" for i in range(LAYERS) for name in ("query", "value")
+        ]
+    else:
+        maps = [f"model.layers.{i}.self_attn.{name}" for i in range(LAYERS) for name in ("q_proj", "v_proj")]
+    return {f"backbone_model.{name}.lora_{side}.default.weight" for name in maps for side in "AB"}
+
+
+TRAINED = {
+    "full": lambda family: {f"backbone_model.{name}" for name, _ in tiny_model(family).named_parameters()},
+    "lora": lora_names,
+    "prompt_tuning": lambda family: {"model.prompt_encoder.default.embedding.weight"},
+    "lpt": lambda family: {
+        f"method.generator.proj_{way}.{part}" for way in ("down", "up") for part in ("weight", "bias")
+    },
+}
+COUNTS = {
+    ("lora", "roberta"): LAYERS * 2 * 8 * (HIDDEN + HIDDEN),
+    ("lora", "llama"): LAYERS
+    * 8
+    * ((HIDDEN + HIDDEN) + (HIDDEN + HIDDEN // 2)),  # one head of values for two of queries
+    ("prompt_tuning", "roberta"): 20 * HIDDEN,
+    ("prompt_tuning", "llama"): 20 * HIDDEN,
+    ("lpt", "roberta"): HIDDEN * 4 + 4 + 4 * 5 * HIDDEN + 5 * HIDDEN,
+    ("lpt", "llama"): HIDDEN * 4 + 4 + 4 * 5 * HIDDEN + 5 * HIDDEN,
+}
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_each_method_trains_its_own_tensors_and_gradients_reach_nothing_else(config, family, method):
+    contestant = build(method, config, family)
+    trained = {name: p for name, p in contestant.named_parameters() if p.requires_grad}
+    assert set(trained) == TRAINED[method](family)
+    size = sum(p.numel() for p in trained.values())
+    assert size == COUNTS.get((method, family), tiny_model(family).num_parameters())
+    with torch.no_grad():
+        for p in trained.values():
+            p.add_(0.1 * torch.randn_like(p))  # LoRA starts from zeros, behind which nothing has a gradient
+    contestant.losses(padded_batch()).sum().backward()
+    reached = {name for name, p in contestant.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == set(trained)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "per_label"])
+def test_scores_are_the_models_own_logits_of_the_label_words_at_the_read_out(config, family, method):
+    batch, model = padded_batch(), tiny_model(family)
+    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    assert logits.shape[-1] == VOCABULARY
+    torch.testing.assert_close(build(method, config, family).scores(batch), read(logits, batch), atol=1e-6, rtol=0)
+
+
+def test_prompt_tuning_is_read_out_behind_the_prompts_rows(config, family):
+    batch, model, contestant = padded_batch(), tiny_model(family), build("prompt_tuning", config, family)
+    prompt = contestant.model.prompt_encoder.default.embedding.weight.expand(len(batch.labels), -1, -1)
+    embeds = torch.cat([prompt, model.get_input_embeddings()(batch.input_ids)], dim=1)
+    mask = torch.cat([torch.ones(len(prompt), 20), batch.attention_mask], dim=1)
+    expected = read(model(inputs_embeds=embeds, attention_mask=mask).logits, batch, prompt_length=20)
+    torch.testing.assert_close(contestant.scores(batch), expected, atol=1e-6, rtol=0)
+
+
+def test_per_label_takes_a_whole_pass_for_each_label(config, family):
+    passes = []
+    contestant = build("per_label", config, family)
+    contestant.model.register_forward_hook(lambda *_: passes.append(1))
+    contestant.scores(padded_batch())
+    assert len(passes) == len(LABELS)
+
+
+def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family):
+    input_ids, mask = token_batch()
+    rows = [
+        Encoded(ids[keep.bool()].tolist(), int(keep.sum()) - 1, False)
+        for ids, keep in zip(input_ids, mask, strict=True)
+    ]
+    split = EncodedSplit(rows, Table([("",)] * len(rows), [0, 1, 2, 0], list(range(len(rows)))))
+    torch.manual_seed(1)
+    anew = build("lpt", config, family)
+    torch.manual_seed(1)
+    cached = build("lpt_cached", config, family)
+    cache = TrunkCache("memory", say=lambda message: None)
+    cache.prepare(cached.method.backbone, {"train": split})
+    states = cache.states(cached.method.backbone, split, "train", pad_id=1)
+    items = [(i, 0.25) for i in range(len(rows))]
+    expected = anew.losses(split.collate(items, 1))
+    cached.method.trunk = None  # not to be computed
+    torch.testing.assert_close(cached.losses(split.collate(items, 1, states)), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt_tuning"])
+def test_without_peft_its_methods_say_what_to_install(config, method, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(LptError, match=r"peft, which is not installed: pip install 'lpt\[bench\]'"):
+        build(method, config, "llama")

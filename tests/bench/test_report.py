@@ -1,0 +1,52 @@
+import io
+
+import pytest
+from rich.console import Console
+from tiny_bench import measured
+
+from lpt.bench.report import COLOURS, table
+from lpt.config import BENCH_METHODS
+
+
+@pytest.fixture
+def bench():
+    failed = {"method": "full", "precision": "bf16", "value": None, "error": "out of memory"}
+    results = [
+        measured("lora", 0.3, value=None, step_seconds_all=[0.2, 0.3, 0.3, 0.4, 0.9]),
+        measured("lpt_cached", 0.12, value=1, precision="bfloat16"),
+        measured("lpt_cached", 0.1, value=3, step_seconds_all=[0.1]),
+        failed,
+    ]
+    return {"vary": "lpt.layer", "results": results}
+
+
+def test_times_are_relative_to_the_fastest_and_failures_have_a_row(bench):
+    shown = table(bench)
+    column = {heading: [row[i] for row in shown.rows] for i, heading in enumerate(shown.headings)}
+    assert column["method"] == ["lora", "lpt_cached", "lpt_cached", "full"]
+    assert column["format"] == ["float32", "bf16", "float32", "bf16"]
+    assert column["layer"] == ["", "1", "3", ""]
+    assert column["x best"] == ["3.0", "1.2", "1.0", ""]
+    assert column["per step"] == ["300 ms", "120 ms", "100 ms", "failed"]
+    assert column["spread"] == ["±17%", "±0%", "±0%", ""]
+    assert column["MB"] == ["2", "2", "2", ""]
+    assert column["trained"] == ["12,345"] * 3 + [""]
+
+
+def test_without_a_varied_option_there_is_no_column_for_it(bench):
+    assert "layer" not in table(bench | {"vary": None}).headings
+
+
+def test_terminal_and_markdown_say_the_same(bench):
+    shown = table(bench)
+    lines = [line.strip("| ") for line in shown.markdown().splitlines()]
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines]
+    assert set(cells.pop(1)) == {"---", "---:"}
+    file = io.StringIO()
+    Console(file=file, width=200).print(shown.rich())
+    assert file.getvalue().split() == [word for row in cells for cell in row for word in cell.split()]
+
+
+def test_every_method_has_a_colour_of_its_own():
+    assert set(COLOURS) == set(BENCH_METHODS)
+    assert len(set(COLOURS.values())) == len(COLOURS)

@@ -1,0 +1,162 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+from tiny_bench import composed, measured, options
+
+from lpt.bench import run as running
+from lpt.bench.report import table
+from lpt.bench.run import measure_alone, run_bench
+from lpt.config import resolve
+from lpt.errors import ConfigError, LptError
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Processes:
+    """In the place of `measure_alone`: remembers who was to be measured; those in `failing` come to nothing."""
+
+    def __init__(self):
+        self.started, self.failing = [], set()
+
+    def __call__(self, method, config):
+        self.started.append((method, config))
+        if method in self.failing:
+            return {"method": method, "error": "out of memory"}
+        return measured(method, seconds=0.1 * len(self.started))
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    processes = Processes()
+    monkeypatch.setattr(running, "measure_alone", processes)
+    return processes
+
+
+@pytest.fixture
+def bench(tmp_path):
+    def bench(*overrides):
+        methods = "bench.methods=[lora,lpt,lpt_cached]"
+        return run_bench(composed(methods, "bench.precisions=[32]", f"bench.output='{tmp_path}/out'", *overrides))
+
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("vary", "of_lora"),
+    [("lpt.layer", [3]), ("generator.dropout", [None]), ("bench.tokens", [1, 2]), ("optim.batch_size", [1, 2])],
+)
+def test_a_rival_is_measured_once_where_the_varied_option_is_ours_alone(bench, processes, vary, of_lora):
+    values = [0, 0.5] if vary == "generator.dropout" else [1, 2]
+    bench(f"bench.vary={vary}", f"bench.values={values}")
+    group, name = vary.split(".")
+    found = [(method, getattr(getattr(config, group), name)) for method, config in processes.started]
+    assert found == [
+        *(("lora", value) for value in of_lora),
+        *(("lpt", value) for value in values),
+        *(("lpt_cached", value) for value in values),
+    ]
+
+
+def test_every_number_format_is_measured(bench, processes):
+    bench("bench.precisions=[32,bf16]", "bench.methods=[lora,lpt]")
+    assert [(method, config.trainer.precision) for method, config in processes.started] == [
+        ("lora", "32"),
+        ("lpt", "32"),
+        ("lora", "bf16"),
+        ("lpt", "bf16"),
+    ]
+
+
+def test_values_that_an_option_cannot_have_are_refused_before_anything_is_measured(bench, processes, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        bench("bench.vary=lpt.layer", "bench.values=[0,2,-1]")
+    assert [complaint.partition(":")[0] for complaint in caught.value.complaints] == ["bench.values"] * 2
+    assert "lpt.layer=0 must be at least 1" in str(caught.value)
+    assert "lpt.layer=-1 must be at least 1" in str(caught.value)
+    assert processes.started == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("values", ["[two]", "[[1],[3]]"])
+def test_values_of_the_wrong_type_are_refused_as_well(bench, processes, values):
+    with pytest.raises(ConfigError, match=r"lpt\.layer"):
+        bench("bench.vary=lpt.layer", f"bench.values={values}")
+
+
+def test_a_process_that_fails_is_shown_and_does_not_stop_the_others(bench, processes, capsys, tmp_path):
+    processes.failing = {"lora"}
+    results = bench()["results"]
+    assert [result["method"] for result in results] == ["lora", "lpt", "lpt_cached"]
+    assert ["error" in result for result in results] == [True, False, False]
+    assert "lora, 32: out of memory\n" in capsys.readouterr().out
+    assert "| lora | float32 | failed |" in (tmp_path / "out" / "bench.md").read_text()
+
+
+def test_a_bench_of_failures_alone_is_an_error(bench, processes):
+    processes.failing = {"lora", "lpt", "lpt_cached"}
+    with pytest.raises(LptError, match="nothing could be measured"):
+        bench()
+
+
+def test_table_results_and_plot_are_written(bench, processes, tmp_path):
+    processes.failing = {"lora"}
+    found = bench("bench.vary=lpt.layer", "bench.values=[1,3]")
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["bench.json", "bench.md", "bench.png"]
+    assert json.loads((out / "bench.json").read_text()) == found
+    assert (out / "bench.md").read_text() == f"{found['title']}\n\n{table(found).markdown()}"
+    image = imread(out / "bench.png")
+    assert image.shape[1] > image.shape[0] > 400
+    assert image.std() > 0.05  # something is drawn
+
+
+def test_there_is_no_plot_where_nothing_is_varied(bench, processes, tmp_path):
+    bench()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bench.json", "bench.md"]
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr", "reason"),
+    [(1, "Traceback:\n  ...\nValueError: odd\n", "ValueError: odd"), (-9, "", "ended with -9 (-9: killed")],
+)
+def test_a_process_that_leaves_no_result_says_why(monkeypatch, status, stderr, reason):
+    ended = subprocess.CompletedProcess([], status, stdout="", stderr=stderr)
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: ended)
+    result = measure_alone("lora", resolve(composed()))
+    assert set(result) == {"method", "error"}
+    assert reason in result["error"]
+
+
+@pytest.mark.e2e
+def test_the_command_measures_in_processes_of_their_own(tmp_path):
+    overrides = [
+        "bench.methods=[lora,lpt_cached]",
+        "bench.precisions=[32]",
+        "bench.vary=lpt.layer",
+        "bench.values=[1,3]",
+        f"bench.output='{tmp_path}/out'",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "lpt", "bench", *options(), *overrides],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"in {tmp_path}/out\n" in done.stdout
+    found = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert [(result["method"], result["value"]) for result in found["results"]] == [
+        ("lora", None),
+        ("lpt_cached", 1),
+        ("lpt_cached", 3),
+    ]
+    _, at_1, at_3 = (result["flop"] for result in found["results"])
+    assert at_1 > at_3 > 0
+    assert (tmp_path / "out" / "bench.png").stat().st_size > 10_000
