@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
 
 from lpt.dropout import drop, masked, parts
 
@@ -76,3 +77,4 @@ def lean_attention(
 
 
 AttentionInterface.register(LEAN, lean_attention)
+AttentionMaskInterface.register(LEAN, eager_mask)  # for the model's own forward pass; ours brings its masks

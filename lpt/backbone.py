@@ -169,7 +169,7 @@ class SplitBackbone(nn.Module):
         trunk_dropout: dropout also below layer k, as the paper's code has it.
 
     Raises:
-        LptError: unknown family, layer outside 1..L, or an attention implementation other than eager / sdpa.
+        LptError: unknown family, layer outside 1..L, or an attention implementation other than eager, sdpa and lean.
     """
 
     def __init__(self, model: Any, layer: int | None = None, trunk_dropout: bool = False):
@@ -245,7 +245,7 @@ class SplitBackbone(nn.Module):
         return self
 
     def use_attention(self, attention: str) -> None:
-        """Compute attention this way from now on: `eager` or `sdpa`."""
+        """Compute attention this way from now on: one of `ATTENTION_IMPLEMENTATIONS`."""
         self.model.set_attn_implementation(attention)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:

@@ -30,7 +30,7 @@ def drop(x: Tensor, dropped: int) -> Tensor:
 
 def masked(x: Tensor, keep: Tensor, dropped: int) -> Tensor:
     """`x` where it stays, scaled by what was dropped on average; 0 elsewhere."""
-    return (x.view(BITS[x.dtype.itemsize]) & keep).view(x.dtype).mul_(SCALE / (SCALE - dropped))
+    return (x.view(BITS[x.dtype.itemsize]) & keep).view(x.dtype).mul_(SCALE / max(SCALE - dropped, 1))
 
 
 class _Dropout(torch.autograd.Function):
@@ -54,8 +54,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
     Draws from PyTorch's default generator, though not the numbers that its own dropout draws.
     """
-    dropped = parts(p)
-    return _Dropout.apply(x, dropped) if dropped < SCALE else x * 0.0
+    return _Dropout.apply(x, parts(p))
 
 
 class CheapDropout(TorchFunctionMode):

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from lpt.assets import model_folder
 from lpt.backbone import Family, family_of
-from lpt.errors import LptError
+from lpt.errors import LptError, did_you_mean
 from lpt.hub import hub_answers
 
 WEIGHTS = [f"{name}{index}" for name in ("model.safetensors", "pytorch_model.bin") for index in ("", ".index.json")]
@@ -123,6 +123,12 @@ class RandomWeights(Pretrained):
 
     def load_model(self, dtype: torch.dtype) -> Any:
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
+        try:
+            return self._random(auto, dtype)
+        except Exception as error:  # whatever a shape is impossible by
+            raise LptError(f"backbone.path={self.path!r} is no possible shape: {_short(error)}") from error
+
+    def _random(self, auto: Any, dtype: torch.dtype) -> Any:
         return auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()
 
 
@@ -139,7 +145,7 @@ def find_pretrained(path: str, revision: str | None = None) -> Pretrained:
     """
     quiet()
     if path.startswith("random://"):
-        return _random_weights(path)
+        return _random_weights(path, revision)
     folder = _local_folder(path)
     if folder is not None and revision is not None:
         raise LptError(f"backbone.revision={revision} goes with a hub id, but backbone.path={path!r} is local")
@@ -169,12 +175,20 @@ def find_pretrained(path: str, revision: str | None = None) -> Pretrained:
     return Pretrained(path, location, commit, config)
 
 
-def _random_weights(path: str) -> RandomWeights:
+def _random_weights(path: str, revision: str | None) -> RandomWeights:
+    if revision is not None:
+        raise LptError(f"backbone.revision={revision} goes with a hub id, but backbone.path={path!r} is a shape")
     parts = urlsplit(path)
     try:
         family_of(SimpleNamespace(model_type=parts.netloc))
-        fields = {name: json.loads(value) for name, value in parse_qsl(parts.query, strict_parsing=bool(parts.query))}
-        config = AutoConfig.for_model(parts.netloc, **fields)
+        if parts.path:
+            raise ValueError(f"{parts.path} belongs nowhere")
+        known = {*AutoConfig.for_model(parts.netloc).to_dict(), *type(AutoConfig.for_model(parts.netloc)).attribute_map}
+        given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        for name, _ in given:
+            if name not in known:
+                raise ValueError(f"there is no field {name!r}{did_you_mean(name, known)}")
+        config = AutoConfig.for_model(parts.netloc, **{name: json.loads(value) for name, value in given})
     except LptError as error:
         raise LptError(f"backbone.path={path!r}: {error}") from None
     except Exception as error:  # json, transformers and its checks each raise their own kinds

@@ -114,3 +114,18 @@ def test_one_square_is_kept_for_the_backward_pass_and_a_byte_per_weight_for_drop
     assert lean[1] < eager[1]
     if family == "roberta":
         assert eager[0] > 1.5 * lean[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_models_own_forward_pass_stays_right(family):
+    ids, mask = token_batch()
+    with torch.no_grad():
+        lean, eager = (
+            tiny_model(family, name)(ids, attention_mask=mask).logits[mask.bool()] for name in ("lean", "eager")
+        )
+    torch.testing.assert_close(lean, eager, atol=2e-5, rtol=1e-4)
+
+
+def test_all_weights_can_be_dropped():
+    q = torch.randn(1, 2, 3, 4)
+    assert lean_attention(torch.nn.Module(), q, q, q, None, dropout=1.0)[0].eq(0).all()

@@ -342,9 +342,6 @@ def test_random_weights_have_no_tokenizer():
     )
 
 
-IGNORED = pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="the field is ignored in silence")
-
-
 @pytest.mark.parametrize(
     "query",
     [
@@ -352,8 +349,8 @@ IGNORED = pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="t
         "hidden_size=wide",
         "hidden_size=16.5",
         "hidden_size=16&&vocab_size=8",
-        pytest.param("hidden_size=", marks=IGNORED),
-        pytest.param("hiden_size=16", marks=IGNORED),
+        "hidden_size=",
+        "hiden_size=16",
     ],
 )
 def test_a_shape_that_cannot_be_read_is_refused_with_the_form_it_has(query):
@@ -370,3 +367,14 @@ def test_random_weights_of_no_known_family_are_refused_with_those_there_are(mode
     assert complaint(find_pretrained, path).startswith(
         f"backbone.path={path!r}: backbone of type {model_type!r} fits no known family; known: bert, gpt2, llama, "
     )
+
+
+def test_an_impossible_shape_is_refused():
+    path = "random://roberta?hidden_size=16&num_attention_heads=3"
+    assert complaint(find_pretrained(path).load_model, torch.float32).startswith(
+        f"backbone.path={path!r} is no possible shape: "
+    )
+
+
+def test_a_shape_has_no_revision():
+    assert "backbone.revision=v1 goes with a hub id" in complaint(find_pretrained, "random://roberta", "v1")
