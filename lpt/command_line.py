@@ -61,13 +61,33 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: as `check_command_line`; or flags, which are train.py's alone.
     """
-    flags = [text for text in overrides if text.startswith("-")]
-    if flags:
-        raise ConfigError([f"{flag}: only options, <name>=<value>, go here" for flag in flags])
-    check_command_line(overrides)
+    complaints, plain = [], []
+    for text in overrides:
+        key, _, values = text.partition("=")
+        if text.startswith("-"):
+            complaints.append(f"{text}: only options, <name>=<value>, go here")
+        elif _sweeps(text):
+            complaints.append(
+                f"{text}: one value goes here; to measure several: bench.vary={key} bench.values=[{values}]"
+            )
+        else:
+            plain.append(text)
+    try:
+        check_command_line(plain)
+    except ConfigError as error:
+        complaints += error.complaints
+    if complaints:
+        raise ConfigError(complaints)
     arguments = _read_flags(overrides)
     with _hydra(arguments, CONF_DIR):
         return _without_hydra(_compose(arguments.overrides, arguments))
+
+
+def _sweeps(text: str) -> bool:
+    try:
+        return _parse(text).is_sweep_override()
+    except HydraException:
+        return False
 
 
 def _read_flags(argv: Sequence[str]) -> Namespace:
@@ -168,7 +188,7 @@ def _read_overrides(arguments: Namespace, loader: ConfigLoader) -> tuple[list[Ov
     return overrides, complaints
 
 
-def _parse(text: str, loader: ConfigLoader) -> Override:
+def _parse(text: str, loader: ConfigLoader | None = None) -> Override:
     (override,) = OverridesParser.create(loader).parse_overrides([text])
     return override
 

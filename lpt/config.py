@@ -109,8 +109,8 @@ class OptimConfig:
     # Share of all steps.
     batch_size: int = 16
     # Rows per step, over all devices and micro-batches.
-    accumulate: int = 1
-    # Micro-batches per step: same result, less memory.
+    accumulate: int | None = None
+    # Micro-batches per step: same result, less memory. null: on a CPU, as many as cost no time; 1 on GPUs.
     clip: float = 1.0
     # Largest gradient norm.
 
@@ -322,10 +322,11 @@ def _out_of_range(config: Config) -> Iterator[str]:
         yield "method=zero_shot cannot use head=linear, which would stay untrained; use head=label_words"
     if fewshot.protocol != "full" and fewshot.k is None:
         yield f"fewshot={fewshot.protocol} needs fewshot.k=<number of training rows>"
-    if optim.accumulate * trainer.devices > optim.batch_size:
+    accumulate = optim.accumulate or 1
+    if accumulate * trainer.devices > optim.batch_size:
         yield (
             f"optim.batch_size={optim.batch_size} cannot be shared by trainer.devices={trainer.devices} x "
-            f"optim.accumulate={optim.accumulate} micro-batches; raise it or lower them"
+            f"optim.accumulate={accumulate} micro-batches; raise it or lower them"
         )
     yield from _bench_problems(config.bench)
     yield from describe_problems(config.task, list(METRICS))

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import math
 import os
 import resource
 import shutil
@@ -17,6 +18,7 @@ import torch
 from lpt.errors import LptError
 
 LONG_TEXT = 256  # tokens from which sdpa is the faster attention on a CPU in float32; in bf16 twice as many
+MICRO_BATCH_TOKENS = 1200  # about; from which matrix products on a CPU are no faster for being larger
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -82,6 +84,17 @@ def choose_attention(attention: str, accelerator: str, dtype: torch.dtype, lengt
         return attention
     long = length >= (LONG_TEXT if dtype is torch.float32 else 2 * LONG_TEXT)
     return "sdpa" if accelerator == "gpu" or (long and not dropout) else "lean"
+
+
+def choose_accumulate(asked: int | None, accelerator: str, rows: int, length: float) -> int:
+    """Micro-batches per step, for `rows` rows per device of about `length` tokens, prompt included.
+
+    On a CPU, micro-batches of a thousand tokens are as fast as larger ones (`experiments/README.md`) and hold less
+    memory; on GPUs, large ones are faster.
+    """
+    if asked is not None:
+        return asked
+    return 1 if accelerator == "gpu" else min(rows, math.ceil(rows * length / MICRO_BATCH_TOKENS))
 
 
 def keep_freed_memory() -> None:

@@ -111,6 +111,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         backbone.compile(dynamic=True)
 
     optim = config.optim
+    rows_per_device = optim.batch_size // trainer_config.devices
+    accumulate = choose_accumulate(optim.accumulate, accelerator, rows_per_device, length + config.lpt.prompt_length)
     belongs_to = {"backbone": config.backbone.name, "task": config.task.name}
     cache = TrunkCache(config.cache.mode, config.cache.max_bytes, belongs_to=belongs_to, say=say)
     data = PromptData(
@@ -118,7 +120,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         classifier,
         cache,
         batch_size=optim.batch_size,
-        accumulate=optim.accumulate,
+        accumulate=accumulate,
         eval_batch_size=trainer_config.eval_batch_size,
         seed=config.seed,
     )
@@ -145,13 +147,13 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             max_epochs=math.ceil(total_steps / steps_per_epoch),
             max_steps=total_steps,
             # In micro-batches, over epochs: evaluation is a matter of steps.
-            val_check_interval=min(trainer_config.eval_every or steps_per_epoch, total_steps or 1) * optim.accumulate,
+            val_check_interval=min(trainer_config.eval_every or steps_per_epoch, total_steps or 1) * accumulate,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            accumulate_grad_batches=optim.accumulate,
+            accumulate_grad_batches=accumulate,
             gradient_clip_val=optim.clip,
             logger=loggers,
-            log_every_n_steps=min(trainer_config.log_every, steps_per_epoch) * optim.accumulate,
+            log_every_n_steps=min(trainer_config.log_every, steps_per_epoch) * accumulate,
             callbacks=[
                 *([checkpoint] if trains else []),
                 bar,
@@ -335,6 +337,7 @@ def _training_facts(trainer: pl.Trainer, module: PromptModule, accelerator: str)
     )
     return {
         "steps": trainer.global_step,
+        "accumulate": trainer.accumulate_grad_batches,
         "seconds": round(seconds, 3),
         "steps_per_second": round(module.train_steps / seconds, 3) if seconds else 0.0,
         "tokens_per_second": round(float(tokens) / seconds, 1) if seconds else 0.0,

@@ -152,7 +152,10 @@ def test_all_that_is_wrong_with_a_bench_is_told_at_once(benches, capsys):
     [
         (["-m", "lpt.layer=1,2"], "lpt: error: unrecognized arguments: -m\n"),
         (["--", "lpt.layer=2", "-m"], "  - -m: only options, <name>=<value>, go here\n"),
-        (["lpt.layer=1,2"], "  - lpt.layer=1,2: several values need the flag -m"),
+        (
+            ["lpt.layer=1,2"],
+            "  - lpt.layer=1,2: one value goes here; to measure several: bench.vary=lpt.layer bench.values=[1,2]\n",
+        ),
     ],
 )
 def test_a_bench_is_no_sweep_and_takes_no_flags(benches, capsys, arguments, message):

@@ -184,3 +184,18 @@ def test_the_matmul_rate_is_the_best_over_shapes_in_flop_per_second(monkeypatch)
     assert hardware.matmul_rate(torch.float32, "cpu", [(2, 3, 5), (4, 8, 16), (1, 1, 1)]) == 2 * 4 * 8 * 16
     monkeypatch.undo()
     assert hardware.matmul_rate(torch.bfloat16, "cpu", [(32, 32, 32)]) > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "accelerator", "rows", "length", "micro_batches"),
+    [
+        (None, "cpu", 16, 133, 2),
+        (None, "cpu", 16, 32, 1),
+        (None, "cpu", 4, 5000, 4),  # a row is the least there is
+        (None, "gpu", 64, 512, 1),
+        (3, "cpu", 16, 32, 3),
+        (3, "gpu", 16, 32, 3),
+    ],
+)
+def test_micro_batches_on_a_cpu_are_of_about_a_thousand_tokens(asked, accelerator, rows, length, micro_batches):
+    assert hardware.choose_accumulate(asked, accelerator, rows, length) == micro_batches

@@ -28,6 +28,7 @@ from lpt.errors import LptError
 from lpt.hardware import (
     check_compiler,
     choose_accelerator,
+    choose_accumulate,
     choose_attention,
     choose_dtype,
     keep_freed_memory,
@@ -80,7 +81,11 @@ def measure(method: str, config: Config) -> dict[str, Any]:
     states = _states(contestant.method.backbone, split) if method == "lpt_cached" else None
     batches = _batches(split, optim.batch_size, states, device)
     if bench.step == "train":
-        step = _training_step(contestant, optim.lr, batches, optim.accumulate)
+        # As train.py would train ours; rivals' users name a number themselves.
+        length = bench.tokens + config.lpt.prompt_length
+        ours = choose_accumulate(optim.accumulate, accelerator, optim.batch_size, length)
+        accumulate = ours if isinstance(contestant, Late) else optim.accumulate or 1
+        step = _training_step(contestant, optim.lr, batches, accumulate)
     else:
         step = _evaluation(contestant, batches)
 

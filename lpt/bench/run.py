@@ -55,6 +55,7 @@ def run_bench(cfg: DictConfig) -> dict[str, Any]:
     (folder / "bench.json").write_text(json.dumps(bench, indent=2) + "\n", encoding="utf-8")
     shown = table(bench)
     console.print()
+    console.width = max(console.width, 110)  # whole, also in a pipe
     console.print(shown.rich())
     console.print(f"[dim]{LEGEND}[/dim]", soft_wrap=True)
     (folder / "bench.md").write_text(f"{_title(config)}\n\n{shown.markdown()}", encoding="utf-8")
