@@ -32,6 +32,7 @@ from lpt.generators import StaticPrompt
 from lpt.hardware import (
     check_compiler,
     choose_accelerator,
+    choose_accumulate,
     choose_attention,
     choose_dtype,
     keep_freed_memory,
