@@ -114,13 +114,19 @@ def measure_alone(method: str, config: Config) -> dict[str, Any]:
 
 
 def _title(config: Config) -> str:
-    bench = config.bench
-    what = "training step" if bench.step == "train" else "evaluation"
-    late = "" if bench.vary == "lpt.layer" else f", layer {config.lpt.layer or 'L // 2 + 1'}"
-    return (
-        f"{config.backbone.name}: one {what}, {config.optim.batch_size} rows of {bench.tokens} tokens{late}, "
-        f"P={config.lpt.prompt_length}, {config.generator.name}, head {config.head.name}"
-    )
+    """What every measurement of the bench has in common."""
+    bench, lpt = config.bench, config.lpt
+    facts = {
+        "optim.batch_size": f"{config.optim.batch_size} rows",
+        "bench.tokens": f"{bench.tokens} tokens each",
+        "lpt.layer": f"layer {lpt.layer or 'L // 2 + 1'}",
+        "lpt.prompt_length": f"P={lpt.prompt_length}",
+        "generator.name": config.generator.name,
+        "head.name": f"head {config.head.name}",
+        "bench.labels": f"{bench.labels} labels",
+    }
+    common = ", ".join(fact for option, fact in facts.items() if option != bench.vary)
+    return f"{config.backbone.name}, one {'training step' if bench.step == 'train' else 'evaluation'}: {common}"
 
 
 def _what(method: str, value: Any, config: Config) -> str:
