@@ -236,7 +236,8 @@ def data_of(rank=0, world=1, step=0, accumulate=2) -> PromptData:
     splits = {"train": split_of(*[3 + i % 5 for i in range(43)]), "validation": split_of(*LENGTHS)}
     classifier, no_cache = SimpleNamespace(pad_id=7), None
     data = PromptData(splits, classifier, no_cache, batch_size=8, accumulate=accumulate, eval_batch_size=16, seed=13)
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world, global_step=step)
+    here = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world, global_step=step, strategy=here)
     return data
 
 
