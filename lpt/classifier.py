@@ -126,7 +126,7 @@ class LatePromptClassifier(Scorer):
         answers: dict[int, Prediction] = {}
         for items in EvaluationBatches(split.lengths, batch_size):
             batch = split.collate(items, self.pad_id).to(device)
-            scores = self.head.scores(self.read_out(batch), self.method.backbone)
+            scores = self.scores(batch)
             for i, row in zip(batch.rows.tolist(), scores.softmax(1).tolist(), strict=True):
                 probabilities = dict(zip(self.config.labels, row, strict=True))
                 answers[i] = Prediction(max(probabilities, key=probabilities.__getitem__), probabilities)

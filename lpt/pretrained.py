@@ -124,12 +124,9 @@ class RandomWeights(Pretrained):
     def load_model(self, dtype: torch.dtype) -> Any:
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
         try:
-            return self._random(auto, dtype)
+            return auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()
         except Exception as error:  # whatever a shape is impossible by
             raise LptError(f"backbone.path={self.path!r} is no possible shape: {_short(error)}") from error
-
-    def _random(self, auto: Any, dtype: torch.dtype) -> Any:
-        return auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()
 
 
 def find_pretrained(path: str, revision: str | None = None) -> Pretrained:

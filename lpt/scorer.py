@@ -25,6 +25,10 @@ class Scorer(nn.Module):
             h = self.method.trunk(batch.input_ids, batch.attention_mask)
         return self.method.read_out(h, batch.attention_mask, batch.readout_position)
 
+    def scores(self, batch: Batch) -> Tensor:
+        """Class scores `[B, C]`, float32."""
+        return self.head.scores(self.read_out(batch), self.method.backbone)
+
     def losses(self, batch: Batch) -> Tensor:
         """Loss per row, `[B]`."""
         return self.head.losses(self.read_out(batch), batch.labels, self.method.backbone)

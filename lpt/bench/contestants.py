@@ -3,7 +3,6 @@
 A contestant is an `nn.Module` with
     losses(batch) -> [B]      of a training step
     scores(batch) -> [B, C]   of the classes
-    backbone_model            the Hugging Face model in it
 Rivals run Hugging Face's own forward pass: every layer, and logits at every position.
 
 Shapes: B batch, T tokens, C classes, V vocabulary.
@@ -39,13 +38,6 @@ class Late(Scorer):
         super().__init__(method, build_head(config.head.name, method.backbone, len(label_ids), label_ids))
         if config.trainer.compile:
             method.backbone.compile(dynamic=True)
-
-    @property
-    def backbone_model(self) -> Any:
-        return self.method.backbone.model
-
-    def scores(self, batch: Batch) -> Tensor:
-        return self.head.scores(self.read_out(batch), self.method.backbone)
 
 
 class Stock(nn.Module):
