@@ -17,7 +17,7 @@ import torch
 
 from lpt.errors import LptError
 
-LONG_TEXT = 256  # tokens from which sdpa is the faster attention on a CPU in float32; in bf16 twice as many
+LONG_TEXT = 256  # tokens from which sdpa is the faster attention on a CPU in float32; in bf16, four times as many
 MICRO_BATCH_TOKENS = 1200  # about; from which matrix products on a CPU are no faster for being larger
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
@@ -82,7 +82,7 @@ def choose_attention(attention: str, accelerator: str, dtype: torch.dtype, lengt
     """
     if attention != "auto":
         return attention
-    long = length >= (LONG_TEXT if dtype is torch.float32 else 2 * LONG_TEXT)
+    long = length >= (LONG_TEXT if dtype is torch.float32 else 4 * LONG_TEXT)
     return "sdpa" if accelerator == "gpu" or (long and not dropout) else "lean"
 
 
