@@ -2,7 +2,10 @@
 
     input_ids -> embed -> layers 1..k-1 (the trunk) -> [prompt ; tokens] -> layers k..L -> finish -> vocabulary
 
-Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size, V vocabulary.
+An attention mask says what each token is: 0 padding, 1 text, and from 2 on a branch: one of several continuations that
+stand behind the text, each of which sees the text and itself. So several answers are scored in one pass over the text.
+
+Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size, V vocabulary, Q queries, N rows of a prefix.
 """
 
 from collections.abc import Callable
@@ -15,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers.pytorch_utils import Conv1D
 
 from lpt.attention import LEAN
 from lpt.dropout import CheapDropout
@@ -44,6 +48,9 @@ class Family:
     keys_values: Callable[[nn.Module, Tensor, dict[str, Any]], tuple[Tensor, Tensor]] | None = None
     # (layer, states [B, S, H] entering it, its keyword arguments) -> keys, values [B, heads, S, head size]. With it,
     # layer L is computed for the read-out position alone; None: for every token.
+    sublayers: tuple[str, str] | None = None
+    # Within a layer, the last linear maps of attention and of the feed-forward network, before the residual: where
+    # adapters go.
 
 
 def _embed_bert(base: Any, input_ids: Tensor, position_ids: Tensor) -> Tensor:
@@ -81,9 +88,12 @@ def _keys_values_bert(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Ten
 
 
 def _keys_values_gpt2(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    attention, hidden = layer.attn, h.shape[-1]
-    weight, bias = attention.c_attn.weight[:, hidden:], attention.c_attn.bias[hidden:]  # without the queries
-    keys, values = (layer.ln_1(h) @ weight + bias).chunk(2, dim=-1)
+    attention, hidden, x = layer.attn, h.shape[-1], layer.ln_1(h)
+    if type(attention.c_attn) is Conv1D:
+        weight, bias = attention.c_attn.weight[:, hidden:], attention.c_attn.bias[hidden:]  # without the queries
+        keys, values = (x @ weight + bias).chunk(2, dim=-1)
+    else:  # wrapped, by LoRA for one
+        _, keys, values = attention.c_attn(x).chunk(3, dim=-1)
     return _split_heads(keys, attention.head_dim), _split_heads(values, attention.head_dim)
 
 
@@ -103,6 +113,7 @@ BERT = Family(
     lm_transform=_transform_bert,
     dropout="hidden_dropout_prob",
     keys_values=_keys_values_bert,
+    sublayers=("attention.output.dense", "output.dense"),
 )
 ROBERTA = Family(
     causal=False,
@@ -112,6 +123,7 @@ ROBERTA = Family(
     dropout="hidden_dropout_prob",
     first_position=lambda config: config.pad_token_id + 1,
     keys_values=_keys_values_bert,
+    sublayers=("attention.output.dense", "output.dense"),
 )
 GPT2 = Family(
     causal=True,
@@ -120,6 +132,7 @@ GPT2 = Family(
     final_norm="ln_f",
     dropout="resid_pdrop",
     keys_values=_keys_values_gpt2,
+    sublayers=("attn.c_proj", "mlp.c_proj"),
 )
 LLAMA = Family(
     causal=True,
@@ -128,6 +141,7 @@ LLAMA = Family(
     final_norm="norm",
     rotary="rotary_emb",
     keys_values=_keys_values_llama,
+    sublayers=("self_attn.o_proj", "mlp.down_proj"),
 )
 
 FAMILIES = {  # by `config.model_type`
@@ -160,13 +174,17 @@ def family_of(config: Any) -> Family:
 class SplitBackbone(nn.Module):
     """A frozen model split before layer k: `trunk` below, `upper` from k on, `finish` and the vocabulary.
 
-    Frozen means frozen: no parameter requires a gradient, and `train()` leaves the trunk in eval mode
-    unless `trunk_dropout`.
+    Frozen means frozen: no parameter requires a gradient until a method says so of layers k..L, and `train()` leaves
+    the trunk in eval mode unless `trunk_dropout`.
 
     Args:
         model: `AutoModelForMaskedLM`, `AutoModelForCausalLM`, or the same without an LM head.
         layer: k, 1..L; None is L // 2 + 1, the paper's choice.
         trunk_dropout: dropout also below layer k, as the paper's code has it.
+
+    Attributes:
+        whole: what embeds is trained too, so that even the states entering layer 1 have a gradient.
+        prefix: keys and values that every layer from k on finds in front of its own; None, or a `Prefix`.
 
     Raises:
         LptError: unknown family, layer outside 1..L, or an attention implementation other than eager, sdpa and lean.
@@ -176,7 +194,8 @@ class SplitBackbone(nn.Module):
         super().__init__()
         self.family = family_of(model.config)
         self.model = model.requires_grad_(False)
-        self.trunk_dropout, self.compiled = trunk_dropout, False
+        self.trunk_dropout, self.compiled, self.whole = trunk_dropout, False, False
+        self.prefix: Prefix | None = None
         self.layer = default_layer(self.num_layers) if layer is None else layer
         check_layer(self.layer, self.num_layers, self.name)
         if self.attention not in ATTENTION_IMPLEMENTATIONS:
@@ -237,9 +256,23 @@ class SplitBackbone(nn.Module):
     def has_lm_head(self) -> bool:
         return self.model.get_output_embeddings() is not None
 
+    @property
+    def upper_layers(self) -> list[tuple[int, nn.Module]]:
+        """Layers k..L, each with its number from 1."""
+        return list(enumerate(self.layers, 1))[self.layer - 1 :]
+
+    @property
+    def varying_trunk(self) -> str | None:
+        """Why the states entering layer k are not worth keeping; None: they are constants of the example."""
+        if self.whole:
+            return "the embeddings are trained too"
+        if self.trunk_dropout:
+            return "lpt.trunk_dropout=true makes the trunk's states differ at every step"
+        return "nothing but the embedding stands below layer 1" if self.layer == 1 else None
+
     def train(self, mode: bool = True) -> "SplitBackbone":
         super().train(mode)
-        self.model.train(mode and self.trunk_dropout)
+        self.model.train(mode and (self.trunk_dropout or self.whole))
         for layer in self.layers[self.layer - 1 :]:
             layer.train(mode)
         return self
@@ -289,20 +322,22 @@ class SplitBackbone(nn.Module):
         Returns:
             `[B, P + T, H]`.
         """
-        positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length)
+        prefix = self.prefix if first >= self.layer else None
+        positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length, prefix)
         masks: dict[int | None, Tensor | None] = {}  # by sliding window: most models need just one
         with self._dropout():
             for index in range(first - 1, last):
                 window = sliding_window(self.config, index)
                 if window not in masks:
-                    masks[window] = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window)
-                h_BSH = self.layers[index](h_BSH, attention_mask=masks[window], **extra)
+                    masks[window] = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, prefix)
+                past = {} if prefix is None else {"past_key_values": prefix.before(index, h_BSH)}
+                h_BSH = self.layers[index](h_BSH, attention_mask=masks[window], **past, **extra)
         return h_BSH
 
-    @torch.no_grad()
     def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """States entering layer k, `[B, T, H]`: tokens only, no gradient, nothing kept for one."""
-        return self.run(self.embed(input_ids, attention_mask), attention_mask, 1, self.layer - 1)
+        """States entering layer k, `[B, T, H]`: tokens only, no gradient (unless `whole`), nothing kept for one."""
+        with torch.set_grad_enabled(self.whole and torch.is_grad_enabled()):
+            return self.run(self.embed(input_ids, attention_mask), attention_mask, 1, self.layer - 1)
 
     def upper(self, prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Layers k..L over `[prompt ; tokens]`; returns the tokens' states, `[B, T, H]`."""
@@ -310,27 +345,32 @@ class SplitBackbone(nn.Module):
         h_BSH = torch.cat([prompt_BPH.to(h_BTH.dtype), h_BTH], dim=1)
         return self.run(h_BSH, attention_mask, self.layer, self.num_layers, prompt_length)[:, prompt_length:]
 
-    def upper_at(self, prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None, position_B: Tensor) -> Tensor:
-        """`upper` at one token of each row, `[B, H]`.
+    def upper_at(self, prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None, position: Tensor) -> Tensor:
+        """`upper` at one token of each row (`position [B]`), `[B, H]`, or at several (`[B, Q]`), `[B, Q, H]`.
 
-        The loss reads nothing else, so of layer L only that token's query, output projection and feed-forward are
+        The loss reads nothing else, so of layer L only those tokens' queries, output projections and feed-forward are
         computed; the other tokens give keys and values alone.
         """
         prompt_length = prompt_BPH.shape[1]
         h_BSH = torch.cat([prompt_BPH.to(h_BTH.dtype), h_BTH], dim=1)
         h_BSH = self.run(h_BSH, attention_mask, self.layer, self.num_layers - 1, prompt_length)
-        positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length)
-        layer, window = self.layers[-1], sliding_window(self.config, self.num_layers - 1)
-        rows_B, at_B = torch.arange(len(h_BSH), device=h_BSH.device), position_B + prompt_length
+        positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length, self.prefix)
+        layer, index = self.layers[-1], self.num_layers - 1
+        window = sliding_window(self.config, index)
+        rows_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
+        at_BQ = position.view(len(h_BSH), -1) + prompt_length
         if self.family.keys_values is None:
-            mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window)
-            return layer(h_BSH, attention_mask=mask, **extra)[rows_B, at_B]
-        given = _Given(*self.family.keys_values(layer, h_BSH, extra))
-        mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, at_B)
-        if "position_embeddings" in extra:
-            extra = {"position_embeddings": tuple(x[rows_B, at_B][:, None] for x in extra["position_embeddings"])}
-        with self._dropout():
-            return layer(h_BSH[rows_B, at_B][:, None], attention_mask=mask, past_key_values=given, **extra)[:, 0]
+            mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, self.prefix)
+            out_BQH = layer(h_BSH, attention_mask=mask, **extra)[rows_B1, at_BQ]
+        else:
+            keys, values = self.family.keys_values(layer, h_BSH, extra)
+            given = Known(keys, values) if self.prefix is None else self.prefix.before(index, h_BSH).and_then(keys, values)
+            mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, self.prefix, at_BQ)
+            if "position_embeddings" in extra:
+                extra = {"position_embeddings": tuple(x[rows_B1, at_BQ] for x in extra["position_embeddings"])}
+            with self._dropout():
+                out_BQH = layer(h_BSH[rows_B1, at_BQ], attention_mask=mask, past_key_values=given, **extra)
+        return out_BQH[:, 0] if position.ndim == 1 else out_BQH
 
     def finish(self, h: Tensor) -> Tensor:
         """Final norm and LM-head transform of any states `[..., H]`: what the vocabulary projection reads."""
@@ -356,12 +396,17 @@ class SplitBackbone(nn.Module):
     # Positions and masks
 
     def _positions(
-        self, h_BSH: Tensor, attention_mask: Tensor | None, prompt_length: int
+        self, h_BSH: Tensor, attention_mask: Tensor | None, prompt_length: int, prefix: "Prefix | None"
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Prompt rows take 0..P-1, attended tokens follow from P, `[B, S]`; and what layers want to know of that."""
+        """Prompt rows take 0..P-1, attended tokens follow from P, `[B, S]`; and what layers want to know of that.
+
+        A prefix stands before them all.
+        """
         prompt_BP = torch.arange(prompt_length, device=h_BSH.device).expand(len(h_BSH), -1)
         tokens_BT = token_positions(h_BSH[:, prompt_length:, 0], attention_mask)
         positions_BS = torch.cat([prompt_BP, tokens_BT + prompt_length], dim=1)
+        if prefix is not None:
+            positions_BS = positions_BS + prefix.length
         if self.family.rotary is None:
             return positions_BS, {}
         rotary = attrgetter(self.family.rotary)(self.base)
@@ -374,14 +419,15 @@ class SplitBackbone(nn.Module):
         positions_BS: Tensor,
         prompt_length: int,
         window: int | None,
-        query_B: Tensor | None = None,
+        prefix: "Prefix | None",
+        query_BQ: Tensor | None = None,
     ) -> Tensor | None:
-        """What a layer's attention expects, for every query or for one of each row (`query_B`).
+        """What a layer's attention expects, for every query or for some of each row (`query_BQ`).
 
         Boolean for sdpa, additive for eager; None where it can do without.
         """
         batch, total, _ = h_BSH.shape
-        own_causal_mask = self.attention == "sdpa" and query_B is None
+        own_causal_mask = self.attention == "sdpa" and query_BQ is None and prefix is None
         if attention_mask is None and window is None and (not self.causal or own_causal_mask):
             return None
         device = h_BSH.device
@@ -390,16 +436,23 @@ class SplitBackbone(nn.Module):
             allowed_BQS[:, 0, prompt_length:] = attention_mask.bool()
         if self.causal:
             key_S = torch.arange(total, device=device)
-            query_BQ1 = key_S[None, :, None] if query_B is None else query_B[:, None, None]
+            query_BQ1 = key_S[None, :, None] if query_BQ is None else query_BQ[:, :, None]
             allowed_BQS = allowed_BQS & (query_BQ1 >= key_S)
             if window is not None:
                 position_BQ1 = positions_BS[:, :, None]
-                if query_B is not None:
+                if query_BQ is not None:
                     position_BQ1 = position_BQ1.gather(1, query_BQ1)
                 near_BQS = position_BQ1 - positions_BS[:, None, :] < window
                 allowed_BQS = allowed_BQS & (near_BQS | (key_S < prompt_length))  # the prompt is always attended
+            if attention_mask is not None and attention_mask.dtype != torch.bool:
+                kind_BS = F.pad(attention_mask, (prompt_length, 0), value=1)
+                query_kind_BQ = kind_BS if query_BQ is None else kind_BS.gather(1, query_BQ)
+                own_BQS = query_kind_BQ[:, :, None] == kind_BS[:, None, :]
+                allowed_BQS = allowed_BQS & (own_BQS | (kind_BS[:, None, :] == 1))
             # A padding row that sees nothing would be all minus infinity, and NaN: let it see itself.
             allowed_BQS = allowed_BQS | (query_BQ1 == key_S)
+        if prefix is not None:
+            allowed_BQS = F.pad(allowed_BQS, (prefix.length, 0), value=True)
         mask_B1QS = allowed_BQS[:, None]
         if self.attention == "sdpa":
             return mask_B1QS
@@ -407,8 +460,12 @@ class SplitBackbone(nn.Module):
         return torch.zeros(mask_B1QS.shape, dtype=h_BSH.dtype, device=device).masked_fill_(~mask_B1QS, lowest)
 
 
-class _Given:
-    """Stands where transformers expects a key / value cache: all keys and values are known already."""
+class Known:
+    """Stands where transformers expects a key / value cache: all keys and values are known already.
+
+    Args:
+        keys: `[B, heads, S, head size]`, as values.
+    """
 
     def __init__(self, keys: Tensor, values: Tensor):
         self.keys, self.values = keys, values
@@ -417,11 +474,66 @@ class _Given:
         return self.keys, self.values
 
 
+class Before(Known):
+    """The same: these keys and values stand before the layer's own."""
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
+
+    def and_then(self, keys: Tensor, values: Tensor) -> Known:
+        return Known(*self.update(keys, values, 0))
+
+
+class Prefix(nn.Module):
+    """Keys and values in front of those of every layer from k on, always attended: `[layers, heads, N, head size]`.
+
+    Args:
+        backbone: the split model; its families with `keys_values` can have a prefix.
+        length: N.
+
+    Raises:
+        LptError: a family that does not say where its keys and values are.
+    """
+
+    def __init__(self, backbone: SplitBackbone, length: int):
+        super().__init__()
+        if backbone.family.keys_values is None:
+            raise LptError(
+                f"{backbone.name} ({backbone.config.model_type}) cannot have prefixes: its family in lpt/backbone.py "
+                "does not tell keys and values"
+            )
+        self.length, self.first = length, backbone.layer
+        model = backbone.model
+        h_11H = torch.zeros(1, 1, backbone.hidden_size, dtype=model.dtype, device=model.device)
+        extra = backbone._positions(h_11H, None, 0, None)[1]
+        with torch.no_grad():
+            keys, _ = backbone.family.keys_values(backbone.layers[-1], h_11H, extra)
+        shape = (len(backbone.upper_layers), keys.shape[1], length, keys.shape[3])
+        self.keys = nn.Parameter(0.02 * torch.randn(shape))
+        self.values = nn.Parameter(0.02 * torch.randn(shape))
+
+    def before(self, index: int, h_BSH: Tensor) -> Before:
+        """For the layer with this 0-based index."""
+        place = index - self.first + 1
+        keys, values = (x[place].to(h_BSH.dtype).expand(len(h_BSH), -1, -1, -1) for x in (self.keys, self.values))
+        return Before(keys, values)
+
+
 def token_positions(tokens_BT: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Position of each token among its row's attended ones, from 0, `[B, T]`; padding gets a harmless one."""
+    """Position of each token among those that it sees, from 0, `[B, T]`; padding gets a harmless one.
+
+    Every branch goes on where the text ends.
+    """
     if attention_mask is None:
         return torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand(len(tokens_BT), -1)
-    return (attention_mask.long().cumsum(1) - 1).clamp(min=0)
+    if attention_mask.dtype == torch.bool:
+        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)
+    text_BT = attention_mask == 1
+    place_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+    starts_BT = F.pad(attention_mask[:, 1:] != attention_mask[:, :-1], (1, 0), value=True)
+    within_branch_BT = place_T - torch.where(starts_BT, place_T, 0).cummax(1).values
+    in_text_BT = (text_BT.long().cumsum(1) - 1).clamp(min=0)
+    return torch.where(attention_mask > 1, text_BT.sum(1, keepdim=True) + within_branch_BT, in_text_BT)
 
 
 def default_layer(num_layers: int) -> int:
