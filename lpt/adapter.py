@@ -30,13 +30,15 @@ class AdapterConfig:
     revision: str | None
     # The commit of a hub id that the adapter was trained on.
     method: str
-    lpt: dict[str, Any]
-    # layer, prompt_length, generator, bottleneck
+    settings: dict[str, Any]
+    # Of the method: for lpt layer, prompt_length, generator, bottleneck.
     head: str
     labels: list[str]
     label_words: dict[str, str]
     template: str
     # Of the backbone's kind, encoder or decoder.
+    answer: str
+    # What head=continuation scores.
     max_length: int
     # Tokens; longer texts are cut.
     format: int = FORMAT
@@ -71,10 +73,7 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.get("format") != FORMAT:
             raise LptError(f"{path} has format {values.get('format')!r}; this version of lpt reads format {FORMAT}")
-        config = AdapterConfig(**values)
-        if config.lpt.keys() != {"layer", "prompt_length", "generator", "bottleneck"}:
-            raise TypeError(f"lpt has {', '.join(config.lpt)}")
-        return config
+        return AdapterConfig(**values)
     except (ValueError, TypeError, AttributeError) as error:
         raise LptError(f"{path} is damaged ({error})") from error
 

@@ -261,6 +261,48 @@ class SplitBackbone(nn.Module):
         """Layers k..L, each with its number from 1."""
         return list(enumerate(self.layers, 1))[self.layer - 1 :]
 
+    def own_layers(self) -> list[nn.Module]:
+        """Layers k..L, each once, to be changed.
+
+        Raises:
+            LptError: layers from k on share their weights with those below.
+        """
+        upper = {id(layer): layer for _, layer in self.upper_layers}
+        if any(id(layer) in upper for layer in self.layers[: self.layer - 1]):
+            raise LptError(
+                f"{self.name} repeats one layer {self.num_layers} times, so nothing inside layers {self.layer}..."
+                f"{self.num_layers} can differ from the layers below; begin at layer 1, or use a prompt (method=lpt)"
+            )
+        return list(upper.values())
+
+    def linear_maps(self) -> list[tuple[str, nn.Module]]:
+        """The linear maps inside layers k..L, each with its name in the model.
+
+        Raises:
+            LptError: as `own_layers`.
+        """
+        inside = {id(module) for layer in self.own_layers() for module in layer.modules()}
+        named = self.model.named_modules()
+        return [(n, m) for n, m in named if id(m) in inside and isinstance(m, nn.Linear | Conv1D)]
+
+    def trainable_modules(self) -> list[nn.Module]:
+        """What may be trained of the model itself: layers k..L, the final norm, the LM head below the projection.
+
+        If `whole`, what embeds too. The vocabulary projection stays, unless it is the embedding.
+
+        Raises:
+            LptError: as `own_layers`.
+        """
+        if self.whole:
+            modules = [module for name, module in self.base.named_children() if name != "pooler"]
+        else:
+            modules = self.own_layers()
+            if self.family.final_norm:
+                modules.append(attrgetter(self.family.final_norm)(self.base))
+        base, projection = set(self.base.modules()), self.model.get_output_embeddings()
+        head = (m for m in self.model.modules() if m not in base and m is not projection and not list(m.children()))
+        return [*modules, *head]
+
     @property
     def varying_trunk(self) -> str | None:
         """Why the states entering layer k are not worth keeping; None: they are constants of the example."""
@@ -336,7 +378,10 @@ class SplitBackbone(nn.Module):
 
     def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """States entering layer k, `[B, T, H]`: tokens only, no gradient (unless `whole`), nothing kept for one."""
-        with torch.set_grad_enabled(self.whole and torch.is_grad_enabled()):
+        if self.whole:
+            return self.embed(input_ids, attention_mask)
+        # As the trunk cache computes them: also where what stands above runs under autocast.
+        with torch.no_grad(), torch.autocast(input_ids.device.type, enabled=False):
             return self.run(self.embed(input_ids, attention_mask), attention_mask, 1, self.layer - 1)
 
     def upper(self, prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -364,7 +409,9 @@ class SplitBackbone(nn.Module):
             out_BQH = layer(h_BSH, attention_mask=mask, **extra)[rows_B1, at_BQ]
         else:
             keys, values = self.family.keys_values(layer, h_BSH, extra)
-            given = Known(keys, values) if self.prefix is None else self.prefix.before(index, h_BSH).and_then(keys, values)
+            given = Known(keys, values)
+            if self.prefix is not None:
+                given = self.prefix.before(index, h_BSH).and_then(keys, values)
             mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, self.prefix, at_BQ)
             if "position_embeddings" in extra:
                 extra = {"position_embeddings": tuple(x[rows_B1, at_BQ] for x in extra["position_embeddings"])}
@@ -541,12 +588,12 @@ def default_layer(num_layers: int) -> int:
     return num_layers // 2 + 1
 
 
-def check_layer(layer: int, num_layers: int, name: str) -> None:
+def check_layer(layer: int, num_layers: int, name: str, option: str = "lpt.layer") -> None:
     """Raises LptError, naming backbone and L, unless `layer` is one of 1..L."""
     if not 1 <= layer <= num_layers:
         raise LptError(
-            f"lpt.layer={layer} does not exist: {name} has L={num_layers} layers; choose 1..{num_layers} "
-            f"(1 is an input prompt, the default is {default_layer(num_layers)})"
+            f"{option}={layer} does not exist: {name} has L={num_layers} layers; choose 1..{num_layers} "
+            f"(1 is the input, the paper's choice is {default_layer(num_layers)})"
         )
 
 

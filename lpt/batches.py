@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     input_ids: Tensor
     # [B, T] int64
     attention_mask: Tensor | None
-    # [B, T] bool; None where no row is padded
+    # [B, T] bool, None where no row is padded; with answers behind the text int64, as in `lpt.backbone`
     readout_position: Tensor
     # [B] int64
     labels: Tensor
@@ -118,10 +118,17 @@ class EncodedSplit(Dataset):
         input_ids = torch.full((len(rows), longest), pad_id)
         for i, row in enumerate(rows):
             input_ids[i, : lengths[i]] = torch.tensor(row.input_ids)
-        mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+        mask: Tensor | None = torch.arange(longest) < torch.tensor(lengths)[:, None]
+        if rows[0].branches:
+            assert mask is not None
+            mask = mask.long()
+            for i, row in enumerate(rows):
+                mask[i, row.readout_position + 1 : lengths[i]] = torch.tensor(row.branches)
+        elif min(lengths) == longest:
+            mask = None
         return Batch(
             input_ids,
-            None if min(lengths) == longest else mask,
+            mask,
             torch.tensor([row.readout_position for row in rows]),
             torch.tensor([self.labels[i] for i, _ in items]),
             torch.tensor([i for i, _ in items]),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,13 +11,13 @@ from lpt.adapter import AdapterConfig, load_adapter_config, load_adapter_weights
 from lpt.batches import EncodedSplit, EvaluationBatches
 from lpt.errors import LptError
 from lpt.hardware import choose_accelerator, choose_attention, choose_dtype
-from lpt.heads import build_head
+from lpt.heads import branches, build_head, check_head
 from lpt.hub import hub_answers
 from lpt.methods import build_method
 from lpt.pretrained import Pretrained, find_pretrained
 from lpt.scorer import Scorer
 from lpt.sources import Table
-from lpt.templates import Template, label_word_ids
+from lpt.templates import Template, answer_ids, label_word_ids
 
 CHUNK = 4096  # texts tokenised at a time, so that millions of them need no memory for all their tokens
 
@@ -33,11 +34,10 @@ class LatePromptClassifier(Scorer):
     """A task's template, a method over a frozen backbone, and a head, in eval mode. Load one with `from_pretrained`.
 
     Args:
-        config: what to build; a `layer` of None becomes the backbone's default.
+        config: what to build; a `layer` of None becomes the one that the method takes.
         pretrained: the backbone, found.
         dtype: of the backbone; what is trained stays float32.
-        dropout: of the generator, while training; None is the backbone's hidden dropout.
-        trunk_dropout: dropout also below layer k, while training.
+        training: settings of the method that matter in training alone (`lpt.methods.ONLY_IN_TRAINING`).
 
     Raises:
         LptError: whatever about the configuration does not fit the backbone.
@@ -48,21 +48,22 @@ class LatePromptClassifier(Scorer):
         config: AdapterConfig,
         pretrained: Pretrained,
         dtype: torch.dtype,
-        dropout: float | None = None,
-        trunk_dropout: bool = False,
+        training: dict[str, Any] | None = None,
     ):
-        tokenizer = pretrained.load_tokenizer()
-        template = Template(tokenizer, config.template, pretrained.family.causal, config.max_length)
-        label_ids = None
-        if config.head != "linear":
-            label_ids = label_word_ids(tokenizer, config.label_words, config.labels)
-        model = pretrained.load_model(dtype)
-        method = build_method(config.method, model, **config.lpt, dropout=dropout, trunk_dropout=trunk_dropout)
-        super().__init__(method, build_head(config.head, method.backbone, len(config.labels), label_ids))
+        tokenizer, causal = pretrained.load_tokenizer(), pretrained.family.causal
+        check_head(config.head, causal)
+        answers = _answers(config, tokenizer)
+        behind = branches(answers) if answers and config.head == "continuation" else ((), ())
+        template = Template(tokenizer, config.template, causal, config.max_length, behind)
+        method = build_method(config.method, pretrained.load_model(dtype), **config.settings, **(training or {}))
+        super().__init__(method, build_head(config.head, method.backbone, len(config.labels), answers))
         self.template = template
         # Padding is masked, so any token will do where a tokenizer has none for it.
         self.pad_id: int = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self.config = replace(config, lpt=config.lpt | {"layer": method.backbone.layer})
+        settings = config.settings
+        if "layer" in settings and not method.backbone.whole:
+            settings = settings | {"layer": method.backbone.layer}
+        self.config = replace(config, settings=settings)
         self.eval()
 
     # Save, load, use
@@ -131,6 +132,15 @@ class LatePromptClassifier(Scorer):
                 probabilities = dict(zip(self.config.labels, row, strict=True))
                 answers[i] = Prediction(max(probabilities, key=probabilities.__getitem__), probabilities)
         return [answers[i] for i in range(len(rows))]
+
+
+def _answers(config: AdapterConfig, tokenizer: Any) -> list[list[int]] | None:
+    """Token ids that answer for each class; None where a linear head does."""
+    if config.head == "linear":
+        return None
+    if config.head == "continuation":
+        return answer_ids(tokenizer, config.label_words, config.labels, config.answer)
+    return [[token] for token in label_word_ids(tokenizer, config.label_words, config.labels)]
 
 
 def _adapter_folder(adapter: str | Path, revision: str | None) -> Path:

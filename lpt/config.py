@@ -25,7 +25,7 @@ from lpt.tasks import Task, describe_problems
 CONF_DIR = Path(__file__).parent.parent / "conf"
 METRICS = ("accuracy", "f1", "matthews")
 PRECISIONS = ("auto", "32", "bf16", "16")
-BENCH_METHODS = ("full", "lora", "prompt_tuning", "per_label", "lpt", "lpt_cached")
+STOCK_CONTESTANTS = ("full", "lora", "prompt_tuning", "per_label")  # of `lpt bench`: by Hugging Face's forward pass
 
 
 @dataclass
@@ -62,12 +62,29 @@ class MethodConfig:
     """What is trained."""
 
     name: str = "lpt"
-    # lpt, or zero_shot: the backbone as it is.
+    # lpt, lpt_lora, or a rival: lora, adapter, adapterdrop, bitfit, full, prompt_tuning, p_tuning_v2, s_idpg,
+    # linear_probe, zero_shot (the backbone as it is). docs/methods.md has a section on each.
+    from_layer: int | None = None
+    # 1..L: a rival trains from this layer on, with the states entering it cached. null: as its paper has it.
+    prompt_length: int | None = None
+    # prompt_tuning, p_tuning_v2, s_idpg: rows of the prompt.
+    bottleneck: int | None = None
+    # adapter, adapterdrop, s_idpg: inner size.
+    placement: str | None = None
+    # adapter, adapterdrop: houlsby (two a layer) or pfeiffer (one).
+    rank: int | None = None
+    # lora, lpt_lora: r.
+    alpha: int | None = None
+    # lora, lpt_lora: updates are scaled by alpha / r.
+    targets: str | None = None
+    # lora, lpt_lora: attention (what peft chooses: query and value) or all linear maps of a layer.
+    dropout: float | None = None
+    # lora: on what the updates read.
 
 
 @dataclass
 class LptConfig:
-    """The late prompt."""
+    """The late prompt of method=lpt and method=lpt_lora."""
 
     layer: int | None = None
     # k, 1..L: the first layer that sees the prompt. null: L // 2 + 1. 1 is an input prompt.
@@ -84,7 +101,7 @@ class GeneratorConfig:
     """The network that writes the prompt."""
 
     name: str = MISSING
-    # npg, appg, mppg or none.
+    # npg, appg, mppg, phm or none.
     dropout: float | None = None
     # On its output. null: the backbone's hidden dropout.
     init: str = "default"
@@ -96,7 +113,7 @@ class HeadConfig:
     """How the read-out state becomes class scores."""
 
     name: str = MISSING
-    # label_words, vocabulary or linear.
+    # label_words, vocabulary, continuation (decoders: the whole answer) or linear.
 
 
 @dataclass
@@ -168,8 +185,9 @@ class BenchConfig:
     step: str = "train"
     # train (an optimizer step) or evaluate (a batch scored, without gradient).
     methods: list[str] = field(default_factory=lambda: ["full", "lora", "prompt_tuning", "lpt", "lpt_cached"])
-    # full, lora, prompt_tuning: whole forward passes, by peft; per_label: one for each label, to evaluate; lpt,
-    # lpt_cached: without and with the trunk's states cached.
+    # full, lora, prompt_tuning: Hugging Face's own forward pass, by peft; per_label: one for each label, to evaluate.
+    # Any other method of train.py: as it trains it; with late_ in front, from lpt.layer on; with _cached behind, on
+    # cached states. late_lora_cached, for one.
     precisions: list[str] = field(default_factory=lambda: ["32", "bf16"])
     vary: str | None = None
     # An option to measure and plot the cost against, such as lpt.layer; its values in bench.values.
@@ -267,6 +285,11 @@ def _out_of_range(config: Config) -> Iterator[str]:
         ("lpt.layer", lpt.layer, 1),
         ("lpt.prompt_length", lpt.prompt_length, 1),
         ("lpt.bottleneck", lpt.bottleneck, 1),
+        ("method.from_layer", config.method.from_layer, 1),
+        ("method.prompt_length", config.method.prompt_length, 1),
+        ("method.bottleneck", config.method.bottleneck, 1),
+        ("method.rank", config.method.rank, 1),
+        ("method.alpha", config.method.alpha, 1),
         ("optim.batch_size", optim.batch_size, 1),
         ("optim.accumulate", optim.accumulate, 1),
         ("optim.weight_decay", optim.weight_decay, 0),
@@ -285,7 +308,7 @@ def _out_of_range(config: Config) -> Iterator[str]:
     ]
     for option, value, lowest in at_least:
         if value is not None and not lowest <= value < math.inf:
-            also = " (layers are numbered 1..L)" if option == "lpt.layer" else ""
+            also = " (layers are numbered 1..L)" if option in ("lpt.layer", "method.from_layer") else ""
             yield f"{option}={value} must be at least {lowest}{also}"
     for option, value in (("optim.lr", optim.lr), ("optim.clip", optim.clip)):
         if not 0 < value < math.inf:
@@ -295,9 +318,9 @@ def _out_of_range(config: Config) -> Iterator[str]:
     for option, seed in (("seed", config.seed), ("fewshot.seed", fewshot.seed)):
         if not 0 <= seed < 2**32 and not (option == "fewshot.seed" and seed == config.seed):
             yield f"{option}={seed} must be in 0..{2**32 - 1}"
-    rate = config.generator.dropout
-    if rate is not None and not 0 <= rate < 1:
-        yield f"generator.dropout={rate} must be a probability, 0 <= dropout < 1"
+    for option, rate in (("generator.dropout", config.generator.dropout), ("method.dropout", config.method.dropout)):
+        if rate is not None and not 0 <= rate < 1:
+            yield f"{option}={rate} must be a probability, 0 <= dropout < 1"
     one_of: list[tuple[str, str, Sequence[str]]] = [
         ("backbone.attention", config.backbone.attention, ("auto", "eager", "sdpa", "lean")),
         ("fewshot.protocol", fewshot.protocol, ("full", "total", "per_class")),
@@ -310,16 +333,18 @@ def _out_of_range(config: Config) -> Iterator[str]:
         ("cache.mode", config.cache.mode, choices("cache")),
         ("logger.name", config.logger.name, choices("logger")),
         ("bench.step", config.bench.step, ("train", "evaluate")),
-        *(("bench.methods", method, BENCH_METHODS) for method in config.bench.methods),
+        *(("bench.methods", method, contestants()) for method in config.bench.methods),
         *(("bench.precisions", precision, PRECISIONS) for precision in config.bench.precisions),
     ]
     for option, given, allowed in one_of:
         if given not in allowed:
             yield f"{option}={given} is not known; choose one of {', '.join(allowed)}{did_you_mean(given, allowed)}"
-    if config.generator.init == "vocabulary" and config.generator.name != "none":
-        yield f"generator.init=vocabulary goes with generator=none, not {config.generator.name}"
-    if config.method.name == "zero_shot" and config.head.name == "linear":
-        yield "method=zero_shot cannot use head=linear, which would stay untrained; use head=label_words"
+    static = config.method.name == "prompt_tuning" or config.generator.name == "none"
+    if config.generator.init == "vocabulary" and not static:
+        yield (
+            f"generator.init=vocabulary goes with generator=none or method=prompt_tuning, not {config.generator.name}"
+        )
+    yield from _method_problems(config)
     if fewshot.protocol != "full" and fewshot.k is None:
         yield f"fewshot={fewshot.protocol} needs fewshot.k=<number of training rows>"
     accumulate = optim.accumulate or 1
@@ -330,6 +355,42 @@ def _out_of_range(config: Config) -> Iterator[str]:
         )
     yield from _bench_problems(config.bench)
     yield from describe_problems(config.task, list(METRICS))
+
+
+def _method_problems(config: Config) -> Iterator[str]:
+    method, head = config.method, config.head.name
+    if method.name in choices("method"):
+        has = method_options(method.name)
+        for option, value in dataclasses.asdict(method).items():
+            if value is not None and option not in has:
+                instead = "; it begins at lpt.layer" if option == "from_layer" and "lpt" in method.name else ""
+                yield f"method.{option}={value}: method={method.name} has no such option{instead}"
+    if method.name == "zero_shot" and head == "linear":
+        yield "method=zero_shot cannot use head=linear, which would stay untrained; use head=label_words"
+    if method.name == "linear_probe" and head != "linear":
+        yield f"method=linear_probe trains the head alone, so it needs head=linear, not {head}"
+
+
+def method_options(name: str) -> dict[str, Any]:
+    """What can be set of a method, and its defaults: the options in its file."""
+    options: Any = OmegaConf.load(CONF_DIR / "method" / f"{name}.yaml")
+    return dict(options["method"])
+
+
+def contestants() -> list[str]:
+    """Whom `lpt bench` can measure (`lpt.bench.contestants`)."""
+    names = list(STOCK_CONTESTANTS)
+    for method in choices("method"):
+        own = [] if method in STOCK_CONTESTANTS else [method]
+        if "from_layer" in method_options(method) and method not in ("zero_shot", "linear_probe", "adapterdrop"):
+            own.append(f"late_{method}")
+        names += [name for base in own for name in (base, f"{base}_cached")]
+    return names
+
+
+def method_of(contestant: str) -> str:
+    """The method that a contestant of `lpt bench` is named by."""
+    return contestant.removeprefix("late_").removesuffix("_cached")
 
 
 def _bench_problems(bench: BenchConfig) -> Iterator[str]:

@@ -6,6 +6,8 @@ knows a backbone.
 Shapes: B batch, T tokens, H hidden size, P prompt length, m bottleneck.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +49,27 @@ def max_pool(x_BTm: Tensor, bins_BPT: Tensor) -> Tensor:
     return torch.stack(pooled, dim=1)
 
 
+class PHMLinear(nn.Module):
+    """A linear map as a sum of Kronecker products: `W = sum_i A_i (x) B_i`, A_i `[n, n]`, B_i `[in / n, out / n]`.
+
+    Parametrised hypercomplex multiplication (Zhang et al. 2021, https://arxiv.org/abs/2102.08597), which needs about
+    one n-th of a linear layer's weights. Trains n^3 + in * out / n + out.
+    """
+
+    def __init__(self, in_features: int, out_features: int, n: int):
+        super().__init__()
+        self.a = nn.Parameter(torch.empty(n, n, n))
+        self.b = nn.Parameter(torch.empty(n, in_features // n, out_features // n))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        for factor in (self.a, self.b):  # so that W starts about as a linear layer's does
+            nn.init.xavier_uniform_(factor.view(-1, factor.shape[-1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = len(self.a)
+        parts = torch.einsum("...ip,kij,kpq->...jq", x.unflatten(-1, (n, -1)), self.a, self.b)
+        return parts.flatten(-2) + self.bias
+
+
 class PromptGenerator(nn.Module):
     """What all generators share: the interface, and dropout on what they write.
 
@@ -86,14 +109,27 @@ class NaivePromptGenerator(PromptGenerator):
 
     def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int, dropout: float = 0.0):
         super().__init__(hidden_size, prompt_length, bottleneck, dropout)
-        self.proj_down = nn.Linear(hidden_size, bottleneck)
-        self.proj_up = nn.Linear(bottleneck, prompt_length * hidden_size)
+        self.proj_down = self.linear(hidden_size, bottleneck)
+        self.proj_up = self.linear(bottleneck, prompt_length * hidden_size)
+
+    def linear(self, in_features: int, out_features: int) -> nn.Linear | PHMLinear:
+        return nn.Linear(in_features, out_features)
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
         rows_B = torch.arange(len(h_BTH), device=h_BTH.device)
-        summary_BH = h_BTH[rows_B, summary_index_B].to(self.proj_down.weight.dtype)
+        summary_BH = h_BTH[rows_B, summary_index_B].to(self.proj_down.bias.dtype)
         up_BPH = self.proj_up(torch.relu(self.proj_down(summary_BH)))
         return up_BPH.view(-1, self.prompt_length, self.hidden_size)
+
+
+class HypercomplexPromptGenerator(NaivePromptGenerator):
+    """NPG with hypercomplex maps, as IDPG has them (Wu et al. 2022, https://arxiv.org/abs/2204.04497).
+
+    n is 16, IDPG's choice, or what divides H and m too: gcd(16, H, m).
+    """
+
+    def linear(self, in_features: int, out_features: int) -> PHMLinear:
+        return PHMLinear(in_features, out_features, math.gcd(16, self.hidden_size, self.bottleneck))
 
 
 class PooledPromptGenerator(PromptGenerator):
@@ -146,6 +182,7 @@ GENERATORS: dict[str, type[PromptGenerator]] = {
     "npg": NaivePromptGenerator,
     "appg": AveragePooledPromptGenerator,
     "mppg": MaxPooledPromptGenerator,
+    "phm": HypercomplexPromptGenerator,
     "none": StaticPrompt,
 }
 

@@ -1,6 +1,6 @@
 """Read-out state -> class scores. A head reads `z [B, H]`, what the vocabulary projection would read.
 
-Shapes: B batch, H hidden size, V vocabulary, C classes.
+Shapes: B batch, H hidden size, V vocabulary, C classes, A tokens of all answers.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,12 @@ class Head(nn.Module):
     """Scores classes, and says what training minimises.
 
     A new head is a subclass, a name in `HEADS` and a line in `build_head`.
+
+    Attributes:
+        further: how many positions behind the read-out it reads too: `z` is `[B, 1 + further, H]` then.
     """
+
+    further = 0
 
     def scores(self, z_BH: Tensor, backbone: SplitBackbone) -> Tensor:
         """Class scores `[B, C]`, float32; their softmax are the probabilities."""
@@ -53,6 +58,56 @@ class VocabularyHead(LabelWordsHead):
         return F.cross_entropy(logits_BV, self.label_ids[labels_B], reduction="none")
 
 
+class ContinuationHead(Head):
+    """Decoders: the mean negative log-likelihood of each class's whole answer, as the paper's code scores GPT-2.
+
+    The answers stand behind the text as branches (`lpt.backbone`), so one pass over the text serves them all.
+
+    Args:
+        answers: token ids of each class's answer.
+    """
+
+    tokens: Tensor
+    places: Tensor
+    owners: Tensor
+
+    def __init__(self, answers: Sequence[Sequence[int]]):
+        super().__init__()
+        self.num_classes, self.further = len(answers), len(branches(answers)[0])
+        tokens: list[int] = []
+        places: list[int] = []
+        owners: list[int] = []
+        behind = 1
+        for c, answer in enumerate(answers):
+            tokens += answer
+            # The first token is foretold by the text's last state, each other by the one before it.
+            places += [0, *range(behind, behind + len(answer) - 1)]
+            owners += [c] * len(answer)
+            behind += len(answer) - 1
+        for name, values in (("tokens", tokens), ("places", places), ("owners", owners)):
+            self.register_buffer(name, torch.tensor(values), persistent=False)
+
+    def scores(self, z_BQH: Tensor, backbone: SplitBackbone) -> Tensor:
+        logits_BQV = backbone.vocabulary_logits(z_BQH).float()
+        nll_BQ = logits_BQV.logsumexp(-1)
+        nll_BA = nll_BQ[:, self.places] - logits_BQV[:, self.places, self.tokens]
+        total_BC = nll_BA.new_zeros(len(z_BQH), self.num_classes).index_add(1, self.owners, nll_BA)
+        return -total_BC / self.owners.bincount(minlength=self.num_classes)
+
+    def losses(self, z_BQH: Tensor, labels_B: Tensor, backbone: SplitBackbone) -> Tensor:
+        """The gold answer's mean negative log-likelihood, `[B]`."""
+        return F.nll_loss(self.scores(z_BQH, backbone), labels_B, reduction="none")
+
+
+def branches(answers: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """What stands behind a text for its answers to be scored: token ids, and the branch (from 2) of each.
+
+    An answer's last token foretells nothing and is left out.
+    """
+    tokens = [token for answer in answers for token in answer[:-1]]
+    return tokens, [branch for branch, answer in enumerate(answers, 2) for _ in answer[:-1]]
+
+
 class LinearHead(Head):
     """A trained linear layer on the read-out state, for encoders without a language-model head. Trains H*C + C."""
 
@@ -65,23 +120,38 @@ class LinearHead(Head):
             return self.linear(z_BH.to(self.linear.weight.dtype))
 
 
-HEADS = ("label_words", "vocabulary", "linear")
+HEADS = ("label_words", "vocabulary", "continuation", "linear")
 
 
-def build_head(name: str, backbone: SplitBackbone, num_classes: int, label_ids: Sequence[int] | None) -> Head:
+def check_head(name: str, causal: bool) -> None:
+    """Raises LptError for a head that is not known, or that this kind of backbone cannot have."""
+    if name not in HEADS:
+        raise LptError(f"head={name!r} is not known; choose one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
+    if name == "continuation" and not causal:
+        raise LptError("head=continuation scores what follows a text, so it needs a decoder; use head=label_words")
+
+
+def build_head(
+    name: str,
+    backbone: SplitBackbone,
+    num_classes: int,
+    answers: Sequence[Sequence[int]] | None,
+) -> Head:
     """The head of this name.
 
     Args:
-        label_ids: token id per class; `linear` does without.
+        answers: token ids that answer for each class: one, but for `continuation`; `linear` does without.
 
     Raises:
-        LptError: unknown name, or the backbone has no LM head to read label words with.
+        LptError: unknown name, or the backbone has no LM head to read label words with, or is no decoder.
     """
-    if name not in HEADS:
-        raise LptError(f"head={name!r} is not known; choose one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
+    check_head(name, backbone.causal)
     if name == "linear":
         return LinearHead(backbone.hidden_size, num_classes)
     if not backbone.has_lm_head:
         raise LptError(f"head={name!r} needs a language-model head, which {backbone.name} lacks; use head=linear")
-    assert label_ids is not None
+    assert answers is not None
+    if name == "continuation":
+        return ContinuationHead(answers)
+    label_ids = [token for (token,) in answers]
     return LabelWordsHead(label_ids) if name == "label_words" else VocabularyHead(label_ids)

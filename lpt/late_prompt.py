@@ -3,35 +3,34 @@
 Liu, Sun, Huang and Qiu: Late Prompt Tuning: A Late Prompt Could Be Better Than Many Prompts. Findings of
 EMNLP 2022, https://arxiv.org/abs/2210.11292.
 
-A frozen language model of L layers; a soft prompt of P rows enters at layer k, written for each input by a small
-trained network G that reads the states entering that layer:
+The late method (`lpt.late`) whose prompt is written for each input by a small trained network G that reads the states
+entering layer k:
 
     h   = layers 1..k-1 (embed(x))           the trunk: tokens only, no gradient, a constant per example
     p   = G(h)                               the prompt generator: all that is trained
     o   = layers k..L ([p ; h])              the prompt stands before all tokens and is always attended
     z   = finish(o at the read-out position) final norm or LM-head transform; the mask or the last context token
 
-Shapes: B batch, T tokens, P prompt length, H hidden size, V vocabulary.
+Shapes: B batch, T tokens, P prompt length, H hidden size.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lpt.backbone import SplitBackbone
-from lpt.errors import LptError
 from lpt.generators import build_generator
+from lpt.late import LateMethod
 
 
-class LatePromptModel(nn.Module):
+class LatePromptModel(LateMethod):
     """A frozen backbone with a late prompt, in the mode (train or eval) that the model was given in.
 
     Args:
         model: a Hugging Face model (`AutoModelForMaskedLM` or `AutoModelForCausalLM`); it is frozen.
         layer: k in 1..L, the first layer that sees the prompt; None is L // 2 + 1. 1 is an input prompt.
         prompt_length: P.
-        generator: `npg`, `appg`, `mppg` or `none` (`lpt.generators`).
+        generator: a name of `lpt.generators.GENERATORS`: `npg`, `appg`, `mppg`, `phm` or `none`.
         bottleneck: m, the generator's inner size.
         dropout: on the generator's output; None is the backbone's hidden-dropout rate.
         trunk_dropout: dropout also below layer k while training (the paper's code has it).
@@ -50,19 +49,14 @@ class LatePromptModel(nn.Module):
         dropout: float | None = None,
         trunk_dropout: bool = False,
     ):
-        super().__init__()
-        self.backbone = SplitBackbone(model, layer, trunk_dropout)
+        super().__init__(model, layer, trunk_dropout)
         rate = self.backbone.hidden_dropout if dropout is None else dropout
         self.generator = build_generator(generator, self.backbone.hidden_size, prompt_length, bottleneck, rate)
         self.generator.to(model.device)
         self.train(self.backbone.training)
 
-    def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """States entering layer k, `[B, T, H]`, without gradient. No `attention_mask`: nothing is padded."""
-        return self.backbone.trunk(input_ids, attention_mask)
-
     def prompt(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """The soft prompt for each row, `[B, P, H]`, from the states entering layer k, `[B, T, H]`."""
+        """What the generator writes for each row, `[B, P, H]`, from the states entering layer k, `[B, T, H]`."""
         summary, pooling = self.context(h, attention_mask, readout_position)
         return self.generator(h, summary, pooling)
 
@@ -83,49 +77,3 @@ class LatePromptModel(nn.Module):
         before_BT = attended_BT & (index_T < readout_position[:, None])
         alone_B1 = ~before_BT.any(1, keepdim=True)
         return readout_position, before_BT | (alone_B1 & (index_T == readout_position[:, None]))
-
-    def token_states(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """States leaving layer L at the tokens, `[B, T, H]`, from the states entering layer k."""
-        return self.backbone.upper(self.prompt(h, attention_mask, readout_position), h, attention_mask)
-
-    def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """Finished state at the read-out position, `[B, H]`, from the states entering layer k; heads score it."""
-        prompt = self.prompt(h, attention_mask, readout_position)
-        return self.backbone.finish(self.backbone.upper_at(prompt, h, attention_mask, readout_position))
-
-    def from_trunk(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """Vocabulary logits at the read-out position, `[B, V]`, from the states entering layer k.
-
-        Raises:
-            LptError: the backbone has no LM head.
-        """
-        self._needs_lm_head()
-        return self.backbone.vocabulary_logits(self.read_out(h, attention_mask, readout_position))
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """Vocabulary logits at the read-out position, `[B, V]`.
-
-        Args:
-            input_ids: `[B, T]`.
-            attention_mask: `[B, T]`, 1 at tokens, 0 at padding (left or right); None: nothing is padded.
-            readout_position: `[B]`, index of the mask token (encoders) or of the last context token (decoders).
-
-        Raises:
-            LptError: the text is longer than the backbone allows, or the backbone has no LM head.
-        """
-        return self.from_trunk(self.trunk(input_ids, attention_mask), attention_mask, readout_position)
-
-    def token_logits(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """Vocabulary logits at every token, `[B, T, V]`, the prompt's rows removed.
-
-        Raises:
-            LptError: as `forward`.
-        """
-        self._needs_lm_head()
-        h = self.trunk(input_ids, attention_mask)
-        o = self.token_states(h, attention_mask, readout_position)
-        return self.backbone.vocabulary_logits(self.backbone.finish(o))
-
-    def _needs_lm_head(self) -> None:
-        if not self.backbone.has_lm_head:
-            raise LptError(f"{self.backbone.name} has no language-model head: read states with read_out instead")

@@ -21,7 +21,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from lpt.adapter import AdapterConfig
-from lpt.backbone import check_layer, default_layer, max_length
+from lpt.attention import LEAN
+from lpt.backbone import check_layer, max_length
 from lpt.batches import EncodedSplit
 from lpt.classifier import LatePromptClassifier
 from lpt.config import Config
@@ -38,6 +39,8 @@ from lpt.hardware import (
     keep_freed_memory,
     peak_memory_bytes,
 )
+from lpt.heads import check_head
+from lpt.methods import ONLY_IN_TRAINING, chosen_settings, has_late_prompt, trains_backbone
 from lpt.module import Predictions, PromptModule, Schedule
 from lpt.pretrained import Pretrained, find_pretrained
 from lpt.sources import load_tables
@@ -80,7 +83,10 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     _quiet()
     trainer_config = config.trainer
     accelerator = choose_accelerator(trainer_config.accelerator, trainer_config.devices)
-    dtype = choose_dtype(trainer_config.precision, accelerator)
+    # Weights that are trained are float32, whatever they are computed in.
+    dtype = computed = choose_dtype(trainer_config.precision, accelerator)
+    if trains_backbone(config.method.name):
+        dtype, computed = torch.float32, torch.float32 if trainer_config.precision == "auto" else computed
     if accelerator == "cpu":
         keep_freed_memory()
     pretrained = find_pretrained(config.backbone.path, config.backbone.revision)
@@ -91,13 +97,9 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     say(f"{config.task.name}: {_describe_rows(rows, config)}")
 
     torch.manual_seed(config.seed)
-    classifier = LatePromptClassifier(
-        adapter_config(config, pretrained),
-        pretrained,
-        dtype,
-        dropout=config.generator.dropout,
-        trunk_dropout=config.lpt.trunk_dropout,
-    )
+    settings = chosen_settings(config)
+    training = {name: settings[name] for name in ONLY_IN_TRAINING if name in settings}
+    classifier = LatePromptClassifier(adapter_config(config, pretrained), pretrained, dtype, training)
     if config.generator.init == "vocabulary":
         _start_from_vocabulary(classifier)
     splits = {name: EncodedSplit.from_table(table, classifier.template) for name, table in rows.splits().items()}
@@ -106,6 +108,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     backbone = classifier.method.backbone
     length = float(np.mean(splits["train"].lengths))
     attention = choose_attention(config.backbone.attention, accelerator, dtype, length, backbone.attention_dropout)
+    if attention == LEAN and computed is not dtype:
+        attention = "eager"  # lean's backward pass knows nothing of autocast
     backbone.use_attention(attention)
     if trainer_config.compile:
         check_compiler()
@@ -144,7 +148,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             devices=trainer_config.devices,
             # The frozen part has no buffers that change: nothing to broadcast at every step.
             strategy=DDPStrategy(broadcast_buffers=False) if trainer_config.devices > 1 else "auto",
-            plugins=_precision_plugin(dtype),
+            plugins=_precision_plugin(dtype, computed, accelerator),
             max_epochs=math.ceil(total_steps / steps_per_epoch),
             max_steps=total_steps,
             # In micro-batches, over epochs: evaluation is a matter of steps.
@@ -178,7 +182,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         result = {
             "status": "completed",
             **_identity(config),
-            "lpt": classifier.config.lpt,
+            "lpt": _late_prompt(classifier),
+            "settings": classifier.config.settings,
             "data": data_facts,
             **_scores(predictions, config),
             "primary_metric": config.task.metrics[0],
@@ -187,7 +192,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             "backbone_parameters": sum(p.numel() for p in backbone.parameters()),
             "train": _training_facts(trainer, module, accelerator),
             "cache": cache.facts,
-            "precision": str(dtype).removeprefix("torch."),
+            "precision": str(computed).removeprefix("torch."),
             "attention": attention,
             "backbone_commit": pretrained.commit,
             "wall_seconds": round(time.perf_counter() - started, 2),
@@ -215,28 +220,27 @@ def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
         backbone=str(Path(path).expanduser().absolute()) if Path(path).expanduser().is_dir() else path,
         revision=pretrained.commit or config.backbone.revision,
         method=config.method.name,
-        lpt={
-            "layer": config.lpt.layer,
-            "prompt_length": config.lpt.prompt_length,
-            "generator": config.generator.name,
-            "bottleneck": config.lpt.bottleneck,
-        },
+        settings={name: value for name, value in chosen_settings(config).items() if name not in ONLY_IN_TRAINING},
         head=config.head.name,
         labels=config.task.labels,
         label_words=config.task.label_words or {},
         template=template,
+        answer=config.task.template.answer,
         max_length=min(config.task.max_length, max_length(pretrained.config)),
     )
 
 
 def _check_fit(config: Config, pretrained: Pretrained) -> None:
     """Complain about what does not fit the backbone before weights and rows are read."""
-    layers = pretrained.config.num_hidden_layers
-    layer = default_layer(layers) if config.lpt.layer is None else config.lpt.layer
-    check_layer(layer, layers, config.backbone.name)
+    option, layer = "method.from_layer", config.method.from_layer
+    if has_late_prompt(config.method.name):
+        option, layer = "lpt.layer", config.lpt.layer
+    if layer is not None:
+        check_layer(layer, pretrained.config.num_hidden_layers, config.backbone.name, option)
     task = config.task
     causal = pretrained.family.causal
     check_template(task.template.decoder if causal else task.template.encoder, causal)
+    check_head(config.head.name, causal)
 
 
 def _draw_options(config: Config) -> dict[str, Any]:
@@ -312,10 +316,20 @@ def _start_from_vocabulary(classifier: LatePromptClassifier) -> None:
     generator.initialise_from(classifier.method.backbone.model.get_input_embeddings().weight)
 
 
-def _precision_plugin(dtype: torch.dtype) -> Precision:
+def _late_prompt(classifier: LatePromptClassifier) -> dict[str, Any]:
+    """Where the trained part begins, and the prompt that enters there, if one does."""
+    settings = classifier.config.settings
+    names = ("prompt_length", "generator", "bottleneck")
+    prompt = {name: settings[name] if "generator" in settings else None for name in names}
+    return {"layer": classifier.method.backbone.layer, **prompt}
+
+
+def _precision_plugin(dtype: torch.dtype, computed: torch.dtype, accelerator: str) -> Precision:
     """The backbone already has its number format, and what is trained is float32; only fp16 needs loss scaling."""
-    if dtype is torch.float16:
+    if computed is torch.float16:
         return MixedPrecision("16-mixed", "cuda")
+    if computed is not dtype:
+        return MixedPrecision("bf16-mixed", "cuda" if accelerator == "gpu" else "cpu")
     return Precision()
 
 

@@ -74,13 +74,16 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("backbone", f"{result['backbone']}  ({_millions(whole)} parameters, {result['precision']})"),
     ]
-    if result["method"] == "lpt":
-        rows += [
-            ("prompt", f"{lpt['generator']}, {lpt['prompt_length']} rows, entering layer {lpt['layer']}"),
-            ("trained parameters", f"{trained:,}  ({trained / whole:.3%} of the backbone)"),
-        ]
-    else:
-        rows += [("method", result["method"])]
+    if result["method"] != "lpt":
+        own = {name: value for name, value in result["settings"].items() if name not in lpt or name == "layer"}
+        if lpt["generator"] is None:
+            own |= result["settings"]
+        described = ", ".join(f"{name} {value}" for name, value in own.items() if value is not None)
+        rows.append(("method", f"{result['method']}  ({described})" if described else result["method"]))
+    if lpt["generator"] is not None:
+        rows.append(("prompt", f"{lpt['generator']}, {lpt['prompt_length']} rows, entering layer {lpt['layer']}"))
+    if trained:
+        rows.append(("trained parameters", f"{trained:,}  ({trained / whole:.3%} of the backbone)"))
     for split in ("validation", "test"):
         for name, value in result["metrics"][split].items():
             if name != "loss":

@@ -18,7 +18,9 @@ class Templates:
 
     encoder: str = "{a} It was {mask} ."
     decoder: str = "{a} It was"
-    # A decoder answers with the next token, so its template ends where the answer begins.
+    # A decoder answers with what follows, so its template ends where the answer begins.
+    answer: str = "{word} ."
+    # head=continuation: the whole answer, `{word}` standing for the label words (one or several).
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """A row's sentences in a template, as token ids, and where the answer is read."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any
 
@@ -18,6 +19,8 @@ class Encoded:
     # Index of the mask token (encoders) or of the last context token (decoders).
     truncated: bool
     # Whether text was cut to fit.
+    branches: tuple[int, ...] = ()
+    # The branch, from 2, of each token behind the read-out position: the answers to be scored (`lpt.heads.branches`).
 
 
 class Template:
@@ -27,14 +30,24 @@ class Template:
         tokenizer: a fast Hugging Face tokenizer.
         text: with `{a}`, and `{b}` for pairs; `{mask}` exactly once for encoders, not at all for decoders.
         causal: whether the backbone is a decoder.
-        max_length: in tokens, special tokens included.
+        max_length: in tokens, special tokens and answers included.
+        answers: token ids that are put behind every row, and their branches (`lpt.heads.branches`).
 
     Raises:
         LptError: an unknown field, `{mask}` missing or out of place, no `{a}`, a tokenizer without mask token.
     """
 
-    def __init__(self, tokenizer: Any, text: str, causal: bool, max_length: int):
-        self.tokenizer, self.text, self.causal, self.max_length = tokenizer, text, causal, max_length
+    def __init__(
+        self,
+        tokenizer: Any,
+        text: str,
+        causal: bool,
+        max_length: int,
+        answers: tuple[Sequence[int], Sequence[int]] = ((), ()),
+    ):
+        self.tokenizer, self.text, self.causal = tokenizer, text, causal
+        self.answers, self.branches = list(answers[0]), tuple(answers[1])
+        self.max_length = max_length - len(self.answers)
         check_template(text, causal)
         if not causal and tokenizer.mask_token is None:
             raise LptError("the tokenizer has no mask token, which the encoder template needs")
@@ -72,6 +85,8 @@ class Template:
         too_long = [i for i, row in enumerate(encoded) if len(row.input_ids) > self.max_length]
         for i in too_long:
             encoded[i] = self._fit(rows[i], len(encoded[i].input_ids))
+        if self.answers:
+            encoded = [replace(row, input_ids=row.input_ids + self.answers, branches=self.branches) for row in encoded]
         return encoded
 
     def _tokenize(self, rows: list[Sentences]) -> list[Encoded]:
@@ -112,7 +127,7 @@ class Template:
             if not any(keep):
                 raise LptError(
                     f"task.template={self.text!r} alone takes {length} tokens, more than "
-                    f"task.max_length={self.max_length}; raise the one or shorten the other"
+                    f"task.max_length={self.max_length + len(self.answers)}; raise the one or shorten the other"
                 )
             for _ in range(length - self.max_length):
                 longest = keep.index(max(keep))
@@ -186,17 +201,10 @@ def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str]) -> 
         LptError: a class without word, a word of several tokens or unknown to the tokenizer (shows how each
             splits), or two classes with the same token.
     """
-    missing = [name for name in labels if not words.get(name, "").strip()]
-    if missing:
-        raise LptError(
-            f"task.label_words lacks a word for {', '.join(map(repr, missing))}; give one for each of {labels}, "
-            "or use head=linear"
-        )
+    check_label_words(words, labels)
     ids, bad = [], []
     for name in labels:
-        pieces = tokenizer.tokenize(" " + words[name].strip())
-        if len(pieces) == 2 and not tokenizer.convert_tokens_to_string(pieces[:1]).strip():
-            pieces = pieces[1:]  # a tokenizer that always puts a space of its own in front
+        pieces = _pieces(tokenizer, words[name])
         ids += [tokenizer.convert_tokens_to_ids(piece) for piece in pieces[:1]]
         if len(pieces) != 1:
             bad.append(f"{name}: {words[name]!r} splits into {' + '.join(map(repr, pieces)) or 'nothing'}")
@@ -205,9 +213,55 @@ def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str]) -> 
     if bad:
         raise LptError(
             f"task.label_words must be single tokens of this backbone's tokenizer; {'; '.join(bad)}. Choose other words"
+            ", or use head=continuation with a decoder"
         )
     for i, token in enumerate(ids):
         if token in ids[:i]:
             other = labels[ids.index(token)]
             raise LptError(f"task.label_words gives {labels[i]!r} and {other!r} the same token {words[labels[i]]!r}")
     return ids
+
+
+def answer_ids(tokenizer: Any, words: dict[str, str], labels: list[str], answer: str) -> list[list[int]]:
+    """Token ids of each class's whole answer, which follows a decoder's template after a space.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        words: label name -> word or words.
+        labels: names in class order.
+        answer: the text with `{word}` in it.
+
+    Raises:
+        LptError: a class without word, a word unknown to the tokenizer, two classes with the same answer, or an
+            `answer` without `{word}`.
+    """
+    check_label_words(words, labels)
+    if template_fields(answer) != ["word"]:
+        raise LptError(f"task.template.answer={answer!r} must contain {{word}} exactly once, and no other field")
+    ids = []
+    for name in labels:
+        ids.append(tokenizer.convert_tokens_to_ids(_pieces(tokenizer, answer.format(word=words[name].strip()))))
+        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids[-1]:
+            raise LptError(f"task.label_words: the word {words[name]!r} for {name!r} is unknown to the tokenizer")
+        if ids[-1] in ids[:-1]:
+            other = labels[ids.index(ids[-1])]
+            raise LptError(f"task.label_words gives {name!r} and {other!r} the same answer {words[name]!r}")
+    return ids
+
+
+def check_label_words(words: dict[str, str], labels: list[str]) -> None:
+    """Raises LptError unless every class has a word."""
+    missing = [name for name in labels if not words.get(name, "").strip()]
+    if missing:
+        raise LptError(
+            f"task.label_words lacks a word for {', '.join(map(repr, missing))}; give one for each of {labels}, "
+            "or use head=linear"
+        )
+
+
+def _pieces(tokenizer: Any, text: str) -> list[str]:
+    """Tokens of a text that follows another after a space."""
+    pieces = tokenizer.tokenize(" " + text.strip())
+    if len(pieces) > 1 and not tokenizer.convert_tokens_to_string(pieces[:1]).strip():
+        pieces = pieces[1:]  # a tokenizer that always puts a space of its own in front
+    return pieces

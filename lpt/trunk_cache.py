@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,8 +60,10 @@ class TrunkHash:
             if name not in ("_name_or_path", "transformers_version", "architectures", "dtype")
         }
         base, layers = backbone.base, backbone.layers
-        inside = {id(p) for p in layers.parameters()}
-        outside = [(name, p) for name, p in base.named_parameters() if id(p) not in inside]
+        # What embeds: layers are added one by one, and the final norm, which may be trained, stands above them all.
+        above = [*layers, *([attrgetter(backbone.family.final_norm)(base)] if backbone.family.final_norm else [])]
+        others = {id(p) for module in above for p in module.parameters()}
+        outside = [(name, p) for name, p in base.named_parameters() if id(p) not in others]
         device = backbone.model.device.type
         facts = [FORMAT, config, backbone.attention, device, torch.__version__, transformers.__version__]
         self._hashes = [_hash(json.dumps(facts, sort_keys=True, default=str), outside)]
@@ -83,10 +86,10 @@ def _hash(start: str, parameters: Any) -> str:
 
 
 def rows_fingerprint(split: EncodedSplit) -> str:
-    """Names the token ids of every row, in order."""
+    """Names the token ids of every row, in order, and the branches of answers behind the text."""
     digest = hashlib.blake2b(digest_size=16)
     for row in split.rows:
-        digest.update(torch.tensor([len(row.input_ids), *row.input_ids]).numpy().data)
+        digest.update(torch.tensor([len(row.input_ids), *row.input_ids, *row.branches]).numpy().data)
     return digest.hexdigest()
 
 
@@ -188,8 +191,8 @@ class TrunkCache:
         size = f"{human_bytes(needed)} of states entering layer {backbone.layer}"
         if self.mode == "off":
             return Plan("off", "off, as asked")
-        if backbone.trunk_dropout:
-            return Plan("off", "off, because lpt.trunk_dropout=true makes the trunk's states differ at every step")
+        if backbone.varying_trunk:
+            return Plan("off", f"off, because {backbone.varying_trunk}")
         memory = self.max_bytes if self.max_bytes is not None else int(SHARE * psutil.virtual_memory().available)
         disk = self._disk_budget()
         if self.mode in ("auto", "disk") and needed <= disk:

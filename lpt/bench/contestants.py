@@ -1,9 +1,11 @@
-"""Who is measured: our methods as `train.py` trains them, and rivals as their users run them.
+"""Who is measured: methods as `train.py` trains them, and rivals as their users run them.
 
 A contestant is an `nn.Module` with
     losses(batch) -> [B]      of a training step
     scores(batch) -> [B, C]   of the classes
-Rivals run Hugging Face's own forward pass: every layer, and logits at every position.
+Stock rivals (`STOCK`) run Hugging Face's own forward pass: every layer, and logits at every position. All others are a
+`Scorer` of this project, named by their method; `late_` in front has a method begin at `lpt.layer`, and `_cached`
+behind has it read the states entering that layer from the trunk cache.
 
 Shapes: B batch, T tokens, C classes, V vocabulary.
 """
@@ -14,30 +16,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpt.backbone import family_of
+from lpt.backbone import default_layer, family_of
 from lpt.batches import Batch
 from lpt.config import Config
 from lpt.errors import LptError
 from lpt.heads import build_head
-from lpt.methods import build_method
+from lpt.methods import build_method, chosen_settings
 from lpt.scorer import Scorer
 
 LORA_RANK = 8
 INPUT_PROMPT_LENGTH = 20  # rows, a usual choice for prompts that enter at the input
 
 
-class Late(Scorer):
-    """A late prompt, with the trunk computed at every step or, where the batch has them, on cached states."""
+def build_contestant(name: str, model: Any, config: Config, label_ids: list[int]) -> nn.Module:
+    """The contestant of this name.
 
-    def __init__(self, model: Any, config: Config, label_ids: list[int]):
-        lpt = config.lpt
-        settings = {"layer": lpt.layer, "prompt_length": lpt.prompt_length, "bottleneck": lpt.bottleneck}
-        method = build_method(
-            "lpt", model, generator=config.generator.name, dropout=config.generator.dropout, **settings
-        )
-        super().__init__(method, build_head(config.head.name, method.backbone, len(label_ids), label_ids))
-        if config.trainer.compile:
-            method.backbone.compile(dynamic=True)
+    Args:
+        model: a Hugging Face model, which it changes.
+        config: `config.method` is the contestant's method, if it has one.
+        label_ids: token id of each class.
+
+    Raises:
+        LptError: what this backbone cannot have.
+    """
+    if name in STOCK:
+        return STOCK[name](model, config, label_ids)
+    settings = chosen_settings(config)
+    if name.startswith("late_"):
+        settings["layer"] = config.lpt.layer or default_layer(model.config.num_hidden_layers)
+    method = build_method(config.method.name, model, **settings)
+    head = "linear" if config.method.name == "linear_probe" else config.head.name
+    scorer = Scorer(method, build_head(head, method.backbone, len(label_ids), [[token] for token in label_ids]))
+    if config.trainer.compile:
+        method.backbone.compile(dynamic=True)
+    return scorer
 
 
 class Stock(nn.Module):
@@ -47,7 +59,6 @@ class Stock(nn.Module):
 
     def __init__(self, model: Any, config: Config, label_ids: list[int]):
         super().__init__()
-        self.backbone_model = model
         self.model = self.wrap(model)
         self.register_buffer("label_ids", torch.tensor(label_ids), persistent=False)
         if config.trainer.compile:
@@ -104,13 +115,11 @@ class PerLabel(Stock):
         return torch.stack([super(PerLabel, self).scores(batch)[:, i] for i in range(len(self.label_ids))], dim=1)
 
 
-CONTESTANTS: dict[str, Any] = {
+STOCK: dict[str, type[Stock]] = {
     "full": Full,
     "lora": Lora,
     "prompt_tuning": PromptTuning,
     "per_label": PerLabel,
-    "lpt": Late,
-    "lpt_cached": Late,
 }
 
 

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lpt.attention import LEAN
 from lpt.backbone import SplitBackbone
 from lpt.batches import Batch, EncodedSplit, RaggedStates
-from lpt.bench.contestants import CONTESTANTS, Late
+from lpt.bench.contestants import STOCK, build_contestant
 from lpt.config import Config, resolve
 from lpt.errors import LptError
 from lpt.hardware import (
@@ -37,6 +37,7 @@ from lpt.hardware import (
     reset_peak_memory,
     wait,
 )
+from lpt.methods import trains_backbone
 from lpt.pretrained import find_pretrained
 from lpt.sources import Table
 from lpt.templates import Encoded
@@ -61,30 +62,32 @@ def measure(method: str, config: Config) -> dict[str, Any]:
     if config.trainer.compile:
         check_compiler()
     torch.manual_seed(config.seed)
+    if method not in STOCK and trains_backbone(config.method.name):
+        dtype = torch.float32  # as train.py has it
     model = find_pretrained(config.backbone.path, config.backbone.revision).load_model(dtype).to(device)
     anatomy = SplitBackbone(model)
     if bench.tokens > anatomy.max_length:
         raise LptError(f"bench.tokens={bench.tokens} is more than {config.backbone.name} allows ({anatomy.max_length})")
     dropout = anatomy.attention_dropout if bench.step == "train" else 0.0
     attention = choose_attention(config.backbone.attention, accelerator, dtype, bench.tokens, dropout)
-    if attention == LEAN and not issubclass(CONTESTANTS[method], Late):
+    if attention == LEAN and method in STOCK:
         attention = "eager"  # the faster of what rivals have
     anatomy.use_attention(attention)
     backbone_tensors = {id(p): float(p.sum()) for p in model.parameters()}  # read: mapped files are in memory now
     label_ids = list(range(10, 10 + bench.labels))
-    contestant = CONTESTANTS[method](model, config, label_ids).to(device)
+    contestant: Any = build_contestant(method, model, config, label_ids).to(device)
     _load_libraries()
     own = [p for p in contestant.parameters() if id(p) not in backbone_tensors]
     loaded = reset_peak_memory(accelerator) - sum(p.nbytes for p in own)
 
     split = random_rows(optim.batch_size * BATCHES, bench.tokens, bench.labels, anatomy)
-    states = _states(contestant.method.backbone, split) if method == "lpt_cached" else None
+    states = _states(contestant.method.backbone, split) if method.endswith("_cached") else None
     batches = _batches(split, optim.batch_size, states, device)
     if bench.step == "train":
         # As train.py would train ours; rivals' users name a number themselves.
         length = bench.tokens + config.lpt.prompt_length
         ours = choose_accumulate(optim.accumulate, accelerator, optim.batch_size, length)
-        accumulate = ours if isinstance(contestant, Late) else optim.accumulate or 1
+        accumulate = optim.accumulate or 1 if method in STOCK else ours
         step = _training_step(contestant, optim.lr, batches, accumulate)
     else:
         step = _evaluation(contestant, batches)
@@ -146,7 +149,7 @@ def _states(backbone: SplitBackbone, split: EncodedSplit) -> RaggedStates:
     states = cache.states(backbone, split, "train", pad_id=0)
     if states is None:
         assert cache.plan is not None
-        raise LptError(f"bench.methods=lpt_cached: the trunk cache is {cache.plan.reason}")
+        raise LptError(f"nothing can be cached: the trunk cache is {cache.plan.reason}")
     return states
 
 
@@ -166,7 +169,10 @@ def _batches(
 def _training_step(
     contestant: Any, lr: float, batches: Iterator[Callable[[int], Iterator[Batch]]], accumulate: int
 ) -> Callable[[], None]:
-    optimizer = torch.optim.AdamW([p for p in contestant.parameters() if p.requires_grad], lr=lr)
+    trained = [p for p in contestant.parameters() if p.requires_grad]
+    if not trained:
+        raise LptError("this method trains nothing; give bench.step=evaluate")
+    optimizer = torch.optim.AdamW(trained, lr=lr)
     contestant.train()
 
     def step() -> None:

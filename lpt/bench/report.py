@@ -11,13 +11,15 @@ from lpt.errors import LptError
 
 PRECISION = {"float32": "float32", "bfloat16": "bf16", "float16": "fp16", "32": "float32", "16": "fp16"}
 LEGEND = "x best: over the fastest of all; x floor: over its arithmetic alone; MB: most memory above the backbone's"
-COLOURS = {  # one per method, told apart also by those who see few colours
+COLOURS = {  # of the usual ones, told apart also by those who see few colours; others take matplotlib's
     "full": "#000000",
     "lora": "#D55E00",
     "prompt_tuning": "#CC79A7",
     "per_label": "#999999",
     "lpt": "#56B4E9",
     "lpt_cached": "#0072B2",
+    "late_lora_cached": "#E69F00",
+    "lpt_lora_cached": "#009E73",
 }
 
 
@@ -98,12 +100,16 @@ def plot(bench: dict[str, Any], path: Path) -> None:
     time_axes, memory_axes = figure.subplots(1, 2)
     measured = [result for result in bench["results"] if "error" not in result]
     for precision in dict.fromkeys(result["precision"] for result in measured):
-        for method in dict.fromkeys(result["method"] for result in measured):
+        for place, method in enumerate(dict.fromkeys(result["method"] for result in measured)):
             points = [r for r in measured if (r["method"], r["precision"]) == (method, precision)]
             if not points:
                 continue
             label = f"{method}, {PRECISION.get(precision, precision)}"
-            style = {"color": COLOURS[method], "linestyle": "-" if precision == "bfloat16" else "--", "label": label}
+            style = {
+                "color": COLOURS.get(method, f"C{place % 10}"),
+                "linestyle": "-" if precision == "bfloat16" else "--",
+                "label": label,
+            }
             flat = points[0]["value"] is None
             x = [places[0], places[-1]] if flat else [places[values.index(r["value"])] for r in points]
             for axes, key, unit in ((time_axes, "step_seconds", 1.0), (memory_axes, "peak_bytes_above_backbone", 1e6)):

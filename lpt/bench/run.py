@@ -13,12 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lpt.bench.report import LEGEND, plot, seconds, table
-from lpt.config import Config, describe, resolve
+from lpt.config import STOCK_CONTESTANTS, Config, MethodConfig, describe, method_of, method_options, resolve
 from lpt.console import console, say
 from lpt.errors import ConfigError, LptError
 
-OURS = ("lpt", "lpt_cached")
-OUR_OPTIONS = ("lpt", "generator", "head")  # that rivals do not know: they are measured once whatever the value
+OUR_OPTIONS = ("lpt", "generator", "head", "method")  # that stock rivals do not know: they are measured once
 
 
 def run_bench(cfg: DictConfig) -> dict[str, Any]:
@@ -35,7 +34,8 @@ def run_bench(cfg: DictConfig) -> dict[str, Any]:
     points = _points(cfg, config)
     folder = Path(config.bench.output or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_bench_{config.backbone.name}")
     folder.mkdir(parents=True, exist_ok=True)
-    say(_title(config))
+    title = _title(config)
+    say(title)
     results: list[dict[str, Any]] = []
     for i, (method, value, point) in enumerate(points, 1):
         what = f"{i}/{len(points)}  {_what(method, value, point)}"
@@ -47,7 +47,7 @@ def run_bench(cfg: DictConfig) -> dict[str, Any]:
     if all("error" in result for result in results):
         raise LptError("nothing could be measured; see the lines above")
     bench = {
-        "title": _title(config),
+        "title": title,
         "vary": config.bench.vary,
         "config": dataclasses.asdict(config),
         "results": results,
@@ -58,7 +58,7 @@ def run_bench(cfg: DictConfig) -> dict[str, Any]:
     console.width = max(console.width, 110)  # whole, also in a pipe
     console.print(shown.rich())
     console.print(f"[dim]{LEGEND}[/dim]", soft_wrap=True)
-    (folder / "bench.md").write_text(f"{_title(config)}\n\n{shown.markdown()}", encoding="utf-8")
+    (folder / "bench.md").write_text(f"{title}\n\n{shown.markdown()}", encoding="utf-8")
     if config.bench.vary is not None:
         plot(bench, folder / "bench.png")
     say(f"in {folder}")
@@ -85,10 +85,20 @@ def _points(cfg: DictConfig, config: Config) -> list[tuple[str, Any, Config]]:
     points = []
     for precision in bench.precisions:
         for method in bench.methods:
-            for value, point in [(None, config)] if ours_alone and method not in OURS else varied:
+            for value, point in [(None, config)] if ours_alone and method in STOCK_CONTESTANTS else varied:
                 trainer = dataclasses.replace(point.trainer, precision=precision)
-                points.append((method, value, dataclasses.replace(point, trainer=trainer)))
+                points.append(
+                    (method, value, dataclasses.replace(point, trainer=trainer, method=_method(method, point)))
+                )
     return points
+
+
+def _method(contestant: str, config: Config) -> MethodConfig:
+    """The settings of a contestant's method: the user's, for the method that the user named, else its own file's."""
+    name = method_of(contestant)
+    if contestant in STOCK_CONTESTANTS or name == config.method.name:
+        return config.method
+    return MethodConfig(**method_options(name))
 
 
 def measure_alone(method: str, config: Config) -> dict[str, Any]:

@@ -1,39 +1,81 @@
-"""Ways to adapt a frozen backbone, behind one small interface.
+"""Ways to adapt a frozen backbone: late methods (`lpt.late`), each beginning at the layer it is told."""
 
-A method is an `nn.Module` with
-    backbone                                        the `SplitBackbone` it adapts
-    trunk(input_ids, attention_mask) -> h           states entering layer k, without gradient
-    read_out(h, attention_mask, position) -> z      finished state at the read-out position, for a head
-and its trained tensors are exactly its parameters that require a gradient.
-"""
+import inspect
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from typing import Any, Protocol
-
-from torch import Tensor
-
-from lpt.backbone import SplitBackbone
 from lpt.errors import LptError, did_you_mean
+from lpt.late import LateMethod
 from lpt.late_prompt import LatePromptModel
-from lpt.methods.zero_shot import ZeroShot
+from lpt.methods.adapter import Adapter, AdapterDrop
+from lpt.methods.frozen import Frozen
+from lpt.methods.lora import LatePromptLora, Lora
+from lpt.methods.prompts import InstanceDependentPrompt, PromptTuning, PTuningV2
+from lpt.methods.weights import BitFit, Full
+
+if TYPE_CHECKING:
+    from lpt.config import Config
+
+METHODS: dict[str, type[LateMethod]] = {
+    "lpt": LatePromptModel,
+    "lpt_lora": LatePromptLora,
+    "lora": Lora,
+    "adapter": Adapter,
+    "adapterdrop": AdapterDrop,
+    "bitfit": BitFit,
+    "full": Full,
+    "prompt_tuning": PromptTuning,
+    "p_tuning_v2": PTuningV2,
+    "s_idpg": InstanceDependentPrompt,
+    "linear_probe": Frozen,
+    "zero_shot": Frozen,
+}
+ONLY_IN_TRAINING = ("dropout", "trunk_dropout")  # settings without which a trained method is the same
 
 
-class Method(Protocol):
-    backbone: SplitBackbone
+def build_method(name: str, model: Any, **settings: Any) -> LateMethod:
+    """The method of this name over a Hugging Face model.
 
-    def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor: ...
-
-    def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor: ...
-
-
-METHODS: dict[str, Any] = {"lpt": LatePromptModel, "zero_shot": ZeroShot}
-
-
-def build_method(name: str, model: Any, **settings: Any) -> Method:
-    """The method of this name over a Hugging Face model; settings as for `LatePromptModel`.
+    Args:
+        settings: those that the method has (`method_settings`); what is left out has its default.
 
     Raises:
-        LptError: unknown name, or whatever does not fit the backbone.
+        LptError: unknown name or setting, or whatever does not fit the backbone.
+    """
+    known = method_settings(name)
+    for setting in settings:
+        if setting not in known:
+            raise LptError(f"method={name} has no setting {setting!r}; it has {', '.join(known)}")
+    return METHODS[name](model, **settings)
+
+
+def method_settings(name: str) -> list[str]:
+    """Names of what can be set of a method.
+
+    Raises:
+        LptError: unknown name.
     """
     if name not in METHODS:
         raise LptError(f"method={name!r} is not known; choose one of {', '.join(METHODS)}{did_you_mean(name, METHODS)}")
-    return METHODS[name](model, **settings)
+    return [setting for setting in inspect.signature(METHODS[name]).parameters if setting != "model"]
+
+
+def chosen_settings(config: "Config") -> dict[str, Any]:
+    """The settings of the configured method, by the names that `build_method` knows."""
+    prompt = {**asdict(config.lpt), "generator": config.generator.name, "dropout": config.generator.dropout}
+    own = asdict(config.method)
+    own["layer"] = own.pop("from_layer")
+    given = own | prompt if has_late_prompt(config.method.name) else own
+    known = method_settings(config.method.name)
+    # A null leaves the choice to the method.
+    return {name: value for name, value in given.items() if name in known and (value is not None or name == "layer")}
+
+
+def has_late_prompt(name: str) -> bool:
+    """Whether the method has a generator of the user's choice, and so takes `lpt.*` and `generator.*`."""
+    return "generator" in method_settings(name)
+
+
+def trains_backbone(name: str) -> bool:
+    """Whether the backbone's own weights are trained, which takes float32."""
+    return issubclass(METHODS[name], Full)

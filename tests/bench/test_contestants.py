@@ -6,7 +6,7 @@ from tiny import HIDDEN, LAYERS, VOCABULARY, tiny_model, token_batch
 from tiny_bench import composed
 
 from lpt.batches import Batch, EncodedSplit
-from lpt.bench.contestants import CONTESTANTS
+from lpt.bench.contestants import build_contestant
 from lpt.config import resolve
 from lpt.errors import LptError
 from lpt.sources import Table
@@ -27,7 +27,7 @@ def config():
 
 
 def build(method, config, family):
-    return CONTESTANTS[method](tiny_model(family), config, LABELS).eval()
+    return build_contestant(method, tiny_model(family), config, LABELS).eval()
 
 
 def padded_batch():
@@ -50,11 +50,11 @@ def lora_names(family):
         ]
     else:
         maps = [f"model.layers.{i}.self_attn.{name}" for i in range(LAYERS) for name in ("q_proj", "v_proj")]
-    return {f"backbone_model.{name}.lora_{side}.default.weight" for name in maps for side in "AB"}
+    return {f"model.base_model.model.{name}.lora_{side}.default.weight" for name in maps for side in "AB"}
 
 
 TRAINED = {
-    "full": lambda family: {f"backbone_model.{name}" for name, _ in tiny_model(family).named_parameters()},
+    "full": lambda family: {f"model.{name}" for name, _ in tiny_model(family).named_parameters()},
     "lora": lora_names,
     "prompt_tuning": lambda family: {"model.prompt_encoder.default.embedding.weight"},
     "lpt": lambda family: {

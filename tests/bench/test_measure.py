@@ -6,7 +6,7 @@ from tiny_bench import LLAMA, ROBERTA, composed, measured
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lpt.bench import measure as measuring
-from lpt.bench.contestants import CONTESTANTS, Full
+from lpt.bench.contestants import STOCK, Full
 from lpt.bench.measure import measure
 from lpt.config import resolve
 from lpt.errors import LptError
@@ -66,7 +66,7 @@ def test_an_evaluation_has_no_gradient_and_per_label_costs_a_pass_for_each(monke
             gradients.append(torch.is_grad_enabled())
             return super().scores(batch)
 
-    monkeypatch.setitem(CONTESTANTS, "full", Watched)
+    monkeypatch.setitem(STOCK, "full", Watched)
     once = flop("full", "bench.step=evaluate")
     assert set(gradients) == {False}
     assert flop("per_label", "bench.step=evaluate", "bench.labels=3") == 3 * once

@@ -1,0 +1,105 @@
+"""Lateness on one page: what trains only in layers k..L leaves everything below a constant.
+
+A frozen language model of L layers, split before layer k. A late method may put a prompt in front of the states that
+enter layer k, change layers k..L, or both:
+
+    h = layers 1..k-1 (embed(x))           the trunk: tokens only, no gradient, a constant per example, computed once
+    p = prompt(h)                          P rows, or none
+    o = layers k..L ([p ; h])              as the method has them; the prompt is always attended
+    z = finish(o at the read-out position) final norm or LM-head transform; the mask or the last context token
+
+Late Prompt Tuning (`lpt.late_prompt`) is one such method; LoRA, adapters, prefixes, biases and whole layers
+(`lpt.methods`) are others. k = 1 is the method as its paper has it.
+
+Shapes: B batch, T tokens, P prompt length, H hidden size, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lpt.backbone import SplitBackbone
+from lpt.errors import LptError
+
+
+class LateMethod(nn.Module):
+    """A frozen backbone split before layer k, in the mode (train or eval) that the model was given in.
+
+    By itself it trains nothing. A method overrides `prompt`, or makes parameters of layers k..L require a gradient;
+    what requires one is exactly what is trained, saved and loaded.
+
+    Args:
+        model: a Hugging Face model (`AutoModelForMaskedLM` or `AutoModelForCausalLM`); it is frozen.
+        layer: k in 1..L, where the method begins; None is L // 2 + 1.
+        trunk_dropout: dropout also below layer k while training (the paper's code has it).
+
+    Raises:
+        LptError: unknown family, or layer outside 1..L.
+    """
+
+    backbone: SplitBackbone
+
+    def __init__(self, model: Any, layer: int | None = None, trunk_dropout: bool = False):
+        super().__init__()
+        self.backbone = SplitBackbone(model, layer, trunk_dropout)
+
+    def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """States entering layer k, `[B, T, H]`, without gradient. No `attention_mask`: nothing is padded."""
+        return self.backbone.trunk(input_ids, attention_mask)
+
+    def prompt(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
+        """The soft prompt for each row, `[B, P, H]`, from the states entering layer k, `[B, T, H]`; here P = 0."""
+        return h.new_empty(len(h), 0, h.shape[2])
+
+    def token_states(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
+        """States leaving layer L at the tokens, `[B, T, H]`, from the states entering layer k."""
+        return self.backbone.upper(self.prompt(h, attention_mask, readout_position), h, attention_mask)
+
+    def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor, further: int = 0) -> Tensor:
+        """Finished state at the read-out position, `[B, H]`, from the states entering layer k; heads score it.
+
+        With `further`, at so many positions behind it too: `[B, 1 + further, H]`.
+        """
+        prompt = self.prompt(h, attention_mask, readout_position)
+        positions = readout_position
+        if further:
+            positions = readout_position[:, None] + torch.arange(1 + further, device=h.device)
+        return self.backbone.finish(self.backbone.upper_at(prompt, h, attention_mask, positions))
+
+    def from_trunk(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
+        """Vocabulary logits at the read-out position, `[B, V]`, from the states entering layer k.
+
+        Raises:
+            LptError: the backbone has no LM head.
+        """
+        self._needs_lm_head()
+        return self.backbone.vocabulary_logits(self.read_out(h, attention_mask, readout_position))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
+        """Vocabulary logits at the read-out position, `[B, V]`.
+
+        Args:
+            input_ids: `[B, T]`.
+            attention_mask: `[B, T]`, 1 at tokens, 0 at padding (left or right); None: nothing is padded.
+            readout_position: `[B]`, index of the mask token (encoders) or of the last context token (decoders).
+
+        Raises:
+            LptError: the text is longer than the backbone allows, or the backbone has no LM head.
+        """
+        return self.from_trunk(self.trunk(input_ids, attention_mask), attention_mask, readout_position)
+
+    def token_logits(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
+        """Vocabulary logits at every token, `[B, T, V]`, the prompt's rows removed.
+
+        Raises:
+            LptError: as `forward`.
+        """
+        self._needs_lm_head()
+        h = self.trunk(input_ids, attention_mask)
+        o = self.token_states(h, attention_mask, readout_position)
+        return self.backbone.vocabulary_logits(self.backbone.finish(o))
+
+    def _needs_lm_head(self) -> None:
+        if not self.backbone.has_lm_head:
+            raise LptError(f"{self.backbone.name} has no language-model head: read states with read_out instead")

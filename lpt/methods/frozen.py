@@ -1,0 +1,26 @@
+"""Nothing of the backbone is trained: what every method must beat."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lpt.late import LateMethod
+
+
+class Frozen(LateMethod):
+    """The backbone as it is. `zero_shot` asks it with the task's template; with `head=linear` it is a linear probe.
+
+    Args:
+        model: a Hugging Face model.
+        layer: where the trunk ends, for its cache; None is L, so that nearly all is computed once. The answer does not
+            depend on it.
+    """
+
+    def __init__(self, model: Any, layer: int | None = None):
+        super().__init__(model, layer or model.config.num_hidden_layers)
+
+    @torch.no_grad()
+    def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor, further: int = 0) -> Tensor:
+        """Finished states, without gradient; shapes as in `LateMethod.read_out`."""
+        return super().read_out(h, attention_mask, readout_position, further)

@@ -1,0 +1,100 @@
+"""LoRA, by `peft`, in the layers from k on; alone, and together with a late prompt."""
+
+import warnings
+from typing import Any
+
+import torch
+
+from lpt.backbone import SplitBackbone
+from lpt.errors import LptError, did_you_mean
+from lpt.late import LateMethod
+from lpt.late_prompt import LatePromptModel
+
+TARGETS = ("attention", "all")
+
+
+class Lora(LateMethod):
+    """Low-rank updates of linear maps in layers k..L (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
+
+    Trains r * (in + out) for each map of in x out.
+
+    Args:
+        model: a Hugging Face model.
+        layer: k; None is 1, as the paper has it.
+        rank: r.
+        alpha: updates are scaled by alpha / r.
+        targets: `attention`, the maps that `peft` chooses for the family (query and value, where they are apart), or
+            `all` linear maps of the layers.
+        dropout: on what the updates read.
+
+    Raises:
+        LptError: `peft` is not installed, an unknown `targets`, a family for which `peft` chooses nothing.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        layer: int | None = None,
+        rank: int = 8,
+        alpha: int = 16,
+        targets: str = "attention",
+        dropout: float = 0.0,
+    ):
+        super().__init__(model, layer or 1)
+        add_lora(self.backbone, rank, alpha, targets, dropout)
+
+
+class LatePromptLora(LatePromptModel):
+    """A late prompt, and LoRA in the layers that see it.
+
+    Args: as for `LatePromptModel` and `Lora`; `lora_dropout` is the latter's `dropout`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        layer: int | None = None,
+        prompt_length: int = 5,
+        generator: str = "npg",
+        bottleneck: int = 128,
+        dropout: float | None = None,
+        trunk_dropout: bool = False,
+        rank: int = 8,
+        alpha: int = 16,
+        targets: str = "all",
+    ):
+        super().__init__(model, layer, prompt_length, generator, bottleneck, dropout, trunk_dropout)
+        add_lora(self.backbone, rank, alpha, targets)
+
+
+def add_lora(backbone: SplitBackbone, rank: int, alpha: int, targets: str, dropout: float = 0.0) -> None:
+    """Have `peft` wrap linear maps of layers k..L; what it trains is float32, whatever the backbone's format."""
+    try:
+        import peft
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOSEN_BY_PEFT
+    except ImportError:
+        raise LptError("LoRA is done by peft, which is not installed: pip install 'lpt[peft]'") from None
+    if targets not in TARGETS:
+        raise LptError(
+            f"method.targets={targets!r} is not known; choose one of {', '.join(TARGETS)}"
+            f"{did_you_mean(targets, TARGETS)}"
+        )
+    kind = backbone.config.model_type
+    if targets == "attention" and kind not in CHOSEN_BY_PEFT:
+        raise LptError(f"method.targets=attention: peft chooses no maps for {kind} models; use method.targets=all")
+    names = [
+        name
+        for name, module in backbone.linear_maps()
+        if targets == "all" or name.endswith(tuple(f".{chosen}" for chosen in CHOSEN_BY_PEFT[kind]))
+    ]
+    if not names:
+        raise LptError(f"method.targets={targets}: {backbone.name} has no such maps from layer {backbone.layer} on")
+    training = backbone.training
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set")  # peft finds out by itself for Conv1D
+        peft.inject_adapter_in_model(config, backbone.model)
+    for parameter in backbone.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+    backbone.train(training)

@@ -1,0 +1,52 @@
+"""The backbone's own weights, all of them or the biases alone, from layer k on or everywhere."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from lpt.errors import LptError
+from lpt.late import LateMethod
+
+
+class Full(LateMethod):
+    """Full fine-tuning of layers k..L, the final norm and the LM-head transform.
+
+    The vocabulary projection stays as it is, but where it is the embedding matrix and that is trained.
+
+    Args:
+        model: a Hugging Face model, in float32: half precision loses small updates.
+        layer: k; None trains the embeddings too.
+
+    Raises:
+        LptError: nothing to train there, or layers that share their weights with the trunk.
+    """
+
+    def __init__(self, model: Any, layer: int | None = None):
+        super().__init__(model, layer or 1)
+        self.backbone.whole = layer is None
+        wanted = list(self.wanted())
+        if not wanted:
+            raise LptError(f"{self.backbone.name} has no {self.what} from layer {self.backbone.layer} on")
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+        self.train(self.backbone.training)
+
+    what = "weights"
+
+    def wanted(self) -> Iterator[nn.Parameter]:
+        """What is trained."""
+        for module in self.backbone.trainable_modules():
+            yield from module.parameters()
+
+
+class BitFit(Full):
+    """BitFit (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199): the bias vectors alone, those of norms too."""
+
+    what = "biases"
+
+    def wanted(self) -> Iterator[nn.Parameter]:
+        for module in self.backbone.trainable_modules():
+            for name, parameter in module.named_parameters():
+                if name.rpartition(".")[2] == "bias":
+                    yield parameter
