@@ -114,6 +114,8 @@ class HeadConfig:
 
     name: str = MISSING
     # label_words, vocabulary, continuation (decoders: the whole answer) or linear.
+    calibrate: bool = False
+    # method=zero_shot: take from each class's score what it has on average over the training texts, labels unseen.
 
 
 @dataclass
@@ -367,6 +369,8 @@ def _method_problems(config: Config) -> Iterator[str]:
                 yield f"method.{option}={value}: method={method.name} has no such option{instead}"
     if method.name == "zero_shot" and head == "linear":
         yield "method=zero_shot cannot use head=linear, which would stay untrained; use head=label_words"
+    if config.head.calibrate and method.name != "zero_shot":
+        yield f"head.calibrate=true goes with method=zero_shot; method={method.name} learns what it would take away"
     if method.name == "linear_probe" and head != "linear":
         yield f"method=linear_probe trains the head alone, so it needs head=linear, not {head}"
 

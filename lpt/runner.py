@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from lpt.adapter import AdapterConfig
 from lpt.attention import LEAN
 from lpt.backbone import check_layer, max_length
-from lpt.batches import EncodedSplit
+from lpt.batches import EncodedSplit, EvaluationBatches
 from lpt.classifier import LatePromptClassifier
 from lpt.config import Config
 from lpt.data import PromptData
@@ -111,6 +111,9 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     if attention == LEAN and computed is not dtype:
         attention = "eager"  # lean's backward pass knows nothing of autocast
     backbone.use_attention(attention)
+    if config.head.calibrate:
+        batches = EvaluationBatches(splits["train"].lengths, trainer_config.eval_batch_size)
+        classifier.calibrate(splits["train"].collate(items, classifier.pad_id) for items in batches)
     if trainer_config.compile:
         check_compiler()
         backbone.compile(dynamic=True)

@@ -1,5 +1,8 @@
 """What a training step computes: a method over a frozen backbone, and a head."""
 
+from collections.abc import Iterable
+
+import torch
 from torch import Tensor, nn
 
 from lpt.batches import Batch
@@ -12,10 +15,13 @@ class Scorer(nn.Module):
 
     method: LateMethod
     head: Head
+    prior: Tensor | None
+    # [C], taken from the scores; None but for calibrated zero-shot answers
 
     def __init__(self, method: LateMethod, head: Head):
         super().__init__()
         self.method, self.head = method, head
+        self.register_buffer("prior", None)
 
     def read_out(self, batch: Batch) -> Tensor:
         """Finished states at the read-out positions, `[B, H]`, or at those that the head reads, `[B, Q, H]`."""
@@ -26,7 +32,7 @@ class Scorer(nn.Module):
 
     def scores(self, batch: Batch) -> Tensor:
         """Class scores `[B, C]`, float32."""
-        return self.head.scores(self.read_out(batch), self.method.backbone)
+        return self._scored(self.read_out(batch))
 
     def losses(self, batch: Batch) -> Tensor:
         """Loss per row, `[B]`."""
@@ -35,4 +41,17 @@ class Scorer(nn.Module):
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Class probabilities `[B, C]` and losses `[B]`, float32, from one pass for all classes."""
         z, backbone = self.read_out(batch), self.method.backbone
-        return self.head.scores(z, backbone).softmax(1), self.head.losses(z, batch.labels, backbone)
+        return self._scored(z).softmax(1), self.head.losses(z, batch.labels, backbone)
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Take the mean log-probability that each class has over these rows from all scores to come.
+
+        What a model says of any text at all, such as "great" more often than "terrible", says nothing of this one
+        (batch calibration: Zhou et al. 2024, https://arxiv.org/abs/2309.17249).
+        """
+        self.prior = torch.cat([self.scores(batch).log_softmax(1) for batch in batches]).mean(0)
+
+    def _scored(self, z: Tensor) -> Tensor:
+        scores_BC = self.head.scores(z, self.method.backbone)
+        return scores_BC if self.prior is None else scores_BC - self.prior
