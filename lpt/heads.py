@@ -56,9 +56,9 @@ class VocabularyHead(LabelWordsHead):
 class LinearHead(Head):
     """A trained linear layer on the read-out state, for encoders without a language-model head. Trains H*C + C."""
 
-    def __init__(self, hidden_size: int, num_classes: int):
+    def __init__(self, finished_size: int, num_classes: int):
         super().__init__()
-        self.linear = nn.Linear(hidden_size, num_classes)
+        self.linear = nn.Linear(finished_size, num_classes)
 
     def scores(self, z_BH: Tensor, backbone: SplitBackbone) -> Tensor:
         with torch.autocast(z_BH.device.type, enabled=False):
@@ -80,7 +80,7 @@ def build_head(name: str, backbone: SplitBackbone, num_classes: int, label_ids: 
     if name not in HEADS:
         raise LptError(f"head={name!r} is not known; choose one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
     if name == "linear":
-        return LinearHead(backbone.hidden_size, num_classes)
+        return LinearHead(backbone.finished_size, num_classes)
     if not backbone.has_lm_head:
         raise LptError(f"head={name!r} needs a language-model head, which {backbone.name} lacks; use head=linear")
     assert label_ids is not None

@@ -105,7 +105,14 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     _warn_about_rows(splits, classifier.config.max_length)
     backbone = classifier.method.backbone
     length = float(np.mean(splits["train"].lengths))
-    attention = choose_attention(config.backbone.attention, accelerator, dtype, length, backbone.attention_dropout)
+    attention = choose_attention(
+        config.backbone.attention,
+        accelerator,
+        dtype,
+        length,
+        backbone.attention_dropout,
+        backbone.family.attentions,
+    )
     backbone.use_attention(attention)
     if trainer_config.compile:
         check_compiler()

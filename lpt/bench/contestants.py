@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpt.backbone import family_of
 from lpt.batches import Batch
 from lpt.config import Config
 from lpt.errors import LptError
+from lpt.families import family_of
 from lpt.heads import build_head
 from lpt.methods import build_method
 from lpt.scorer import Scorer
