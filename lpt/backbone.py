@@ -1,4 +1,4 @@
-"""A frozen Hugging Face model, split at layer k. The only file that knows where transformers keeps things.
+"""A frozen Hugging Face model, split at layer k. Where transformers keeps things, `lpt.families` knows.
 
     input_ids -> embed -> layers 1..k-1 (the trunk) -> [prompt ; tokens] -> layers k..L -> finish -> vocabulary
 
@@ -8,167 +8,21 @@ stand behind the text, each of which sees the text and itself. So several answer
 Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size, V vocabulary, Q queries, N rows of a prefix.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from transformers.pytorch_utils import Conv1D
 
-from lpt.attention import LEAN
 from lpt.dropout import CheapDropout
 from lpt.errors import LptError
+from lpt.families import family_of
 
-
-@dataclass(frozen=True)
-class Family:
-    """Anatomy of a model family. Paths are attribute paths from the base model (the one without LM head)."""
-
-    causal: bool
-    # Whether a token sees only what stands before it.
-    layers: str
-    # Where the list of layers lives.
-    embed: Callable[[nn.Module, Tensor, Tensor], Tensor]
-    # (base model, input_ids, position_ids from 0) -> [B, T, H] entering layer 1.
-    final_norm: str | None = None
-    # The norm after layer L, if the family has one outside its layers.
-    lm_transform: Callable[[nn.Module, Tensor], Tensor] | None = None
-    # (model with LM head, states) -> states that the vocabulary projection reads; None: nothing in between.
-    rotary: str | None = None
-    # The rotary embedding, if positions enter in attention.
-    dropout: str | None = None
-    # Config field of the hidden dropout rate; None: the family has no dropout.
-    first_position: Callable[[Any], int] = lambda config: 0
-    # Rows of the position table that are reserved in front of the first token's.
-    keys_values: Callable[[nn.Module, Tensor, dict[str, Any]], tuple[Tensor, Tensor]] | None = None
-    # (layer, states [B, S, H] entering it, its keyword arguments) -> keys, values [B, heads, S, head size]. With it,
-    # layer L is computed for the read-out position alone; None: for every token.
-    sublayers: tuple[str, str] | None = None
-    # Within a layer, the last linear maps of attention and of the feed-forward network, before the residual: where
-    # adapters go.
-
-
-def _embed_bert(base: Any, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-    return base.embeddings(input_ids=input_ids, position_ids=position_ids)
-
-
-def _embed_roberta(base: Any, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-    return base.embeddings(input_ids=input_ids, position_ids=position_ids + base.embeddings.padding_idx + 1)
-
-
-def _embed_gpt2(base: Any, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-    return base.drop(base.wte(input_ids) + base.wpe(position_ids))
-
-
-def _embed_llama(base: Any, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-    return base.embed_tokens(input_ids)
-
-
-def _transform_bert(model: Any, h: Tensor) -> Tensor:
-    return model.cls.predictions.transform(h)
-
-
-def _transform_roberta(model: Any, h: Tensor) -> Tensor:
-    return model.lm_head.layer_norm(F.gelu(model.lm_head.dense(h)))
-
-
-def _split_heads(x: Tensor, head_size: int) -> Tensor:
-    return x.unflatten(-1, (-1, head_size)).transpose(1, 2)
-
-
-def _keys_values_bert(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    attention = layer.attention.self
-    size = attention.attention_head_size
-    return _split_heads(attention.key(h), size), _split_heads(attention.value(h), size)
-
-
-def _keys_values_gpt2(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    attention, hidden, x = layer.attn, h.shape[-1], layer.ln_1(h)
-    if type(attention.c_attn) is Conv1D:
-        weight, bias = attention.c_attn.weight[:, hidden:], attention.c_attn.bias[hidden:]  # without the queries
-        keys, values = (x @ weight + bias).chunk(2, dim=-1)
-    else:  # wrapped, by LoRA for one
-        _, keys, values = attention.c_attn(x).chunk(3, dim=-1)
-    return _split_heads(keys, attention.head_dim), _split_heads(values, attention.head_dim)
-
-
-def _keys_values_llama(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    attention, x = layer.self_attn, layer.input_layernorm(h)
-    keys = attention.k_proj(x).unflatten(-1, (-1, attention.head_dim))
-    if hasattr(attention, "k_norm"):  # Qwen3
-        keys = attention.k_norm(keys)
-    _, keys = apply_rotary_pos_emb(keys.transpose(1, 2), keys.transpose(1, 2), *extra["position_embeddings"])
-    return keys, _split_heads(attention.v_proj(x), attention.head_dim)
-
-
-BERT = Family(
-    causal=False,
-    layers="encoder.layer",
-    embed=_embed_bert,
-    lm_transform=_transform_bert,
-    dropout="hidden_dropout_prob",
-    keys_values=_keys_values_bert,
-    sublayers=("attention.output.dense", "output.dense"),
-)
-ROBERTA = Family(
-    causal=False,
-    layers="encoder.layer",
-    embed=_embed_roberta,
-    lm_transform=_transform_roberta,
-    dropout="hidden_dropout_prob",
-    first_position=lambda config: config.pad_token_id + 1,
-    keys_values=_keys_values_bert,
-    sublayers=("attention.output.dense", "output.dense"),
-)
-GPT2 = Family(
-    causal=True,
-    layers="h",
-    embed=_embed_gpt2,
-    final_norm="ln_f",
-    dropout="resid_pdrop",
-    keys_values=_keys_values_gpt2,
-    sublayers=("attn.c_proj", "mlp.c_proj"),
-)
-LLAMA = Family(
-    causal=True,
-    layers="layers",
-    embed=_embed_llama,
-    final_norm="norm",
-    rotary="rotary_emb",
-    keys_values=_keys_values_llama,
-    sublayers=("self_attn.o_proj", "mlp.down_proj"),
-)
-
-FAMILIES = {  # by `config.model_type`
-    "bert": BERT,
-    "roberta": ROBERTA,
-    "gpt2": GPT2,
-    "llama": LLAMA,
-    "mistral": LLAMA,
-    "qwen2": LLAMA,
-    "qwen3": LLAMA,
-}
-ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", LEAN)
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")  # as configs call it
-
-
-def family_of(config: Any) -> Family:
-    """The family of a Hugging Face config.
-
-    Raises:
-        LptError: no family fits; lists those there are and says how to add one.
-    """
-    if config.model_type not in FAMILIES:
-        raise LptError(
-            f"backbone of type {config.model_type!r} fits no known family; known: {', '.join(sorted(FAMILIES))}. "
-            "To add one, describe where its layers live in a Family of lpt/backbone.py and enter it in FAMILIES"
-        )
-    return FAMILIES[config.model_type]
 
 
 class SplitBackbone(nn.Module):
@@ -187,7 +41,7 @@ class SplitBackbone(nn.Module):
         prefix: keys and values that every layer from k on finds in front of its own; None, or a `Prefix`.
 
     Raises:
-        LptError: unknown family, layer outside 1..L, or an attention implementation other than eager, sdpa and lean.
+        LptError: unknown family, layer outside 1..L, or an attention implementation that is not among the family's.
     """
 
     def __init__(self, model: Any, layer: int | None = None, trunk_dropout: bool = False):
@@ -198,10 +52,10 @@ class SplitBackbone(nn.Module):
         self.prefix: Prefix | None = None
         self.layer = default_layer(self.num_layers) if layer is None else layer
         check_layer(self.layer, self.num_layers, self.name)
-        if self.attention not in ATTENTION_IMPLEMENTATIONS:
+        if self.attention not in self.family.attentions:
             raise LptError(
                 f"the backbone {self.name} was loaded with attn_implementation={self.attention!r}; "
-                f"load it with one of {', '.join(ATTENTION_IMPLEMENTATIONS)}"
+                f"load it with {_one_of(self.family.attentions)}"
             )
         self.train(model.training)  # `from_pretrained` gives models in eval mode
 
@@ -217,7 +71,11 @@ class SplitBackbone(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        return attrgetter(self.family.layers)(self.base)
+        layers = attrgetter(self.family.layers)(self.base)
+        if not self.family.shared:
+            return layers
+        count = self.config.num_hidden_layers
+        return nn.ModuleList(layers[i * len(layers) // count] for i in range(count))
 
     @property
     def num_layers(self) -> int:
@@ -238,6 +96,11 @@ class SplitBackbone(nn.Module):
     @property
     def hidden_size(self) -> int:
         return self.config.hidden_size
+
+    @property
+    def finished_size(self) -> int:
+        """Size of finished states: H, but for families whose LM head reads less."""
+        return self.family.projection(self.model)[0].shape[1] if self.has_lm_head else self.hidden_size
 
     @property
     def hidden_dropout(self) -> float:
@@ -320,7 +183,13 @@ class SplitBackbone(nn.Module):
         return self
 
     def use_attention(self, attention: str) -> None:
-        """Compute attention this way from now on: one of `ATTENTION_IMPLEMENTATIONS`."""
+        """Compute attention this way from now on: one of the family's `attentions`.
+
+        Raises:
+            LptError: it is none of them.
+        """
+        if attention not in self.family.attentions:
+            raise LptError(f"{self.name} computes attention by {_one_of(self.family.attentions)}, not {attention}")
         self.model.set_attn_implementation(attention)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -367,13 +236,18 @@ class SplitBackbone(nn.Module):
         prefix = self.prefix if first >= self.layer else None
         positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length, prefix)
         masks: dict[int | None, Tensor | None] = {}  # by sliding window: most models need just one
+        layers = self.layers
+        if self.family.shared:  # what is trunk and what is not may be the same modules
+            layers.train(self.training and (first >= self.layer or self.trunk_dropout))
         with self._dropout():
             for index in range(first - 1, last):
-                window = sliding_window(self.config, index)
+                window = self.family.window(self.config, index)
                 if window not in masks:
                     masks[window] = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, prefix)
-                past = {} if prefix is None else {"past_key_values": prefix.before(index, h_BSH)}
-                h_BSH = self.layers[index](h_BSH, attention_mask=masks[window], **past, **extra)
+                given = self._of_layer(index, extra)
+                if prefix is not None:
+                    given[self.family.cache] = prefix.before(index, h_BSH)
+                h_BSH = self.family.call(layers[index], h_BSH, masks[window], **given)
         return h_BSH
 
     def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -401,39 +275,42 @@ class SplitBackbone(nn.Module):
         h_BSH = self.run(h_BSH, attention_mask, self.layer, self.num_layers - 1, prompt_length)
         positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length, self.prefix)
         layer, index = self.layers[-1], self.num_layers - 1
-        window = sliding_window(self.config, index)
+        extra, window = self._of_layer(index, extra), self.family.window(self.config, index)
         rows_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
         at_BQ = position.view(len(h_BSH), -1) + prompt_length
         if self.family.keys_values is None:
             mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, self.prefix)
-            out_BQH = layer(h_BSH, attention_mask=mask, **extra)[rows_B1, at_BQ]
+            with self._dropout():
+                out_BQH = self.family.call(layer, h_BSH, mask, **extra)[rows_B1, at_BQ]
         else:
-            keys, values = self.family.keys_values(layer, h_BSH, extra)
-            given = Known(keys, values)
+            known = Known(*self.family.keys_values(layer, h_BSH, extra))
             if self.prefix is not None:
-                given = self.prefix.before(index, h_BSH).and_then(keys, values)
+                known = self.prefix.before(index, h_BSH).and_then(known)
             mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, self.prefix, at_BQ)
             if "position_embeddings" in extra:
-                extra = {"position_embeddings": tuple(x[rows_B1, at_BQ] for x in extra["position_embeddings"])}
+                extra["position_embeddings"] = tuple(x[rows_B1, at_BQ] for x in extra["position_embeddings"])
+            extra[self.family.cache] = known
             with self._dropout():
-                out_BQH = layer(h_BSH[rows_B1, at_BQ], attention_mask=mask, past_key_values=given, **extra)
+                out_BQH = self.family.call(layer, h_BSH[rows_B1, at_BQ], mask, **extra)
         return out_BQH[:, 0] if position.ndim == 1 else out_BQH
 
     def finish(self, h: Tensor) -> Tensor:
         """Final norm and LM-head transform of any states `[..., H]`: what the vocabulary projection reads."""
-        if self.family.final_norm:
-            h = attrgetter(self.family.final_norm)(self.base)(h)
+        norm = attrgetter(self.family.final_norm)(self.base) if self.family.final_norm else None
+        if norm is not None:
+            h = norm(h)
         if self.family.lm_transform and self.has_lm_head:
             h = self.family.lm_transform(self.model, h)
         return h
 
     def vocabulary_logits(self, z: Tensor, token_ids: Tensor | None = None) -> Tensor:
         """Logits `[..., V]` of finished states `[..., H]`; with `token_ids [C]` of these tokens only, `[..., C]`."""
-        projection = self.model.get_output_embeddings()
-        if token_ids is None:
-            return projection(z)
-        bias = None if projection.bias is None else projection.bias[token_ids]
-        return F.linear(z, projection.weight[token_ids], bias)
+        weight, bias = self.family.projection(self.model)
+        if token_ids is not None:
+            weight, bias = weight[token_ids], None if bias is None else bias[token_ids]
+        logits = F.linear(z, weight, bias)
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def _dropout(self) -> AbstractContextManager[Any]:
         """Cheap masks where a layer is going to draw some; compiled layers draw their own."""
@@ -454,10 +331,24 @@ class SplitBackbone(nn.Module):
         positions_BS = torch.cat([prompt_BP, tokens_BT + prompt_length], dim=1)
         if prefix is not None:
             positions_BS = positions_BS + prefix.length
+        if self.family.relative is not None:
+            attended_BS = None if attention_mask is None else F.pad(attention_mask, (prompt_length, 0), value=1).bool()
+            return positions_BS, self.family.relative(self.base, positions_BS, attended_BS)
         if self.family.rotary is None:
             return positions_BS, {}
         rotary = attrgetter(self.family.rotary)(self.base)
-        return positions_BS, {"position_embeddings": rotary(h_BSH, position_ids=positions_BS)}
+        kinds = getattr(rotary, "layer_types", None)  # some families turn faster in layers with a window
+        if kinds is None:
+            return positions_BS, {"position_embeddings": rotary(h_BSH, position_ids=positions_BS)}
+        by_kind = {kind: rotary(h_BSH, position_ids=positions_BS, layer_type=kind) for kind in kinds}
+        return positions_BS, {"position_embeddings": by_kind}
+
+    def _of_layer(self, index: int, extra: dict[str, Any]) -> dict[str, Any]:
+        """What the layer with this 0-based index wants to know of `extra`, where that differs by kind of layer."""
+        return {
+            name: value[self.config.layer_types[index]] if isinstance(value, dict) else value
+            for name, value in extra.items()
+        }
 
     def _mask(
         self,
@@ -481,15 +372,16 @@ class SplitBackbone(nn.Module):
         allowed_BQS = torch.ones(batch, 1, total, dtype=torch.bool, device=device)
         if attention_mask is not None:
             allowed_BQS[:, 0, prompt_length:] = attention_mask.bool()
-        if self.causal:
+        if self.causal or window is not None:
             key_S = torch.arange(total, device=device)
             query_BQ1 = key_S[None, :, None] if query_BQ is None else query_BQ[:, :, None]
-            allowed_BQS = allowed_BQS & (query_BQ1 >= key_S)
+            if self.causal:
+                allowed_BQS = allowed_BQS & (query_BQ1 >= key_S)
             if window is not None:
                 position_BQ1 = positions_BS[:, :, None]
                 if query_BQ is not None:
                     position_BQ1 = position_BQ1.gather(1, query_BQ1)
-                near_BQS = position_BQ1 - positions_BS[:, None, :] < window
+                near_BQS = (position_BQ1 - positions_BS[:, None, :]).abs() < window
                 allowed_BQS = allowed_BQS & (near_BQS | (key_S < prompt_length))  # the prompt is always attended
             if attention_mask is not None and attention_mask.dtype != torch.bool:
                 kind_BS = F.pad(attention_mask, (prompt_length, 0), value=1)
@@ -527,8 +419,8 @@ class Before(Known):
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         return torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
 
-    def and_then(self, keys: Tensor, values: Tensor) -> Known:
-        return Known(*self.update(keys, values, 0))
+    def and_then(self, known: Known) -> Known:
+        return Known(*self.update(known.keys, known.values, 0))
 
 
 class Prefix(nn.Module):
@@ -546,7 +438,7 @@ class Prefix(nn.Module):
         super().__init__()
         if backbone.family.keys_values is None:
             raise LptError(
-                f"{backbone.name} ({backbone.config.model_type}) cannot have prefixes: its family in lpt/backbone.py "
+                f"{backbone.name} ({backbone.config.model_type}) cannot have prefixes: its family in lpt/families.py "
                 "does not tell keys and values"
             )
         self.length, self.first = length, backbone.layer
@@ -602,9 +494,5 @@ def max_length(config: Any) -> int:
     return config.max_position_embeddings - family_of(config).first_position(config)
 
 
-def sliding_window(config: Any, index: int) -> int | None:
-    """Attention window of the layer with this 0-based index; None where it sees everything."""
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types and layer_types[index] != "sliding_attention":
-        return None
-    return getattr(config, "sliding_window", None)
+def _one_of(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"one of {', '.join(names)}"

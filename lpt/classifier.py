@@ -96,7 +96,9 @@ class LatePromptClassifier(Scorer):
         chosen = choose_accelerator(accelerator, devices=1)
         dtype = choose_dtype(precision, chosen)
         classifier = cls(config, find_pretrained(config.backbone, config.revision), dtype)
-        classifier.method.backbone.use_attention(choose_attention("auto", chosen, dtype, config.max_length))
+        backbone = classifier.method.backbone
+        available = backbone.family.attentions
+        backbone.use_attention(choose_attention("auto", chosen, dtype, config.max_length, available=available))
         load_adapter_weights(folder, classifier)
         return classifier.to("cuda" if chosen == "gpu" else "cpu").eval()
 

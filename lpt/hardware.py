@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,16 +74,32 @@ def _cpu_flags() -> set[str]:
     return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 
-def choose_attention(attention: str, accelerator: str, dtype: torch.dtype, length: float, dropout: float = 0.0) -> str:
+def choose_attention(
+    attention: str,
+    accelerator: str,
+    dtype: torch.dtype,
+    length: float,
+    dropout: float = 0.0,
+    available: Sequence[str] = ("eager", "sdpa", "lean"),
+) -> str:
     """`eager`, `sdpa` or `lean` (`lpt.attention`), for texts of about `length` tokens and this dropout of weights.
 
     `auto` is what `experiments/README.md` found fastest: sdpa on GPUs; lean on a CPU, but for long texts without
-    dropout, where sdpa has a fast kernel.
+    dropout, where sdpa has a fast kernel. Eager where the backbone's family lacks that: `available` is what it has.
+
+    Raises:
+        LptError: an attention asked for that is not available.
     """
     if attention != "auto":
+        if attention not in available:
+            raise LptError(
+                f"backbone.attention={attention}: this backbone's family computes attention in its own way; use "
+                f"{' or '.join(('auto', *available))}"
+            )
         return attention
     long = length >= (LONG_TEXT if dtype is torch.float32 else 4 * LONG_TEXT)
-    return "sdpa" if accelerator == "gpu" or (long and not dropout) else "lean"
+    fastest = "sdpa" if accelerator == "gpu" or (long and not dropout) else "lean"
+    return fastest if fastest in available else "eager"
 
 
 def choose_accumulate(asked: int | None, accelerator: str, rows: int, length: float) -> int:

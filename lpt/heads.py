@@ -111,9 +111,9 @@ def branches(answers: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
 class LinearHead(Head):
     """A trained linear layer on the read-out state, for encoders without a language-model head. Trains H*C + C."""
 
-    def __init__(self, hidden_size: int, num_classes: int):
+    def __init__(self, finished_size: int, num_classes: int):
         super().__init__()
-        self.linear = nn.Linear(hidden_size, num_classes)
+        self.linear = nn.Linear(finished_size, num_classes)
 
     def scores(self, z_BH: Tensor, backbone: SplitBackbone) -> Tensor:
         with torch.autocast(z_BH.device.type, enabled=False):
@@ -147,7 +147,7 @@ def build_head(
     """
     check_head(name, backbone.causal)
     if name == "linear":
-        return LinearHead(backbone.hidden_size, num_classes)
+        return LinearHead(backbone.finished_size, num_classes)
     if not backbone.has_lm_head:
         raise LptError(f"head={name!r} needs a language-model head, which {backbone.name} lacks; use head=linear")
     assert answers is not None

@@ -22,8 +22,8 @@ from transformers.utils import CONFIG_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
 from lpt.assets import model_folder
-from lpt.backbone import Family, family_of
 from lpt.errors import LptError, did_you_mean
+from lpt.families import Family, family_of
 from lpt.hub import hub_answers
 
 WEIGHTS = [f"{name}{index}" for name in ("model.safetensors", "pytorch_model.bin") for index in ("", ".index.json")]
@@ -63,7 +63,7 @@ class Pretrained:
                 f"backbone.path={self.path!r} has no fast tokenizer (tokenizer.json) that loads: {_short(error)}"
             ) from error
         # Without files, some kinds of tokenizer come with an empty vocabulary.
-        if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):
+        if not tokenizer.is_fast or len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
             raise LptError(f"backbone.path={self.path!r} has no fast tokenizer (tokenizer.json)")
         return tokenizer
 
@@ -75,9 +75,9 @@ class Pretrained:
         """
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
         model, missing = self._load(auto, dtype)
-        base = f"{model.base_model_prefix}."
-        head = {name for name, _ in model.named_parameters() if not name.startswith(base)}
-        if head and head <= missing and not any(name.startswith(base) for name in missing):
+        if _lacks_head(model, missing) and self.family.other_head:
+            model, missing = self._load(auto, dtype, **dict(self.family.other_head))
+        if _lacks_head(model, missing):
             # Transformers would fill a missing LM head with random numbers.
             model, missing = self._load(AutoModel, dtype)
             missing = {name for name in missing if not name.startswith("pooler.")}  # never used here
@@ -86,9 +86,9 @@ class Pretrained:
                 f"backbone.path={self.path!r}: the weights lack {len(missing)} of the tensors that its config.json "
                 f"asks for, such as {min(missing)}; they are damaged, or of another model"
             )
-        return model.eval()
+        return _in_format(model, dtype).eval()
 
-    def _load(self, auto: Any, dtype: torch.dtype) -> tuple[Any, set[str]]:
+    def _load(self, auto: Any, dtype: torch.dtype, **config_changes: Any) -> tuple[Any, set[str]]:
         quiet()
         try:
             model, info = auto.from_pretrained(
@@ -99,6 +99,7 @@ class Pretrained:
                 output_loading_info=True,
                 revision=self.commit,
                 trust_remote_code=False,
+                **config_changes,
             )
         except UnpicklingError as error:
             raise LptError(
@@ -115,6 +116,23 @@ class Pretrained:
         return model, set(info["missing_keys"])
 
 
+def _in_format(model: Any, dtype: torch.dtype) -> Any:
+    """Some of DeBERTa's parameters are float32, whatever transformers is asked for."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.dtype != dtype:
+            parameter.data = parameter.data.to(dtype)
+    return model
+
+
+def _lacks_head(model: Any, missing: set[str]) -> bool:
+    """Whether the LM head is what these missing weights are, all of it and nothing else."""
+    base = {id(p) for p in model.base_model.parameters()}
+    head = {name for name, p in model.named_parameters() if id(p) not in base}
+    return (
+        bool(head) and head <= missing and not any(name.startswith(f"{model.base_model_prefix}.") for name in missing)
+    )
+
+
 class RandomWeights(Pretrained):
     """A shape alone, for `lpt bench`: an architecture with random weights and no tokenizer."""
 
@@ -124,9 +142,10 @@ class RandomWeights(Pretrained):
     def load_model(self, dtype: torch.dtype) -> Any:
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
         try:
-            return auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()
+            model = auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()
         except Exception as error:  # whatever a shape is impossible by
             raise LptError(f"backbone.path={self.path!r} is no possible shape: {_short(error)}") from error
+        return _in_format(model, dtype)
 
 
 def find_pretrained(path: str, revision: str | None = None) -> Pretrained:
@@ -155,6 +174,7 @@ def find_pretrained(path: str, revision: str | None = None) -> Pretrained:
         described, _ = PreTrainedConfig.get_config_dict(location, revision=commit)
         family_of(SimpleNamespace(model_type=described.get("model_type")))
         config = AutoConfig.from_pretrained(location, revision=commit, trust_remote_code=False)
+        family_of(config)
     except LptError as error:
         raise LptError(f"backbone.path={path!r}: {error}") from None
     except Exception as error:  # transformers and the hub each raise their own kinds
@@ -186,6 +206,7 @@ def _random_weights(path: str, revision: str | None) -> RandomWeights:
             if name not in known:
                 raise ValueError(f"there is no field {name!r}{did_you_mean(name, known)}")
         config = AutoConfig.for_model(parts.netloc, **{name: json.loads(value) for name, value in given})
+        family_of(config)
     except LptError as error:
         raise LptError(f"backbone.path={path!r}: {error}") from None
     except Exception as error:  # json, transformers and its checks each raise their own kinds

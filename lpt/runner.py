@@ -107,7 +107,14 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     _warn_about_rows(splits, classifier.config.max_length)
     backbone = classifier.method.backbone
     length = float(np.mean(splits["train"].lengths))
-    attention = choose_attention(config.backbone.attention, accelerator, dtype, length, backbone.attention_dropout)
+    attention = choose_attention(
+        config.backbone.attention,
+        accelerator,
+        dtype,
+        length,
+        backbone.attention_dropout,
+        backbone.family.attentions,
+    )
     if attention == LEAN and computed is not dtype:
         attention = "eager"  # lean's backward pass knows nothing of autocast
     backbone.use_attention(attention)

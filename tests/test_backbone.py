@@ -1,13 +1,13 @@
 import pytest
 import torch
-from tiny import DECODERS, ENCODERS, FAMILIES, HIDDEN, LAYERS, VOCABULARY, tiny_config, tiny_model, token_batch
-from torch import nn
+from tiny import FAMILIES, HIDDEN, LAYERS, SHAPES, VOCABULARY, attentions, tiny_config, tiny_model, token_batch
 from transformers import AttentionInterface, AutoModel, BertConfig, T5Config
 
 from lpt.attention import lean_attention
-from lpt.backbone import ATTENTION_IMPLEMENTATIONS, SplitBackbone, default_layer, family_of
+from lpt.backbone import ATTENTION_DROPOUT, SplitBackbone, default_layer
 from lpt.dropout import CheapDropout
 from lpt.errors import LptError
+from lpt.families import family_of
 
 
 def whole_forward(backbone, ids, mask):
@@ -17,23 +17,18 @@ def whole_forward(backbone, ids, mask):
     return backbone.vocabulary_logits(backbone.finish(backbone.upper(no_prompt, h, mask)))
 
 
-@pytest.fixture(params=ATTENTION_IMPLEMENTATIONS)
-def attention(request):
-    return request.param
-
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("shape", "attention"), attentions(SHAPES))
 @pytest.mark.parametrize("layer", [1, 2, LAYERS])
-def test_the_split_without_a_prompt_is_the_stock_forward(family, layer, attention):
+def test_the_split_without_a_prompt_is_the_stock_forward(shape, layer, attention):
     ids, mask = token_batch()
     with torch.no_grad():
-        stock = tiny_model(family)(input_ids=ids, attention_mask=mask).logits
-        split = whole_forward(SplitBackbone(tiny_model(family, attention), layer), ids, mask)
+        stock = tiny_model(shape)(input_ids=ids, attention_mask=mask).logits
+        split = whole_forward(SplitBackbone(tiny_model(shape, attention), layer), ids, mask)
     attended = mask.bool()
     torch.testing.assert_close(split[attended], stock[attended], atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "attention"), attentions(FAMILIES))
 def test_without_padding_the_mask_may_be_left_out(family, attention):
     backbone = SplitBackbone(tiny_model(family, attention), 2)
     ids, mask = token_batch(lengths=(9, 9))
@@ -44,10 +39,10 @@ def test_without_padding_the_mask_may_be_left_out(family, attention):
 
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("layer", [2, LAYERS])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_last_layer_for_one_token_gives_what_it_gives_for_all(family, layer, padded, attention):
+@pytest.mark.parametrize(("shape", "attention"), attentions(SHAPES))
+def test_the_last_layer_for_one_token_gives_what_it_gives_for_all(shape, layer, padded, attention):
     """Values and gradients, at any token, also one in the middle of a text."""
-    backbone = SplitBackbone(tiny_model(family, attention), layer)
+    backbone = SplitBackbone(tiny_model(shape, attention), layer)
     ids, mask = token_batch() if padded else (token_batch((9, 9, 9, 9))[0], None)
     h, position = backbone.trunk(ids, mask), torch.tensor([6, 1, 4, 0])
     prompts = [torch.randn(4, 3, HIDDEN, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
@@ -59,13 +54,10 @@ def test_the_last_layer_for_one_token_gives_what_it_gives_for_all(family, layer,
     torch.testing.assert_close(prompts[1].grad, prompts[0].grad, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_logits_of_chosen_tokens_are_those_of_the_whole_vocabulary(family):
-    backbone = SplitBackbone(tiny_model(family))
-    output = backbone.model.get_output_embeddings()
-    if output.bias is not None:
-        nn.init.normal_(output.bias)
-    z, chosen = torch.randn(3, HIDDEN), torch.tensor([40, 7, 7])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_of_chosen_tokens_are_those_of_the_whole_vocabulary(shape):
+    backbone = SplitBackbone(tiny_model(shape))
+    z, chosen = torch.randn(3, backbone.finished_size), torch.tensor([40, 7, 7])
     whole = backbone.vocabulary_logits(z)
     assert whole.shape == (3, VOCABULARY)
     torch.testing.assert_close(backbone.vocabulary_logits(z, chosen), whole[:, chosen])
@@ -83,7 +75,7 @@ def test_a_layer_that_does_not_exist_is_refused_with_backbone_and_l(layer):
 
 
 def test_a_model_of_no_known_family_is_told_the_families_and_how_to_add_one():
-    with pytest.raises(LptError, match=r"'t5' fits no known family; known: bert, gpt2, llama.*FAMILIES"):
+    with pytest.raises(LptError, match=r"'t5' fits no known family; known: albert, bert, .*FAMILIES"):
         family_of(T5Config())
 
 
@@ -92,6 +84,12 @@ def test_an_attention_implementation_without_masks_of_ours_is_refused():
     model.config._attn_implementation = "flash_attention_2"
     with pytest.raises(LptError, match=r"'flash_attention_2'; load it with one of eager, sdpa, lean$"):
         SplitBackbone(model)
+
+
+@pytest.mark.parametrize("family", ["deberta", "gemma2", "gpt_neo"])
+def test_an_attention_implementation_that_the_family_lacks_is_refused(family):
+    with pytest.raises(LptError, match=rf"^{family} computes attention by eager, not sdpa$"):
+        SplitBackbone(tiny_model(family)).use_attention("sdpa")
 
 
 def test_use_attention_changes_what_every_layer_computes_with(monkeypatch):
@@ -126,7 +124,7 @@ def test_only_layers_from_k_on_train_and_the_trunk_only_on_request():
     assert not any(layer.training for layer in late.eval().layers)
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "albert"])
 def test_the_trunk_repeats_itself_in_training_unless_its_dropout_is_asked_for(family):
     ids, mask = token_batch()
     still = SplitBackbone(tiny_model(family), 3).train()
@@ -147,7 +145,16 @@ def test_an_encoder_without_lm_head_finishes_with_its_last_states():
     assert (states - stock)[mask.bool()].abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_the_layers_above_drop_while_training_though_they_may_be_the_trunks_own(family):
+    ids, mask = token_batch()
+    backbone = SplitBackbone(tiny_model(family), 3).train()
+    h = backbone.trunk(ids, mask)
+    first, second = (backbone.upper(torch.zeros(len(h), 2, HIDDEN), h, mask) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("family", "attention"), attentions(FAMILIES))
 def test_half_precision_backbones_stay_in_their_dtype(family, attention):
     backbone = SplitBackbone(tiny_model(family, attention).to(torch.bfloat16), 2)
     ids, mask = token_batch()
@@ -162,8 +169,7 @@ def test_half_precision_backbones_stay_in_their_dtype(family, attention):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_rate_of_attention_dropout_is_the_configurations(family):
-    names = {"gpt2": "attn_pdrop", **dict.fromkeys(ENCODERS, "attention_probs_dropout_prob")}
-    name = names.get(family, "attention_dropout")
+    name = next(name for name in ATTENTION_DROPOUT if hasattr(tiny_config(family), name))
     assert [SplitBackbone(tiny_model(family, **{name: rate})).attention_dropout for rate in (0.3, 0.0)] == [0.3, 0.0]
 
 

@@ -17,6 +17,7 @@ from tiny import tiny_model
 
 from lpt import LatePromptModel, assets
 from lpt.command_line import check_command_line
+from lpt.config import choices
 from lpt.errors import ConfigError, LptError
 
 
@@ -61,9 +62,8 @@ def failure(experiment, request):
         ),
         (
             "backbone=gpt2-lagre",
-            "backbone=gpt2-lagre: there is no backbone 'gpt2-lagre'; choose one of bert-base, bert-large, gpt2, "
-            "gpt2-large, gpt2-medium, gpt2-xl, llama-3.2-1b, minilm-l6, qwen3-0.6b, roberta-base, roberta-large, "
-            "smollm2-135m, random/llama-1b, random/roberta-base, random/roberta-large; did you mean 'gpt2-large'?",
+            f"backbone=gpt2-lagre: there is no backbone 'gpt2-lagre'; choose one of {', '.join(choices('backbone'))}, "
+            "random/llama-1b, random/roberta-base, random/roberta-large; did you mean 'gpt2-large'?",
         ),
         (
             f"hydra.run.dir={__file__}/run",

@@ -1,6 +1,7 @@
 """The schema: what `resolve` makes of a composition, and what `--help` says about it."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from typing import get_type_hints
@@ -10,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lpt.command_line import describe_options
-from lpt.config import CONF_DIR, Config, resolve
+from lpt.config import CONF_DIR, Config, choices, resolve
 from lpt.errors import ConfigError
 
 
@@ -161,6 +162,14 @@ def test_every_bench_of_ours_is_one_that_can_be(name):
     config = resolve(composed(f"experiment={name}"))
     assert config.lpt.layer is not None
     assert "lpt_cached" in config.bench.methods
+
+
+@pytest.mark.parametrize("name", choices("backbone"))
+def test_every_backbone_is_called_what_its_file_is_and_says_how_many_layers_it_has(name):
+    backbone = resolve(composed(f"backbone={name}")).backbone
+    assert backbone.name == name
+    assert re.fullmatch(r"[\w-]+/[\w.-]+|wheel://.+", backbone.path)
+    assert re.search(r"^# .*\b\d+ layers.*H=\d+", (CONF_DIR / "backbone" / f"{name}.yaml").read_text(), re.DOTALL)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from lpt import LatePromptModel
-from lpt.backbone import ATTENTION_IMPLEMENTATIONS
+from lpt.families import ATTENTION_IMPLEMENTATIONS
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "golden").glob("*/case.json"))
 GENERATORS = {"naive": "npg", "avg_pool": "appg", "max_pool": "mppg", "static": "none"}

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lpt import hardware
-from lpt.backbone import ATTENTION_IMPLEMENTATIONS
 from lpt.errors import LptError
+from lpt.families import ATTENTION_IMPLEMENTATIONS
 
 
 @pytest.fixture
@@ -115,6 +115,12 @@ def test_auto_attention_is_sdpa_on_gpus_and_lean_on_cpus_but_for_long_texts_with
     assert hardware.choose_attention("auto", accelerator, dtype, length, dropout) == chosen
     for asked in ATTENTION_IMPLEMENTATIONS:
         assert hardware.choose_attention(asked, accelerator, dtype, length, dropout) == asked
+    assert hardware.choose_attention("auto", accelerator, dtype, length, dropout, ("eager",)) == "eager"
+
+
+def test_an_attention_that_the_backbone_lacks_is_refused_with_those_it_has():
+    with pytest.raises(LptError, match=r"^backbone.attention=sdpa: .* in its own way; use auto or eager$"):
+        hardware.choose_attention("sdpa", "cpu", torch.float32, 40, available=("eager",))
 
 
 def test_compiling_without_a_compiler_is_refused_by_the_options_name(monkeypatch):

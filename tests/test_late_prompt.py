@@ -3,26 +3,30 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import ENCODERS, FAMILIES, LAYERS, tiny_config, tiny_model, token_batch
+from tiny import (
+    ENCODERS,
+    FAMILIES,
+    LAYERS,
+    SHAPES,
+    attentions,
+    model_type,
+    tiny_config,
+    tiny_model,
+    token_batch,
+)
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModel
 
 from lpt import LatePromptModel
-from lpt.backbone import ATTENTION_IMPLEMENTATIONS
 from lpt.errors import LptError
 from lpt.generators import GENERATORS
 
 LENGTHS = (7, 3, 10, 1)
 
 
-@pytest.fixture(params=ATTENTION_IMPLEMENTATIONS)
-def attention(request):
-    return request.param
-
-
-def readout(family, lengths=LENGTHS):
+def readout(shape, lengths=LENGTHS):
     """The last token in decoders, some token in encoders."""
-    return torch.tensor([n - 1 if family not in ENCODERS else n // 2 for n in lengths])
+    return torch.tensor([n // 2 if model_type(shape) in ENCODERS else n - 1 for n in lengths])
 
 
 def build(family, attention="eager", generator="npg", layer=3, **changes):
@@ -33,11 +37,11 @@ def build(family, attention="eager", generator="npg", layer=3, **changes):
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_padding_changes_nothing_left_or_right_any_amount(family, generator, attention):
-    model = build(family, attention, generator)
+@pytest.mark.parametrize(("shape", "attention"), attentions(SHAPES))
+def test_padding_changes_nothing_left_or_right_any_amount(shape, generator, attention):
+    model = build(shape, attention, generator)
     ids, mask = token_batch(LENGTHS)
-    position = readout(family)
+    position = readout(shape)
     expected = model(ids, mask, position)
     for left, right in ((0, 5), (5, 0), (2, 3), (20, 9)):
         padded = model(F.pad(ids, (left, right), value=1), F.pad(mask, (left, right)), position + left)
@@ -45,7 +49,7 @@ def test_padding_changes_nothing_left_or_right_any_amount(family, generator, att
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "attention"), attentions(FAMILIES))
 def test_a_row_does_not_depend_on_its_neighbours(family, generator, attention):
     model = build(family, attention, generator)
     ids, mask = token_batch(LENGTHS)
@@ -126,9 +130,13 @@ def test_the_trunk_keeps_nothing_for_a_backward_pass(family):
         assert kept  # the upper layers do
 
 
-def test_a_prompt_stays_in_sight_of_a_sliding_window():
-    """Mistral's window is shorter than the text, but the prompt is always attended."""
-    model = build("mistral", generator="none", layer=LAYERS)
+@pytest.mark.parametrize(("family", "attention"), attentions(("mistral", "modernbert", "gpt_neo", "gemma3_text")))
+def test_a_prompt_stays_in_sight_of_a_sliding_window(family, attention):
+    """The window is shorter than the text, but the prompt is always attended."""
+    windows = {"layer_types": ["sliding_attention"] * LAYERS, "attention_types": [[["local"], LAYERS]]}
+    config = tiny_config(family)
+    changes = {name: value for name, value in windows.items() if hasattr(config, name)}
+    model = build(family, attention, generator="none", layer=LAYERS, **changes)
     ids, _ = token_batch((20,))
     position = torch.tensor([19])
     before = model(ids, None, position)

@@ -7,16 +7,16 @@ import time
 
 import pytest
 import torch
-from tiny import HIDDEN, LAYERS, tiny_model
+from tiny import FAMILIES, HIDDEN, LAYERS, tiny_model
 
-from lpt.backbone import ATTENTION_IMPLEMENTATIONS, SplitBackbone
+from lpt.backbone import SplitBackbone
 from lpt.batches import EncodedSplit, RaggedStates
+from lpt.families import ATTENTION_IMPLEMENTATIONS
 from lpt.sources import Table
 from lpt.templates import Encoded
 from lpt.trunk_cache import TrunkCache, TrunkHash, entries, rows_fingerprint
 
 LENGTHS = [5, 1, 12, 7, 7, 3, 30, 2]
-FAMILIES = ("bert", "roberta", "gpt2", "llama", "mistral")
 
 
 def make_split(lengths=LENGTHS, seed=0):

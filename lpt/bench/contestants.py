@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpt.backbone import default_layer, family_of
+from lpt.backbone import default_layer
 from lpt.batches import Batch
 from lpt.config import Config
 from lpt.errors import LptError
+from lpt.families import family_of
 from lpt.heads import build_head
 from lpt.methods import build_method, chosen_settings
 from lpt.scorer import Scorer

@@ -69,7 +69,8 @@ def measure(method: str, config: Config) -> dict[str, Any]:
     if bench.tokens > anatomy.max_length:
         raise LptError(f"bench.tokens={bench.tokens} is more than {config.backbone.name} allows ({anatomy.max_length})")
     dropout = anatomy.attention_dropout if bench.step == "train" else 0.0
-    attention = choose_attention(config.backbone.attention, accelerator, dtype, bench.tokens, dropout)
+    available = anatomy.family.attentions
+    attention = choose_attention(config.backbone.attention, accelerator, dtype, bench.tokens, dropout, available)
     if attention == LEAN and method in STOCK:
         attention = "eager"  # the faster of what rivals have
     anatomy.use_attention(attention)

@@ -77,7 +77,7 @@ def add_adapters(backbone: SplitBackbone, bottleneck: int, behind_attention: boo
     """Put a `Bottleneck` behind the chosen linear maps of layers k..L."""
     if backbone.family.sublayers is None:
         raise LptError(
-            f"{backbone.name} ({backbone.config.model_type}) cannot have adapters: its family in lpt/backbone.py does "
+            f"{backbone.name} ({backbone.config.model_type}) cannot have adapters: its family in lpt/families.py does "
             "not tell where they go"
         )
     attention, feed_forward = backbone.family.sublayers
