@@ -133,8 +133,8 @@ class SplitBackbone(nn.Module):
         upper = {id(layer): layer for _, layer in self.upper_layers}
         if any(id(layer) in upper for layer in self.layers[: self.layer - 1]):
             raise LptError(
-                f"{self.name} repeats one layer {self.num_layers} times, so nothing inside layers {self.layer}..."
-                f"{self.num_layers} can differ from the layers below; begin at layer 1, or use a prompt (method=lpt)"
+                f"the layers of {self.name} share their weights, so layers {self.layer}..{self.num_layers} cannot differ "
+                "from those below; begin at layer 1, or use a prompt (method=lpt)"
             )
         return list(upper.values())
 
@@ -444,7 +444,7 @@ class Prefix(nn.Module):
         self.length, self.first = length, backbone.layer
         model = backbone.model
         h_11H = torch.zeros(1, 1, backbone.hidden_size, dtype=model.dtype, device=model.device)
-        extra = backbone._positions(h_11H, None, 0, None)[1]
+        extra = backbone._of_layer(backbone.num_layers - 1, backbone._positions(h_11H, None, 0, None)[1])
         with torch.no_grad():
             keys, _ = backbone.family.keys_values(backbone.layers[-1], h_11H, extra)
         shape = (len(backbone.upper_layers), keys.shape[1], length, keys.shape[3])
