@@ -133,8 +133,8 @@ class SplitBackbone(nn.Module):
         upper = {id(layer): layer for _, layer in self.upper_layers}
         if any(id(layer) in upper for layer in self.layers[: self.layer - 1]):
             raise LptError(
-                f"the layers of {self.name} share their weights, so layers {self.layer}..{self.num_layers} cannot differ "
-                "from those below; begin at layer 1, or use a prompt (method=lpt)"
+                f"the layers of {self.name} share their weights, so layers {self.layer}..{self.num_layers} cannot "
+                "differ from those below; begin at layer 1, or use a prompt (method=lpt)"
             )
         return list(upper.values())
 

@@ -102,6 +102,8 @@ class GeneratorConfig:
 
     name: str = MISSING
     # npg, appg, mppg, phm or none.
+    normalise: bool = False
+    # Read states divided by their root mean square: they differ in size from layer to layer and token to token.
     dropout: float | None = None
     # On its output. null: the backbone's hidden dropout.
     init: str = "default"

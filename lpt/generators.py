@@ -74,7 +74,13 @@ class PromptGenerator(nn.Module):
     """What all generators share: the interface, and dropout on what they write.
 
     A new generator is a subclass with `write` and a row in `GENERATORS`.
+
+    Attributes:
+        normalise: read states divided by their root mean square, as layers do. In some models single tokens are a
+            hundred times as large as the others, and grow from layer to layer.
     """
+
+    normalise = False
 
     def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int, dropout: float = 0.0):
         super().__init__()
@@ -94,7 +100,8 @@ class PromptGenerator(nn.Module):
         """
         # The generator stays in float32 over a half-precision backbone, also under autocast.
         with torch.autocast(h_BTH.device.type, enabled=False):
-            prompt_BPH = self.write(h_BTH, summary_index_B, pooling_mask_BT)
+            read_BTH = nn.functional.rms_norm(h_BTH.float(), h_BTH.shape[-1:]) if self.normalise else h_BTH
+            prompt_BPH = self.write(read_BTH, summary_index_B, pooling_mask_BT)
             return self.dropout(prompt_BPH).to(h_BTH.dtype)
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
@@ -188,7 +195,12 @@ GENERATORS: dict[str, type[PromptGenerator]] = {
 
 
 def build_generator(
-    name: str, hidden_size: int, prompt_length: int, bottleneck: int = 128, dropout: float = 0.0
+    name: str,
+    hidden_size: int,
+    prompt_length: int,
+    bottleneck: int = 128,
+    dropout: float = 0.0,
+    normalise: bool = False,
 ) -> PromptGenerator:
     """The generator of the paper's name.
 
@@ -201,4 +213,6 @@ def build_generator(
     for option, value in (("prompt_length", prompt_length), ("bottleneck", bottleneck)):
         if value < 1:
             raise LptError(f"{option}={value} is too small; it must be at least 1")
-    return GENERATORS[name](hidden_size, prompt_length, bottleneck, dropout)
+    generator = GENERATORS[name](hidden_size, prompt_length, bottleneck, dropout)
+    generator.normalise = normalise
+    return generator

@@ -62,7 +62,13 @@ def method_settings(name: str) -> list[str]:
 
 def chosen_settings(config: "Config") -> dict[str, Any]:
     """The settings of the configured method, by the names that `build_method` knows."""
-    prompt = {**asdict(config.lpt), "generator": config.generator.name, "dropout": config.generator.dropout}
+    generator = config.generator
+    prompt = {
+        **asdict(config.lpt),
+        "generator": generator.name,
+        "normalise": generator.normalise,
+        "dropout": generator.dropout,
+    }
     own = asdict(config.method)
     own["layer"] = own.pop("from_layer")
     given = own | prompt if has_late_prompt(config.method.name) else own
