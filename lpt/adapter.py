@@ -39,6 +39,8 @@ class AdapterConfig:
     # Of the backbone's kind, encoder or decoder.
     max_length: int
     # Tokens; longer texts are cut.
+    range: list[float] | None = None
+    # Of a regression: the values that the two labels stand for.
     format: int = FORMAT
 
 

@@ -23,9 +23,9 @@ class Head(nn.Module):
         """Class scores `[B, C]`, float32; their softmax are the probabilities."""
         raise NotImplementedError
 
-    def losses(self, z_BH: Tensor, labels_B: Tensor, backbone: SplitBackbone) -> Tensor:
-        """Loss per row, `[B]`, float32."""
-        return F.cross_entropy(self.scores(z_BH, backbone), labels_B, reduction="none")
+    def losses(self, z_BH: Tensor, labels: Tensor, backbone: SplitBackbone) -> Tensor:
+        """Loss per row, `[B]`, float32. Labels are classes, `[B]` int64, or shares of each class, `[B, C]` float32."""
+        return F.cross_entropy(self.scores(z_BH, backbone), labels, reduction="none")
 
 
 class LabelWordsHead(Head):
@@ -48,9 +48,11 @@ class LabelWordsHead(Head):
 class VocabularyHead(LabelWordsHead):
     """The paper's code: cross-entropy over the whole vocabulary, argmax over the label words."""
 
-    def losses(self, z_BH: Tensor, labels_B: Tensor, backbone: SplitBackbone) -> Tensor:
+    def losses(self, z_BH: Tensor, labels: Tensor, backbone: SplitBackbone) -> Tensor:
         logits_BV = backbone.vocabulary_logits(z_BH).float()
-        return F.cross_entropy(logits_BV, self.label_ids[labels_B], reduction="none")
+        if labels.is_floating_point():
+            return -(labels * logits_BV.log_softmax(1)[:, self.label_ids]).sum(1)
+        return F.cross_entropy(logits_BV, self.label_ids[labels], reduction="none")
 
 
 class LinearHead(Head):
