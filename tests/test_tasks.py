@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from lpt.config import CONF_DIR, METRICS, resolve
 from lpt.draw import draw
 from lpt.errors import LptError
+from lpt.glue import GLUE as GLUE_TASKS
 from lpt.sources import IGNORE, Table, load_tables, sizes_per_class
 from lpt.tasks import SOURCES, FilesSource, HubSource, Task, Templates, TsvSource, describe_problems
 from lpt.templates import Template, check_template, label_word_ids
@@ -124,6 +125,44 @@ def test_a_task_composes_into_a_configuration_without_complaint(name):
 def test_the_tasks_of_the_paper_are_there():
     glue = {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"}
     assert glue | {"snli", "mr", "cr", "mpqa", "subj", "trec", "sst5", "ag_news"} <= FILES.keys()
+
+
+# docs/tasks.md
+
+
+def documented(heading: str) -> dict[str, list[str]]:
+    """The rows of the table with this heading: task -> the other cells."""
+    text = (CONF_DIR.parent / "docs" / "tasks.md").read_text(encoding="utf-8")
+    (rows,) = (part.partition("\n\n")[0].splitlines()[1:] for part in text.split(f"\n{heading}\n")[1:])
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {first.strip("`"): others for first, *others in cells}
+
+
+def test_the_documentation_says_where_the_tasks_are_and_how_they_are_scored():
+    table = documented("| task | asks | rows: train / dev / test | metrics | hub | tsv folder |")
+    assert table.keys() == set(COMPLETE)
+    for name, (asks, rows, metrics, hub, folder) in table.items():
+        task = load_task(name)
+        assert asks
+        assert metrics == ", ".join(task.metrics)
+        place = f"`{task.hub.path}` {task.hub.config or ''}".strip()
+        assert hub == ("-" if task.hub.path is None else place)
+        assert folder == ("-" if task.tsv.folder is None else f"`{task.tsv.folder}`")
+        if name in GLUE_TASKS:
+            hidden = ", ".join(f"{size:,}" for _, size, _ in GLUE_TASKS[name].test_sets)
+            assert rows.endswith(f"/ ({hidden})")
+            if name in REAL_ROWS:
+                train, dev, _ = REAL_ROWS[name]
+                assert rows == f"{train:,} / {dev:,} / ({hidden})"
+
+
+def test_the_documentation_has_the_templates_and_label_words_of_the_tasks():
+    table = documented("| task | encoder | decoder | label words |")
+    assert table.keys() == set(COMPLETE)
+    for name, cells in table.items():
+        task = load_task(name)
+        words = ", ".join(f"{task.label_words[label]} ({label})" for label in task.labels)
+        assert cells == [f"`{task.template.encoder}`", f"`{task.template.decoder}`", words]
 
 
 # In the layouts in which their data are published
