@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from lpt.regression import shares
 from lpt.sources import Table
 from lpt.templates import Encoded, Template
 
@@ -32,7 +33,7 @@ class Batch(NamedTuple):
     readout_position: Tensor
     # [B] int64
     labels: Tensor
-    # [B] int64
+    # [B] int64 classes; of a regression, [B, 2] float32 shares of its two labels
     rows: Tensor
     # [B] int64, each row's place in its split
     weights: Tensor
@@ -84,14 +85,16 @@ class EncodedSplit(Dataset):
 
     rows: list[Encoded]
     table: Table
+    ends: Sequence[float] | None = None
+    # Of a regression's values.
 
     @classmethod
-    def from_table(cls, table: Table, template: Template) -> "EncodedSplit":
+    def from_table(cls, table: Table, template: Template, ends: Sequence[float] | None = None) -> "EncodedSplit":
         """Raises LptError where the template alone is too long."""
-        return cls(template.encode(table.sentences), table)
+        return cls(template.encode(table.sentences), table, ends)
 
     @property
-    def labels(self) -> list[int]:
+    def labels(self) -> list[Any]:
         assert self.table.labels is not None
         return self.table.labels
 
@@ -126,11 +129,12 @@ class EncodedSplit(Dataset):
                 mask[i, row.readout_position + 1 : lengths[i]] = torch.tensor(row.branches)
         elif min(lengths) == longest:
             mask = None
+        labels = [self.labels[i] for i, _ in items]
         return Batch(
             input_ids,
             mask,
             torch.tensor([row.readout_position for row in rows]),
-            torch.tensor([self.labels[i] for i, _ in items]),
+            torch.tensor(labels) if self.ends is None else shares(labels, self.ends),
             torch.tensor([i for i, _ in items]),
             torch.tensor([weight for _, weight in items]),
             sum(lengths),

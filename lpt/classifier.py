@@ -15,6 +15,7 @@ from lpt.heads import branches, build_head, check_head
 from lpt.hub import hub_answers
 from lpt.methods import build_method
 from lpt.pretrained import Pretrained, find_pretrained
+from lpt.regression import interpolate
 from lpt.scorer import Scorer
 from lpt.sources import Table
 from lpt.templates import Template, answer_ids, label_word_ids
@@ -28,6 +29,8 @@ class Prediction:
 
     label: str
     probabilities: dict[str, float]
+    value: float | None = None
+    # Of a regression: what the probabilities come to.
 
 
 class LatePromptClassifier(Scorer):
@@ -129,10 +132,11 @@ class LatePromptClassifier(Scorer):
         answers: dict[int, Prediction] = {}
         for items in EvaluationBatches(split.lengths, batch_size):
             batch = split.collate(items, self.pad_id).to(device)
-            scores = self.scores(batch)
-            for i, row in zip(batch.rows.tolist(), scores.softmax(1).tolist(), strict=True):
+            shares_BC, ends = self.scores(batch).softmax(1), self.config.range
+            values = [None] * len(shares_BC) if ends is None else interpolate(shares_BC, ends).tolist()
+            for i, row, value in zip(batch.rows.tolist(), shares_BC.tolist(), values, strict=True):
                 probabilities = dict(zip(self.config.labels, row, strict=True))
-                answers[i] = Prediction(max(probabilities, key=probabilities.__getitem__), probabilities)
+                answers[i] = Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, value)
         return [answers[i] for i in range(len(rows))]
 
 

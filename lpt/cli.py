@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -38,9 +39,15 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="auto")
 
     predict = commands.add_parser(
-        "predict", parents=[common], help="label texts", description="Label texts; one JSON object per text."
+        "predict",
+        parents=[common],
+        help="label texts",
+        description="Label texts; one JSON object per text. With --glue, a file for GLUE's server.",
     )
     predict.add_argument("--text", nargs="+", help="texts, instead of --file or stdin")
+    predict.add_argument(
+        "--glue", metavar="FOLDER", help="GLUE's folder, or the task's: label its test set; --output is a folder then"
+    )
     predict.add_argument("--output", type=Path, help="write here instead of to stdout")
     predict.set_defaults(command=_predict)
 
@@ -103,50 +110,90 @@ def _read(path: Path) -> Any:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    if arguments.glue is not None:
+        _predict_glue(arguments)
+        return
     rows = ((text,) for text in arguments.text) if arguments.text else _rows(arguments)
     classifier = _load(arguments)
     if arguments.output is None:
         _write_predictions(sys.stdout, classifier, rows, arguments.batch_size)
         return
-    partial = arguments.output.with_name(arguments.output.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with _whole(arguments.output) as file:
         _write_predictions(file, classifier, rows, arguments.batch_size)
-    partial.replace(arguments.output)  # the whole file or none
+
+
+def _predict_glue(arguments: argparse.Namespace) -> None:
+    from lpt.glue import answer, glue_task, read_test_sets
+
+    if arguments.text or arguments.file:
+        raise LptError("lpt predict --glue labels GLUE's test set; leave out --text and --file")
+    if arguments.output is None:
+        raise LptError("lpt predict --glue needs --output=<folder for the submission files>")
+    classifier = _load(arguments)
+    task = glue_task(classifier.config)
+    test_sets = list(read_test_sets(task, arguments.glue))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for name, rows in test_sets:
+        with _whole(arguments.output / name) as file:
+            file.write("index\tprediction\n")
+            for i, (_, found) in enumerate(_answers(classifier, rows, arguments.batch_size)):
+                file.write(f"{i}\t{answer(task, found)}\n")
+        print(f"{len(rows)} rows in {arguments.output / name}")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[str]]:
+    """To write the whole file or none."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        yield file
+    partial.replace(path)
 
 
 def _write_predictions(file: IO[str], classifier: Any, rows: Iterable[tuple[str, ...]], batch_size: int) -> None:
+    for text, found in _answers(classifier, rows, batch_size):
+        said = {"label": found.label} if found.value is None else {"value": round(found.value, 6)}
+        answer = {"text": text, **said, "probabilities": found.probabilities}
+        file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+
+
+def _answers(classifier: Any, rows: Iterable[tuple[str, ...]], batch_size: int) -> Iterator[tuple[Any, Any]]:
+    """Each text, or pair of texts, and its prediction."""
     rows = iter(rows)
     while chunk := list(islice(rows, STREAM)):
         texts = [row[0] if len(row) == 1 else row for row in chunk]
-        for text, found in zip(texts, classifier.predict(texts, batch_size), strict=True):
-            answer = {"text": text, "label": found.label, "probabilities": found.probabilities}
-            file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        yield from zip(texts, classifier.predict(texts, batch_size), strict=True)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
-    from lpt.sources import default_values
+    from lpt.sources import default_values, numbers
     from lpt.stats import METRICS, interval
+    from lpt.tasks import REGRESSION_METRICS
 
     if arguments.file is None:
         raise LptError("lpt evaluate needs --file=<labelled CSV, TSV, JSONL or Parquet>")
-    gold = _read(arguments.file).column("--label", arguments.label)
+    columns = _read(arguments.file)
+    gold = [value.strip() for value in columns.column("--label", arguments.label)]
     classifier = _load(arguments)
-    labels = classifier.config.labels
-    meaning = default_values(labels)
-    for row, value in enumerate(gold):
-        if value.strip() not in meaning:
-            raise LptError(f"{arguments.file}, row {row}: label {value!r} is not one of {', '.join(labels)}")
+    labels, ends = classifier.config.labels, classifier.config.range
+    if ends is None:
+        meaning = default_values(labels)
+        for row, value in enumerate(gold):
+            if value not in meaning:
+                raise LptError(f"{arguments.file}, row {row}: label {value!r} is not one of {', '.join(labels)}")
+        truth = torch.tensor([labels.index(meaning[value]) for value in gold])
+        names, classes = ["accuracy", "matthews", *(["f1"] if len(labels) == 2 else [])], len(labels)
+    else:
+        truth, names, classes = torch.tensor(numbers(columns, gold, ends)), list(REGRESSION_METRICS), None
     rows = [row[0] if len(row) == 1 else row for row in _rows(arguments)]
     found = classifier.predict(rows, arguments.batch_size)
-    predicted = torch.tensor([labels.index(prediction.label) for prediction in found])
-    truth = torch.tensor([labels.index(meaning[value.strip()]) for value in gold])
-    names = ["accuracy", "matthews", *(["f1"] if len(labels) == 2 else [])]
+    predicted = torch.tensor([labels.index(p.label) if p.value is None else p.value for p in found])
     print(f"{len(found)} rows")
     for name in names:
-        value = METRICS[name](predicted, truth, len(labels))
-        low, high = interval(name, predicted, truth, len(labels))
+        value = METRICS[name](predicted, truth, classes)
+        low, high = interval(name, predicted, truth, classes)
         print(f"{name:<9} {value:.3f}  (95% interval {low:.3f} to {high:.3f})")
 
 

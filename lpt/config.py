@@ -23,7 +23,7 @@ from lpt.errors import ConfigError, did_you_mean
 from lpt.tasks import Task, describe_problems
 
 CONF_DIR = Path(__file__).parent.parent / "conf"
-METRICS = ("accuracy", "f1", "matthews")
+METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 PRECISIONS = ("auto", "32", "bf16", "16")
 STOCK_CONTESTANTS = ("full", "lora", "prompt_tuning", "per_label")  # of `lpt bench`: by Hugging Face's forward pass
 
@@ -351,6 +351,11 @@ def _out_of_range(config: Config) -> Iterator[str]:
     yield from _method_problems(config)
     if fewshot.protocol != "full" and fewshot.k is None:
         yield f"fewshot={fewshot.protocol} needs fewshot.k=<number of training rows>"
+    if fewshot.protocol == "per_class" and config.task.range is not None:
+        yield (
+            f"fewshot=per_class draws rows of each class, and task {config.task.name} has none (task.range); use "
+            "fewshot=total or fewshot=full"
+        )
     accumulate = optim.accumulate or 1
     if accumulate * trainer.devices > optim.batch_size:
         yield (

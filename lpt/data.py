@@ -15,7 +15,7 @@ class PromptData(pl.LightningDataModule):
     """The splits of one experiment.
 
     Args:
-        splits: `train`, `validation`, `test`.
+        splits: `train`, `validation`, `test`, and further test sets; `test_split` says which is tested next.
         classifier: that they are encoded for; its trunk is what is cached.
         cache: computes the trunk's states once, where it can.
         batch_size: rows per optimizer step, over all devices and accumulated micro-batches.
@@ -38,6 +38,7 @@ class PromptData(pl.LightningDataModule):
         self.splits, self.classifier, self.cache, self.seed = splits, classifier, cache, seed
         self.batch_size, self.accumulate, self.eval_batch_size = batch_size, accumulate, eval_batch_size
         self.states: dict[str, RaggedStates | None] = {}
+        self.test_split = "test"
 
     def setup(self, stage: str) -> None:
         """Have the trunk's states of the splits that this stage reads; every process computes its share."""
@@ -45,9 +46,9 @@ class PromptData(pl.LightningDataModule):
         backbone, ranks = self.classifier.method.backbone, cast(Any, self.trainer.strategy)
         backbone.model.to(ranks.root_device)
         plan = self.cache.plan or self.cache.prepare(backbone, self.splits, ranks)
-        for name in {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}[stage]:
+        for name in {"fit": ("train", "validation"), "validate": ("validation",), "test": (self.test_split,)}[stage]:
             # States that are read once and forgotten with the process are not worth keeping.
-            if name not in self.states and not (name == "test" and plan.mode == "memory"):
+            if name not in self.states and not (stage == "test" and plan.mode == "memory"):
                 self.states[name] = self.cache.states(backbone, self.splits[name], name, self.classifier.pad_id, ranks)
 
     def _ranks(self) -> dict[str, int]:
@@ -74,7 +75,7 @@ class PromptData(pl.LightningDataModule):
         return self.evaluation_loader("validation")
 
     def test_dataloader(self) -> DataLoader:
-        return self.evaluation_loader("test")
+        return self.evaluation_loader(self.test_split)
 
     def _loader(self, split: str, batches: Sampler[list[Weighted]]) -> DataLoader:
         assert self.trainer is not None

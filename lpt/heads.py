@@ -28,9 +28,9 @@ class Head(nn.Module):
         """Class scores `[B, C]`, float32; their softmax are the probabilities."""
         raise NotImplementedError
 
-    def losses(self, z_BH: Tensor, labels_B: Tensor, backbone: SplitBackbone) -> Tensor:
-        """Loss per row, `[B]`, float32."""
-        return F.cross_entropy(self.scores(z_BH, backbone), labels_B, reduction="none")
+    def losses(self, z_BH: Tensor, labels: Tensor, backbone: SplitBackbone) -> Tensor:
+        """Loss per row, `[B]`, float32. Labels are classes, `[B]` int64, or shares of each class, `[B, C]` float32."""
+        return F.cross_entropy(self.scores(z_BH, backbone), labels, reduction="none")
 
 
 class LabelWordsHead(Head):
@@ -53,9 +53,11 @@ class LabelWordsHead(Head):
 class VocabularyHead(LabelWordsHead):
     """The paper's code: cross-entropy over the whole vocabulary, argmax over the label words."""
 
-    def losses(self, z_BH: Tensor, labels_B: Tensor, backbone: SplitBackbone) -> Tensor:
+    def losses(self, z_BH: Tensor, labels: Tensor, backbone: SplitBackbone) -> Tensor:
         logits_BV = backbone.vocabulary_logits(z_BH).float()
-        return F.cross_entropy(logits_BV, self.label_ids[labels_B], reduction="none")
+        if labels.is_floating_point():
+            return -(labels * logits_BV.log_softmax(1)[:, self.label_ids]).sum(1)
+        return F.cross_entropy(logits_BV, self.label_ids[labels], reduction="none")
 
 
 class ContinuationHead(Head):
@@ -94,9 +96,12 @@ class ContinuationHead(Head):
         total_BC = nll_BA.new_zeros(len(z_BQH), self.num_classes).index_add(1, self.owners, nll_BA)
         return -total_BC / self.owners.bincount(minlength=self.num_classes)
 
-    def losses(self, z_BQH: Tensor, labels_B: Tensor, backbone: SplitBackbone) -> Tensor:
-        """The gold answer's mean negative log-likelihood, `[B]`."""
-        return F.nll_loss(self.scores(z_BQH, backbone), labels_B, reduction="none")
+    def losses(self, z_BQH: Tensor, labels: Tensor, backbone: SplitBackbone) -> Tensor:
+        """The gold answer's mean negative log-likelihood, `[B]`; of a regression, both answers' in their shares."""
+        scores_BC = self.scores(z_BQH, backbone)
+        if labels.is_floating_point():
+            return -(labels * scores_BC).sum(1)
+        return F.nll_loss(scores_BC, labels, reduction="none")
 
 
 def branches(answers: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:

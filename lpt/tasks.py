@@ -3,6 +3,9 @@
 A task is one file of `conf/task/`; these dataclasses are its schema and its documentation.
 """
 
+import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +13,8 @@ from lpt.errors import LptError
 from lpt.templates import template_fields
 
 SOURCES = ("hub", "tsv", "files", "wheel")
+SPLITS = ("train", "dev", "test")
+REGRESSION_METRICS = ("pearson", "spearman")
 
 
 @dataclass
@@ -41,6 +46,8 @@ class Source:
     # Split name (hub) or file (others). No dev and no test: test rows are set aside from train.
     # A public test split (hub, tsv) without labels: the paper's protocol, dev is the test set and dev rows come from
     # train.
+    extra_tests: Any = None
+    # Further test sets, {name in the results: split or file}; of several, [first, second], the first with labels.
     test_rows: int = 1000
     # How many rows are set aside then (at most a fifth of them), always the same ones.
     balance: bool = False
@@ -48,6 +55,18 @@ class Source:
 
     def __post_init__(self) -> None:
         self.values = as_text(self.values, every_spelling=True)
+        if isinstance(self.extra_tests, dict):
+            lists = {name: p if isinstance(p, list) else [p] for name, p in self.extra_tests.items() if p is not None}
+            self.extra_tests = {str(name): [str(place) for place in places] for name, places in lists.items()}
+
+    def splits(self) -> Iterator[tuple[str, str]]:
+        """Every split and its name or file here; a further test set once for each place where it may be."""
+        for split in SPLITS:
+            if getattr(self, split) is not None:
+                yield split, getattr(self, split)
+        for split, places in (self.extra_tests or {}).items():
+            for place in places:
+                yield split, place
 
 
 @dataclass
@@ -61,11 +80,16 @@ class HubSource(Source):
 
 @dataclass
 class TsvSource(Source):
-    """A folder of `task.data_dir` in GLUE / LM-BFF layout: tab-separated, UTF-8, no quoting."""
+    """A folder of `task.data_dir` in GLUE / LM-BFF layout: tab-separated, UTF-8, no quoting.
+
+    Where train.tsv, say, is missing and train.csv is there, that one is read, with quoting.
+    """
 
     folder: str | None = None
     # Matched without regard to case, `-` and `_`; null is the task's name.
     header: bool = True
+    skip_short: bool = False
+    # Leave out rows that lack a column, of which GLUE's QQP has a few. Otherwise they are an error.
     train: str | None = "train.tsv"
     dev: str | None = "dev.tsv"
     test: str | None = "test.tsv"
@@ -92,12 +116,15 @@ class Task:
     name: str = "custom"
     labels: list[str] = field(default_factory=list)
     # Class names, in class order.
+    range: list[float] | None = None
+    # [lowest,highest]: a regression. Gold values are numbers between; the first of two labels stands for the lowest,
+    # the second for the highest, and their probabilities weigh the two.
     label_words: Any = None
     # {label name: the word that stands for it}; one token, without its leading space. (These two mappings are typed
     # Any because Hydra cannot set a typed mapping's keys from the command line; `describe_problems` checks them.)
     template: Templates = field(default_factory=Templates)
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
-    # accuracy, f1, matthews; the first one selects the best step.
+    # accuracy, f1, matthews; for a regression pearson, spearman. The first one selects the best step.
     max_length: int = 256
     # Longer texts are cut: the text, never the template or the answer slot.
     source: str = "hub"
@@ -111,6 +138,11 @@ class Task:
 
     def __post_init__(self) -> None:
         self.label_words = as_text(self.label_words)
+
+    @property
+    def classes(self) -> list[str] | None:
+        """What gold labels index; None where gold values are numbers."""
+        return self.labels if self.range is None else None
 
 
 def as_text(mapping: Any, every_spelling: bool = False) -> Any:
@@ -145,12 +177,16 @@ def describe_problems(task: Task, metrics: list[str]) -> list[str]:
     for name in task.label_words if isinstance(task.label_words, dict) else ():
         if name not in task.labels:
             problems.append(f"task.label_words has {name!r}, which is not one of task.labels={task.labels}")
+    fitting = [name for name in metrics if (name in REGRESSION_METRICS) == (task.range is not None)]
     for name in task.metrics:
         if name not in metrics:
-            problems.append(f"task.metrics has {name!r}; known metrics: {', '.join(metrics)}")
+            problems.append(f"task.metrics has {name!r}; known metrics: {', '.join(fitting)}")
+        elif name not in fitting:
+            kind = "classes" if task.range is None else f"numbers, by task.range={task.range}"
+            problems.append(f"task.metrics has {name!r}, but the task is of {kind}; choose from {', '.join(fitting)}")
     if not task.metrics:
-        problems.append(f"task.metrics is empty; choose from {', '.join(metrics)}")
-    if "f1" in task.metrics and len(task.labels) != 2:
+        problems.append(f"task.metrics is empty; choose from {', '.join(fitting)}")
+    if "f1" in task.metrics and task.range is None and len(task.labels) != 2:
         problems.append(f"task.metrics has 'f1', which needs two classes; task.labels has {len(task.labels)}")
     if task.source not in SOURCES:
         problems.append(f"task.source={task.source!r} is not known; choose one of {', '.join(SOURCES)}")
@@ -162,7 +198,21 @@ def describe_problems(task: Task, metrics: list[str]) -> list[str]:
         problems.append("task.source=tsv needs task.data_dir=<folder with one folder per task>")
     if task.max_length < 1:
         problems.append(f"task.max_length={task.max_length} must be at least 1")
+    if task.range is not None:
+        problems += _regression_problems(task, task.range)
     return problems
+
+
+def _regression_problems(task: Task, ends: list[float]) -> Iterator[str]:
+    if len(ends) != 2 or not all(map(math.isfinite, ends)) or ends[0] >= ends[-1]:
+        yield f"task.range={ends} must be two numbers, the lower one first, as in [0,5]"
+    if len(task.labels) > 2:
+        yield f"task.range={ends} takes two labels, one for each end; task.labels has {len(task.labels)}"
+    source: Source | None = getattr(task, task.source) if task.source in SOURCES else None
+    if source and source.values:
+        yield f"task.{task.source}.values is for classes; with task.range={ends} the data has numbers"
+    if source and source.balance:
+        yield f"task.{task.source}.balance=true is for classes; with task.range={ends} the data has numbers"
 
 
 def _source_problems(task: Task, source: Source) -> list[str]:
@@ -172,6 +222,7 @@ def _source_problems(task: Task, source: Source) -> list[str]:
         problems.append(f"task.{task.source}.train is not set; name the training split or file")
     if source.test_rows < 1:
         problems.append(f"task.{task.source}.test_rows={source.test_rows} must be at least 1")
+    problems += _extra_test_problems(f"task.{task.source}.extra_tests", source.extra_tests)
     pairs = []
     for option, template in (("encoder", task.template.encoder), ("decoder", task.template.decoder)):
         try:
@@ -189,3 +240,13 @@ def _source_problems(task: Task, source: Source) -> list[str]:
             "no {b}"
         )
     return problems
+
+
+def _extra_test_problems(option: str, extra_tests: Any) -> Iterator[str]:
+    if extra_tests is not None and not isinstance(extra_tests, dict):
+        yield f"{option}={extra_tests} must be a mapping, as in {{test_other: other.tsv}}"
+        return
+    taken = (*SPLITS, "validation")
+    for name in extra_tests or ():
+        if name in taken or not re.fullmatch(r"[\w-]+", name):
+            yield f"{option} has {name!r}; a name is of letters, digits, _ and -, and none of {', '.join(taken)}"

@@ -107,14 +107,16 @@ def finished(loggers: list[Logger]) -> Iterator[None]:
         logger.experiment.finish()
 
 
-def log_test(
+def log_tests(
     loggers: list[Logger],
     result: dict[str, Any],
-    predictions: Predictions,
-    split: EncodedSplit,
+    tests: dict[str, tuple[Predictions, EncodedSplit]],
     config: Config,
 ) -> None:
-    """What a dashboard shows of a finished run: summary, confusion matrix, predictions table."""
+    """What a dashboard shows of a finished run: summary, and of each test set a table of predictions and a plot.
+
+    The plot is a confusion matrix; of a regression, predicted against gold values.
+    """
     for logger in loggers:
         if not isinstance(logger, WandbLogger):
             continue
@@ -124,16 +126,17 @@ def log_test(
         run = logger.experiment
         for name in ("metrics", "intervals", "train", "trainable_parameters", "data", "lpt"):
             run.summary[name] = result[name]
-        run.log({"test/confusion_matrix": _confusion_table(wandb, predictions, labels)})
-        table = wandb.Table(columns=["index", "text", "gold", "predicted", *(f"p({name})" for name in labels)])
-        answers = zip(predictions.gold, predictions.predicted, predictions.probabilities, strict=True)
-        for i, (gold, predicted, probabilities) in enumerate(answers):
-            text = " / ".join(split.table.sentences[i])
-            table.add_data(split.table.index[i], text, labels[gold], labels[predicted], *map(float, probabilities))
-        run.log({"test/predictions": table})
-
-
-def _confusion_table(wandb: Any, predictions: Predictions, labels: list[str]) -> Any:
-    return wandb.plot.confusion_matrix(
-        y_true=predictions.gold.tolist(), preds=predictions.predicted.tolist(), class_names=labels
-    )
+        for name, (predictions, split) in tests.items():
+            table = wandb.Table(columns=["index", "text", "gold", "predicted", *(f"p({label})" for label in labels)])
+            for sentences, row in zip(split.table.sentences, predictions.rows(split, labels), strict=True):
+                text, probabilities = " / ".join(sentences), row["probabilities"].values()
+                table.add_data(row["index"], text, row["gold"], row["predicted"], *probabilities)
+            gold, predicted = predictions.gold.tolist(), predictions.predicted.tolist()
+            if predictions.ends is None:
+                plot = wandb.plot.confusion_matrix(y_true=gold, preds=predicted, class_names=labels)
+                run.log({f"{name}/confusion_matrix": plot})
+            else:
+                # A table of its own: one that is logged twice is kept under its first name alone.
+                points = wandb.Table(columns=["gold", "predicted"], data=list(zip(gold, predicted, strict=True)))
+                run.log({f"{name}/scatter": wandb.plot.scatter(points, "gold", "predicted")})
+            run.log({f"{name}/predictions": table})

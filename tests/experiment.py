@@ -89,6 +89,24 @@ class Experiment:
             return {int(row["step"]): float(row[column]) for row in csv.DictReader(file) if row.get(column)}
 
 
+def write_scores(folder: Path) -> list[str]:
+    """A file of texts with a number from 0 to 5 each, and the options that make it the task."""
+    random = np.random.default_rng(1)
+    with (folder / "scores.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "score"])
+        for i in range(200):
+            good = i % 6  # of five words that tell it
+            text = ["good"] * good + ["bad"] * (5 - good) + [*random.choice(["the", "film", "plot", "is"], 5)]
+            writer.writerow([" ".join(random.permutation(text)), f"{good:.3f}"])
+    return [
+        f"task.files.train='{folder}/scores.csv'",
+        "task.files.label=score",
+        "task.range=[0,5]",
+        "task.metrics=[pearson,spearman]",
+    ]
+
+
 def make_experiment(folder: Path, family: str = "gpt2") -> Experiment:
     """GPT-2 has dropout, so that resumption has something to get wrong."""
     tiny_model(family).save_pretrained(folder / "backbone")

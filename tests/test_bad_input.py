@@ -57,8 +57,8 @@ def failure(experiment, request):
         ),
         (
             "task=ssst2",
-            "task=ssst2: there is no task 'ssst2'; choose one of cola, custom, film_reviews, mr, mrpc, rte, sst2, "
-            "subj, trec; did you mean 'sst2'?",
+            "task=ssst2: there is no task 'ssst2'; choose one of ag_news, cola, cr, custom, film_reviews, mnli, mpqa, "
+            "mr, mrpc, qnli, qqp, rte, snli, sst2, sst5, stsb, subj, trec, wnli; did you mean 'sst2'?",
         ),
         (
             "backbone=gpt2-lagre",

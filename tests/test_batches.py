@@ -204,6 +204,13 @@ def test_short_rows_are_padded_on_the_right_to_the_longest_of_the_batch():
     ]
 
 
+def test_the_labels_of_a_regression_are_shares_of_its_two_labels():
+    values = Table([("x",)] * 3, [0.0, 3.8, 5.0], [0, 1, 2])
+    split = EncodedSplit(split_of(3, 3, 3).rows, values, ends=(0, 5))
+    labels = split.collate([(1, 1.0), (0, 1.0)], pad_id=7).labels
+    torch.testing.assert_close(labels, torch.tensor([[0.24, 0.76], [1.0, 0.0]]))
+
+
 def test_without_padding_there_is_no_mask():
     batch = split_of(3, 5, 3).collate([(0, 1.0), (2, 1.0)], pad_id=7)
     assert batch.attention_mask is None

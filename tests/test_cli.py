@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from lpt import LatePromptClassifier, trunk_cache
-from lpt.adapter import AdapterConfig
+from lpt.adapter import CONFIG_NAME, AdapterConfig
 from lpt.cli import main
 from lpt.pretrained import find_pretrained
 
@@ -81,6 +82,39 @@ def test_evaluate_scores_names_and_indices_of_labels(adapter, tmp_path, capsys):
     path.write_text(f"text,label\na good film,{labels[0]}\nnever again,{index}\n")
     main(["evaluate", adapter, "--precision", "32", "--file", str(path)])
     assert "accuracy  1.000  (95% interval 0.342 to 1.000)" in capsys.readouterr().out
+
+
+@pytest.fixture
+def regression(adapter, tmp_path):
+    """The same adapter, but of numbers from 0 to 5."""
+    folder = tmp_path / "regression"
+    shutil.copytree(adapter, folder)
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    (folder / CONFIG_NAME).write_text(json.dumps(config | {"range": [0, 5]}))
+    return str(folder)
+
+
+def test_predict_gives_the_numbers_of_a_regression(regression, capsys):
+    main(["predict", regression, "--precision", "32", "--text", "a good film", "never again"])
+    for answer in map(json.loads, capsys.readouterr().out.splitlines()):
+        assert list(answer) == ["text", "value", "probabilities"]
+        assert answer["value"] == pytest.approx(5 * answer["probabilities"]["good"], abs=1e-5)
+
+
+def test_evaluate_scores_numbers_by_their_correlations(regression, tmp_path, capsys):
+    texts = ["a good film", "never again", "it was dull", "the plot", "fine"]
+    main(["predict", regression, "--precision", "32", "--text", *texts])
+    values = [json.loads(line)["value"] for line in capsys.readouterr().out.splitlines()]
+    path = tmp_path / "gold.csv"
+    path.write_text("text,label\n" + "".join(f"{t},{v}\n" for t, v in zip(texts, values, strict=True)))
+    main(["evaluate", regression, "--precision", "32", "--file", str(path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "5 rows"
+    assert [line.split("  (")[0] for line in lines[1:]] == ["pearson   1.000", "spearman  1.000"]
+    path.write_text("text,label\na good film,6\n")
+    with pytest.raises(SystemExit):
+        main(["evaluate", regression, "--precision", "32", "--file", str(path)])
+    assert "gold.csv, row 0, line 2: label '6' is not a number from 0 to 5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

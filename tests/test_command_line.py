@@ -201,7 +201,7 @@ def test_a_value_that_cannot_be_made_out_is_told(override, complaint):
     [
         ("backbone", "roberta-larg", "roberta-large"),
         ("backbone", "random/roberta-larg", "random/roberta-large"),
-        ("task", "sst", "sst2"),
+        ("task", "sst-2", "sst2"),
         ("logger", "wand", "wandb"),
     ],
 )

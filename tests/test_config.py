@@ -122,6 +122,14 @@ def test_zero_shot_does_not_go_with_a_head_that_must_be_trained():
     ]
 
 
+def test_a_regression_has_no_classes_to_draw_from():
+    assert complaints(composed("task=stsb", "fewshot=per_class")) == [
+        "fewshot=per_class draws rows of each class, and task stsb has none (task.range); use fewshot=total or "
+        "fewshot=full"
+    ]
+    assert resolve(composed("task=stsb", "fewshot=total")).task.range == [0.0, 5.0]
+
+
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [

@@ -115,6 +115,58 @@ def test_the_place_in_the_source_is_kept():
     assert rows.train.index == [1000 + i for i in draw_rows(protocol="total", k=12, k_dev=15).train.index]
 
 
+# Numbers
+
+
+NUMBERS = Table([(f"train {i}",) for i in range(300)], [i % 26 / 5 for i in range(300)], list(range(300)))
+
+
+def test_a_total_draw_of_numbers_takes_any_rows():
+    rows = draw({"train": NUMBERS, "dev": DEV}, None, "total", k=100, k_dev=60, seed=13)
+    train, dev = sample_total([""] * 300, 100, 60, 13)
+    assert (rows.train.index, rows.validation.index) == (train, dev)
+    assert rows.train.labels == [NUMBERS.labels[i] for i in train]
+
+
+def test_full_takes_validation_rows_of_numbers_from_train():
+    rows = draw({"train": NUMBERS, "dev": NUMBERS}, None, "full", k=None, k_dev=1000, seed=13)
+    assert (len(rows.train), len(rows.validation), rows.test) == (240, 60, NUMBERS)
+    assert sorted(rows.train.index + rows.validation.index) == NUMBERS.index
+
+
+def test_numbers_are_described_without_classes_and_known_by_their_values():
+    def facts(labels):
+        tables = {"train": Table(NUMBERS.sentences, labels, NUMBERS.index), "dev": DEV, "test": DEV}
+        return draw(tables, None, "full", k=None, k_dev=1, seed=13).describe(None)
+
+    assert facts(NUMBERS.labels)["sizes_per_class"] == {"train": {}, "validation": {}, "test": {}}
+    assert facts(NUMBERS.labels) == facts(list(NUMBERS.labels))
+    assert facts([*NUMBERS.labels[:-1], 4.9])["fingerprint"] != facts(NUMBERS.labels)["fingerprint"]
+
+
+def test_numbers_have_no_classes_to_draw_from():
+    with pytest.raises(LptError) as error:
+        draw({"train": NUMBERS, "dev": NUMBERS}, None, "per_class", k=16, k_dev=16, seed=13)
+    assert str(error.value) == (
+        "fewshot=per_class draws rows of each class, and numbers have none; use fewshot=total or full"
+    )
+
+
+# Further test sets
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("missing", ["test", "dev"])
+def test_further_test_sets_stay_as_they_are_beside_the_test_set(protocol, missing):
+    other, another = table([3, 3, 3], "other"), table([2, 2, 2], "another")
+    rows = draw_rows(without(missing) | {"test_b": other, "test_a": another}, protocol, k=12, k_dev=15)
+    alone = draw_rows(without(missing), protocol, k=12, k_dev=15)
+    assert (rows.train, rows.validation, rows.test) == (alone.train, alone.validation, alone.test)
+    assert rows.tests() == {"test": rows.test, "test_b": other, "test_a": another}
+    assert list(rows.splits()) == ["train", "validation", "test", "test_b", "test_a"]
+    assert rows.describe(LABELS)["sizes_per_class"]["test_a"] == {"bad": 2, "fair": 2, "good": 2}
+
+
 # Refusals
 
 

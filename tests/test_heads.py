@@ -46,6 +46,15 @@ def test_linear_trains_h_times_c_plus_c_in_float32_over_any_backbone(backbone, z
     assert head.scores(z.to(torch.bfloat16), backbone).dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["label_words", "vocabulary", "linear"])
+def test_the_loss_of_a_mixture_of_labels_is_the_mixture_of_their_losses(name, backbone, z):
+    head = build_head(name, backbone, 2, WORDS[:2])
+    first, second = (head.losses(z, torch.full((4,), label), backbone) for label in (0, 1))
+    shares = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.2, 0.8]])
+    expected = shares[:, 0] * first + shares[:, 1] * second
+    torch.testing.assert_close(head.losses(z, shares, backbone), expected)
+
+
 @pytest.mark.parametrize("name", ["label_words", "vocabulary"])
 def test_scores_of_a_half_precision_backbone_are_float32(name, z):
     backbone = SplitBackbone(tiny_model("llama").to(torch.bfloat16))

@@ -2,9 +2,10 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
-from experiment import make_experiment
+from experiment import make_experiment, write_scores
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lpt import LatePromptClassifier
@@ -71,6 +72,83 @@ def test_predictions_on_disk_give_the_metrics_of_the_result(experiment, plain, s
     for row in rows:
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert max(row["probabilities"], key=row["probabilities"].get) == row["predicted"]
+
+
+# Regression
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    """Experiment and result of one run that predicts numbers."""
+    experiment = make_experiment(tmp_path_factory.mktemp("regression"), "llama")
+    options = write_scores(experiment.folder)
+    return experiment, experiment.run("scores", *options, "trainer.max_epochs=20", "lpt.layer=2")
+
+
+def test_a_regression_learns_numbers_that_can_be_learnt(regression):
+    _, result = regression
+    assert result["primary_metric"] == "pearson"
+    for split in ("validation", "test"):
+        assert set(result["metrics"][split]) == {"pearson", "spearman", "loss"}
+        for name in ("pearson", "spearman"):
+            low, high = result["intervals"][split][name]
+            assert 0.5 < low < result["metrics"][split][name] < high <= 1
+    assert result["data"]["sizes"] == {"train": 44, "validation": 30, "test": 40}
+
+
+def test_predictions_of_a_regression_are_numbers_that_give_the_metrics_of_the_result(regression):
+    experiment, result = regression
+    rows = predictions(experiment, "scores", "test")
+    with (experiment.folder / "scores.csv").open() as file:
+        gold = [float(line.rpartition(",")[2]) for line in file.readlines()[1:]]
+    assert [row["gold"] for row in rows] == [gold[row["index"]] for row in rows]
+    for row in rows:
+        assert row["predicted"] == pytest.approx(5 * row["probabilities"]["good"], abs=1e-5)
+    found, truth = ([row[name] for row in rows] for name in ("predicted", "gold"))
+    assert result["metrics"]["test"]["pearson"] == pytest.approx(np.corrcoef(found, truth)[0, 1], abs=1e-5)
+
+
+def test_an_adapter_of_a_regression_gives_the_numbers_of_the_run(regression):
+    experiment, _ = regression
+    adapter = experiment.run_dir("scores") / "adapter"
+    classifier = LatePromptClassifier.from_pretrained(adapter, accelerator="cpu", precision="32")
+    rows = predictions(experiment, "scores", "test")
+    texts = [line.rpartition(",")[0] for line in (experiment.folder / "scores.csv").read_text().splitlines()[1:]]
+    for row, found in zip(rows, classifier.predict([texts[row["index"]] for row in rows]), strict=True):
+        assert found.value == pytest.approx(row["predicted"], abs=1e-4)
+        assert found.label == max(found.probabilities, key=found.probabilities.get)
+
+
+@pytest.mark.parametrize("head", ["vocabulary", "linear"])
+def test_every_head_trains_on_numbers(experiment, head):
+    options = write_scores(experiment.folder)
+    result = experiment.run(f"scores-{head}", *options, f"head={head}", "trainer.max_steps=4")
+    assert -1 <= result["metrics"]["test"]["pearson"] <= 1
+
+
+# Further test sets
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_a_further_test_set_is_scored_beside_the_test_set(experiment, cache, capsys):
+    reviews = (experiment.folder / "reviews.csv").read_text().splitlines(keepends=True)
+    (experiment.folder / "other.csv").write_text("".join(reviews[:8]))
+    extra = f"task.files.extra_tests={{test_other: '{experiment.folder}/other.csv'}}"
+    name = f"further-{cache}"
+    result = experiment.run(name, extra, f"cache={cache}", "trainer.max_steps=4", "trainer.progress=false")
+    without = experiment.run(f"{name}-not", f"cache={cache}", "trainer.max_steps=4")
+    assert result["data"]["sizes"] == {"train": 44, "validation": 30, "test": 30, "test_other": 7}
+    assert list(result["metrics"]) == list(result["intervals"]) == ["validation", "test", "test_other"]
+    assert result["metrics"]["test"] == without["metrics"]["test"]
+    cached = {"test", "test_other"} if cache == "disk" else set()
+    assert cached == {*result["cache"]["built"], *result["cache"]["reused"]} - {"train", "validation"}
+    rows = predictions(experiment, name, "test_other")
+    assert [row["index"] for row in rows] == list(range(7))
+    assert [row["gold"] for row in rows] == ["bad", "good", "bad", "good", "bad", "good", "bad"]
+    right = sum(row["gold"] == row["predicted"] for row in rows) / 7
+    assert result["metrics"]["test_other"]["accuracy"] == pytest.approx(right)
+    assert experiment.curve(name, "test_other/accuracy") == {4: pytest.approx(right)}
+    assert f"test_other accuracy  {right:.3f}" in capsys.readouterr().out
 
 
 def test_checkpoints_hold_the_trained_part_alone(experiment, plain):

@@ -404,6 +404,88 @@ def test_a_train_or_dev_split_without_labels_is_refused(tmp_path):
     assert str(error.value) == f"{tmp_path / 'dev.tsv'}: the dev split has no labels, every one is -1"
 
 
+def extra_tests_task(folder, *places):
+    return tsv_task(folder, extra_tests={"test_other": list(places)})
+
+
+@pytest.fixture
+def glue_folder(tmp_path):
+    for split in ("train", "dev"):
+        write_tsv(tmp_path / f"{split}.tsv", ("sentence", "label"), ("fine", "1"), ("dull", "0"))
+    write_tsv(tmp_path / "hidden.tsv", ("index", "sentence"), ("0", "what is it"))
+    write_tsv(tmp_path / "minus.tsv", ("sentence", "label"), ("what is it", "-1"))
+    write_tsv(tmp_path / "other.tsv", ("sentence", "label"), ("fair", "1"))
+    write_tsv(tmp_path / "later.tsv", ("sentence", "label"), ("poor", "0"))
+    return tmp_path
+
+
+def test_a_further_test_set_is_the_first_of_its_places_that_has_labels(glue_folder):
+    places = ("absent.tsv", "hidden.tsv", "minus.tsv", "other.tsv", "later.tsv")
+    tables = load_tables(extra_tests_task(glue_folder, *places))
+    assert list(tables) == ["train", "dev", "test_other"]
+    assert tables["test_other"] == Table([("fair",)], [1], [0])
+
+
+def test_a_further_test_set_without_labels_anywhere_is_refused(glue_folder):
+    with pytest.raises(LptError) as error:
+        load_tables(extra_tests_task(glue_folder, "absent.tsv", "hidden.tsv"))
+    assert str(error.value) == (
+        "task.tsv.extra_tests: test_other has labels in none of absent.tsv, hidden.tsv; "
+        "name another place, or do without: task.tsv.extra_tests=null"
+    )
+
+
+def test_a_further_test_set_does_not_stand_in_for_a_test_set(tmp_path):
+    for name in ("train.csv", "other.csv"):
+        write(tmp_path / name, "text,label\n" + "".join(f"{text},{label}\n" for text, label in TEN))
+    tables = read(tmp_path, train="train.csv", extra_tests={"test_other": "other.csv"})
+    assert {split: len(table) for split, table in tables.items()} == {"train": 8, "test": 2, "test_other": 10}
+    assert complaint(tmp_path, train="train.csv", extra_tests={"test_other": "absent.csv"}) == (
+        f"task.files.extra_tests.test_other='absent.csv': {tmp_path / 'absent.csv'} does not exist"
+    )
+
+
+def test_of_a_task_whose_folder_has_csv_files_those_are_read_with_quoting(tmp_path):
+    for split in ("train", "test"):
+        write(tmp_path / "cr" / f"{split}.csv", f'1,"so, so ""{split}"""\n0,dull\n')
+    task = tsv_task(tmp_path, "cr", header=False, a="2", label="1")
+    assert load_tables(task)["test"].sentences == [('so, so "test"',), ("dull",)]
+    write_tsv(tmp_path / "cr" / "train.tsv", ("1", "a tsv"), ("0", "goes first"))
+    assert load_tables(task)["train"].sentences == [("a tsv",), ("goes first",)]
+
+
+# Numbers
+
+
+def numbers_task(folder, **files):
+    source = FilesSource(**({"train": "train.csv", "test": "train.csv"} | files))
+    return Task(labels=LABELS, range=[0, 5], source="files", data_dir=str(folder), files=source)
+
+
+def test_the_labels_of_a_regression_are_numbers(tmp_path):
+    write(tmp_path / "train.csv", "text,label\ndull,0\nfair, 2.50 \nfine,5.000\nthirty-two bits,3.799999952316284\n")
+    assert load_tables(numbers_task(tmp_path))["train"].labels == [0.0, 2.5, 5.0, 3.8]
+
+
+@pytest.mark.parametrize("label", ["good", "5.1", "-0.5", "nan", ""])
+def test_a_label_that_is_no_number_of_the_range_is_told_with_its_place(tmp_path, label):
+    write(tmp_path / "train.csv", f"text,label\ndull,0\nfine,{label}\n")
+    with pytest.raises(LptError) as error:
+        load_tables(numbers_task(tmp_path))
+    assert str(error.value) == (
+        f"{tmp_path / 'train.csv'}, row 1, line 3: label {label!r} is not a number from 0 to 5 (task.range); correct "
+        "the one or the other"
+    )
+
+
+def test_test_rows_set_aside_from_numbers_are_of_all_sizes(tmp_path):
+    write(tmp_path / "train.csv", "text,label\n" + "".join(f"film {i},{i / 20}\n" for i in range(100)))
+    tables = load_tables(numbers_task(tmp_path, test=None))
+    assert len(tables["train"]) == 80
+    fifths = sorted(int(value) for value in tables["test"].labels)
+    assert fifths == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+
+
 def test_colas_unlabelled_test_file_has_a_header_though_the_others_have_none(tmp_path):
     for split in ("train", "dev"):
         write_tsv(tmp_path / "CoLA" / f"{split}.tsv", ("gj04", "1", "", "One more."), ("gj04", "0", "*", "One mores."))
@@ -509,24 +591,11 @@ def test_a_headerless_file_counts_its_lines_from_the_first(tmp_path):
 # hub
 
 
-@pytest.fixture
-def hub_cache(tmp_path, monkeypatch):
-    """Where `datasets` keeps what it has read, so that no test leaves anything behind."""
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    bars = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    yield
-    if not bars:
-        datasets.enable_progress_bars()
-
-
 def hub_task(path, **source):
     return Task(labels=LABELS, source="hub", hub=HubSource(path=str(path), **source))
 
 
-@pytest.mark.usefixtures("hub_cache")
+@pytest.mark.usefixtures("datasets_cache")
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
 def test_a_local_folder_in_hub_layout_is_a_hub_data_set(tmp_path, kind):
     folder = tmp_path / "my reviews"
@@ -556,7 +625,7 @@ def test_a_local_folder_in_hub_layout_is_a_hub_data_set(tmp_path, kind):
     )
 
 
-@pytest.mark.usefixtures("hub_cache")
+@pytest.mark.usefixtures("datasets_cache")
 def test_a_single_rows_missing_label_is_told_with_its_row(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
@@ -571,7 +640,7 @@ def test_a_single_rows_missing_label_is_told_with_its_row(tmp_path):
     assert load_tables(ignoring)["train"].labels == [0]
 
 
-@pytest.mark.usefixtures("hub_cache")
+@pytest.mark.usefixtures("datasets_cache")
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [

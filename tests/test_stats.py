@@ -2,6 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torchmetrics.functional import classification as torchmetrics
 
@@ -94,6 +95,44 @@ def test_metrics_agree_with_torchmetrics_where_both_are_defined(num_classes):
     assert compute(expected, predicted, gold, num_classes) == pytest.approx(expected, abs=1e-6)
 
 
+def values(rows: int, noise: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gold values from 0 to 5 in steps of 0.2, as STS-B's are, and predictions that lie about them."""
+    generator = torch.Generator().manual_seed(1)
+    gold = torch.randint(26, (rows,), generator=generator) / 5
+    return gold + noise * torch.randn(rows, generator=generator), gold
+
+
+def test_correlations_are_those_of_values_and_of_ranks():
+    predicted, gold = torch.tensor([1.0, 2.0, 3.0, 100.0]), torch.tensor([0.0, 1.0, 4.0, 5.0])
+    scores = compute(["pearson", "spearman"], predicted, gold, None)
+    assert scores["pearson"] == pytest.approx(np.corrcoef(predicted, gold)[0, 1], abs=1e-12)
+    assert scores["spearman"] == pytest.approx(1)
+    assert compute(["spearman"], -predicted, gold, None)["spearman"] == pytest.approx(-1)
+
+
+def test_equal_values_share_their_ranks():
+    predicted, gold = values(300)
+    expected = scipy.stats.spearmanr(predicted, gold).statistic
+    assert METRICS["spearman"](predicted, gold, None) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman"])
+@pytest.mark.parametrize("constant", ["predicted", "gold"])
+def test_a_correlation_with_one_value_alone_is_zero(name, constant):
+    mixed, same = torch.tensor([1.0, 2.0, 5.0]), torch.full((3,), 2.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pair = (same, mixed) if constant == "predicted" else (mixed, same)
+        assert METRICS[name](*pair, None) == 0.0
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman"])
+def test_the_interval_of_a_correlation_surrounds_it_and_narrows_with_rows(name):
+    few, many = (interval(name, *values(rows), None) for rows in (50, 800))
+    assert few[0] < METRICS[name](*values(50), None) < few[1]
+    assert many[1] - many[0] < few[1] - few[0]
+
+
 def test_compute_returns_the_metrics_asked_for_in_that_order():
     scores = compute(["matthews", "accuracy"], *mostly_right(50, 2), 2)
     assert list(scores) == ["matthews", "accuracy"]
@@ -133,7 +172,7 @@ def test_bootstrap_interval_depends_on_its_seed_alone():
     assert interval("f1", predicted, gold, 2, seed=4) != first
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", ["accuracy", "f1", "matthews"])
 def test_interval_widens_with_confidence_and_narrows_with_rows(name):
     def width(rows: int, confidence: float) -> float:
         low, high = interval(name, *mostly_right(rows, 2), 2, confidence=confidence)
@@ -183,7 +222,9 @@ def test_interval_refuses_rows_that_cannot_be_scored():
 
 def test_an_unknown_metric_is_refused_with_the_known_ones():
     rows = mostly_right(10, 2)
-    with pytest.raises(LptError, match=r"'acuracy'; did you mean 'accuracy'\? \(known: accuracy, f1, matthews\)"):
+    with pytest.raises(
+        LptError, match=r"'acuracy'; did you mean 'accuracy'\? \(known: accuracy, f1, matthews, pearson, spearman\)"
+    ):
         compute(["acuracy"], *rows, 2)
     with pytest.raises(LptError, match=r"'mcc'.*known: accuracy, f1, matthews"):
         interval("mcc", *rows, 2)

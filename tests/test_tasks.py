@@ -3,14 +3,19 @@ import shlex
 from functools import cache
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hydra import compose, initialize_config_dir
+from layouts import HUB, TSV, is_pair, rows_of, write_file, write_hub_folder, write_tsv_folder
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
 from lpt.config import CONF_DIR, METRICS, resolve
 from lpt.draw import draw
-from lpt.sources import IGNORE, load_tables, sizes_per_class
+from lpt.errors import LptError
+from lpt.glue import GLUE as GLUE_TASKS
+from lpt.sources import IGNORE, Table, load_tables, sizes_per_class
 from lpt.tasks import SOURCES, FilesSource, HubSource, Task, Templates, TsvSource, describe_problems
 from lpt.templates import Template, check_template, label_word_ids
 
@@ -109,6 +114,138 @@ def test_the_command_at_the_top_of_custom_works_as_typed(tmp_path):
     tables = load_tables(task)
     assert sizes_per_class(tables["train"], task.labels) == {"bad": 4, "good": 4}
     assert sizes_per_class(tables["test"], task.labels) == {"bad": 1, "good": 1}
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_a_task_composes_into_a_configuration_without_complaint(name):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
+        assert resolve(compose("config", [f"task={name}"])).task == load_task(name)
+
+
+def test_the_tasks_of_the_paper_are_there():
+    glue = {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"}
+    assert glue | {"snli", "mr", "cr", "mpqa", "subj", "trec", "sst5", "ag_news"} <= FILES.keys()
+
+
+# docs/tasks.md
+
+
+def documented(heading: str) -> dict[str, list[str]]:
+    """The rows of the table with this heading: task -> the other cells."""
+    text = (CONF_DIR.parent / "docs" / "tasks.md").read_text(encoding="utf-8")
+    (rows,) = (part.partition("\n\n")[0].splitlines()[1:] for part in text.split(f"\n{heading}\n")[1:])
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {first.strip("`"): others for first, *others in cells}
+
+
+def test_the_documentation_says_where_the_tasks_are_and_how_they_are_scored():
+    table = documented("| task | asks | rows: train / dev / test | metrics | hub | tsv folder |")
+    assert table.keys() == set(COMPLETE)
+    for name, (asks, rows, metrics, hub, folder) in table.items():
+        task = load_task(name)
+        assert asks
+        assert metrics == ", ".join(task.metrics)
+        place = f"`{task.hub.path}` {task.hub.config or ''}".strip()
+        assert hub == ("-" if task.hub.path is None else place)
+        assert folder == ("-" if task.tsv.folder is None else f"`{task.tsv.folder}`")
+        if name in GLUE_TASKS:
+            hidden = ", ".join(f"{size:,}" for _, size, _ in GLUE_TASKS[name].test_sets)
+            assert rows.endswith(f"/ ({hidden})")
+            if name in REAL_ROWS:
+                train, dev, _ = REAL_ROWS[name]
+                assert rows == f"{train:,} / {dev:,} / ({hidden})"
+
+
+def test_the_documentation_has_the_templates_and_label_words_of_the_tasks():
+    table = documented("| task | encoder | decoder | label words |")
+    assert table.keys() == set(COMPLETE)
+    for name, cells in table.items():
+        task = load_task(name)
+        words = ", ".join(f"{task.label_words[label]} ({label})" for label in task.labels)
+        assert cells == [f"`{task.template.encoder}`", f"`{task.template.decoder}`", words]
+
+
+# In the layouts in which their data are published
+
+
+def expected_table(split, values, pair) -> Table:
+    """What `layouts` has written; of a regression the values, of classes their places."""
+    rows = rows_of(split, values, pair)
+    gold = [float(value) if "." in str(value) else values.index(value) for _, value in rows]
+    return Table([sentences for sentences, _ in rows], gold, list(range(len(rows))))
+
+
+def test_every_task_of_ours_has_its_published_layouts():
+    assert TSV.keys() == HUB.keys() == set(COMPLETE) - {"film_reviews"}
+
+
+@pytest.mark.parametrize("name", TSV)
+def test_a_tasks_files_are_read_as_they_are_published(name, tmp_path):
+    write_tsv_folder(tmp_path, name)
+    layout = TSV[name]
+    labelled = ["train", "dev", *layout.extra] if layout.test else ["train", "dev", "test"]
+    expected = {split: expected_table(split, layout.values, is_pair(layout.train)) for split in labelled}
+    assert load_tables(load_task(name, source="tsv", data_dir=str(tmp_path))) == expected
+
+
+@pytest.mark.usefixtures("datasets_cache")
+@pytest.mark.parametrize("name", HUB)
+def test_a_tasks_hub_repository_is_read_as_it_is_published(name, tmp_path):
+    write_hub_folder(tmp_path / "hub", name)
+    task, layout = load_task(name, hub={"path": str(tmp_path / "hub"), "revision": None}), HUB[name]
+    # Not MRPC's test split, which has labels here alone: the paper's protocol takes dev.
+    named = {split: place for split, place in task.hub.splits() if place not in layout.unlabelled}
+    pair = is_pair(layout.columns)
+    assert load_tables(task) == {split: expected_table(place, layout.values, pair) for split, place in named.items()}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, layout in TSV.items() if layout.test and layout.header))
+def test_a_few_shot_folder_of_lm_bff_has_labelled_test_files(name, tmp_path):
+    layout = TSV[name]
+    pair = is_pair(layout.train)
+    files = dict(zip(("train", "dev", "test"), layout.files, strict=True))
+    files |= {split: test_file for split, (_, test_file) in layout.extra.items()}
+    for split, file in files.items():
+        write_file(tmp_path / file, layout.train, layout.header, rows_of(split, layout.values, pair))
+    expected = {split: expected_table(split, layout.values, pair) for split in files}
+    assert load_tables(load_task(name, source="tsv", data_dir=str(tmp_path))) == expected
+
+
+@pytest.mark.parametrize("kind", ["tsv", "hub"])
+@pytest.mark.usefixtures("datasets_cache")
+def test_pairs_on_which_snlis_annotators_disagree_are_left_out(kind, tmp_path):
+    rows = rows_of("train", ("neutral", "-", "entailment"), pair=True)
+    if kind == "tsv":
+        path = tmp_path / "SNLI" / "train.tsv"
+        path.parent.mkdir()
+        write_file(path, TSV["snli"].train, True, rows)
+        write_file(path.with_name("dev.tsv"), TSV["snli"].dev, True, rows)
+    else:
+        numbers = {"neutral": 1, "-": -1, "entailment": 0}
+        sentences = list(zip(*(sentences for sentences, _ in rows), strict=True))
+        table = {"premise": sentences[0], "hypothesis": sentences[1], "label": [numbers[value] for _, value in rows]}
+        for split in ("train", "validation", "test"):
+            pq.write_table(pa.table(table), tmp_path / f"{split}.parquet")
+    task = load_task("snli", source=kind, data_dir=str(tmp_path), hub={"path": str(tmp_path)})
+    for table in load_tables(task).values():
+        assert (table.labels, table.index) == ([1, 0, 1, 0], [0, 2, 3, 5])
+        assert table.sentences[1] == ("train first 0 entailment", "train second 0 entailment")
+
+
+def test_the_damaged_rows_of_qqps_files_are_left_out_and_the_others_keep_their_place(tmp_path):
+    write_tsv_folder(tmp_path, "qqp")
+    path = tmp_path / "QQP" / "train.tsv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], "7\t1\t2\tOne question", "and its other half\t1", *lines[2:], ""]))
+    task = load_task("qqp", source="tsv", data_dir=str(tmp_path))
+    train = load_tables(task)["train"]
+    assert (train.index, train.labels) == ([0, 3, 4, 5], [0, 1, 0, 1])
+    path.write_text(path.read_text().replace("train second 1 1\t1", "train second 1 1\t2"))
+    with pytest.raises(LptError, match=r"train\.tsv, row 5, line 7: label '2' is not one"):
+        load_tables(task)
+    task.tsv.skip_short = False
+    with pytest.raises(LptError, match=r"row 2, line 4 has 2 columns; task\.tsv\.a='question1' needs 4\."):
+        load_tables(task)
 
 
 # With the real tokenizers
@@ -284,6 +421,68 @@ def test_a_sound_task_has_no_problems():
 )
 def test_a_problem_is_told_once_and_exactly(changes, problem):
     assert problems_of(**changes) == [problem]
+
+
+NUMBERS = {"range": [0, 5], "metrics": ["pearson"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"range": [5, 0]}, "task.range=[5, 0] must be two numbers, the lower one first, as in [0,5]"),
+        ({"range": [0]}, "task.range=[0] must be two numbers, the lower one first, as in [0,5]"),
+        ({"range": [0, float("nan")]}, "task.range=[0, nan] must be two numbers, the lower one first, as in [0,5]"),
+        (
+            {"labels": ["bad", "fair", "good"]},
+            "task.range=[0, 5] takes two labels, one for each end; task.labels has 3",
+        ),
+        (
+            {"metrics": ["pearson", "f1"]},
+            "task.metrics has 'f1', but the task is of numbers, by task.range=[0, 5]; choose from pearson, spearman",
+        ),
+        (
+            {"range": None},
+            "task.metrics has 'pearson', but the task is of classes; choose from accuracy, f1, matthews",
+        ),
+        (
+            {"files": FilesSource(train="train.csv", values={1: "bad"})},
+            "task.files.values is for classes; with task.range=[0, 5] the data has numbers",
+        ),
+        (
+            {"files": FilesSource(train="train.csv", balance=True)},
+            "task.files.balance=true is for classes; with task.range=[0, 5] the data has numbers",
+        ),
+    ],
+)
+def test_a_problem_of_a_regression_is_told_once_and_exactly(changes, problem):
+    assert problems_of(**NUMBERS) == []
+    assert problems_of(**(NUMBERS | changes)) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("extra_tests", "problem"),
+    [
+        ("other.csv", "task.files.extra_tests=other.csv must be a mapping, as in {test_other: other.tsv}"),
+        (
+            {"validation": "other.csv"},
+            "task.files.extra_tests has 'validation'; a name is of letters, digits, _ and -, and none of train, dev, "
+            "test, validation",
+        ),
+        (
+            {"../test": "other.csv"},
+            "task.files.extra_tests has '../test'; a name is of letters, digits, _ and -, and none of train, dev, "
+            "test, validation",
+        ),
+    ],
+)
+def test_a_problem_of_a_further_test_set_is_told(extra_tests, problem):
+    assert problems_of(files=FilesSource(train="train.csv", extra_tests=extra_tests)) == [problem]
+    assert problems_of(files=FilesSource(train="train.csv", extra_tests={"test_other": "other.csv"})) == []
+
+
+def test_a_further_test_set_may_be_in_one_of_several_places():
+    source = FilesSource(train="a", extra_tests={"x": "b", 1: ["c", "d"], "gone": None})
+    assert list(source.splits()) == [("train", "a"), ("x", "b"), ("1", "c"), ("1", "d")]
 
 
 def test_a_pair_needs_only_the_template_of_the_kind_of_backbone_in_use():

@@ -3,7 +3,7 @@ import struct
 import time
 
 import pytest
-from experiment import make_experiment
+from experiment import make_experiment, write_scores
 from wandb.proto.wandb_internal_pb2 import Record
 
 from lpt.module import PromptModule
@@ -91,6 +91,30 @@ def test_wandb_gets_every_test_prediction(experiment, offline):
     table = json.loads(path.read_text())
     assert table["columns"] == ["index", "text", "gold", "predicted", "p(bad)", "p(good)"]
     written = (experiment.run_dir("offline") / "predictions" / "test.jsonl").read_text().splitlines()
+    assert [(row[0], row[2], row[3]) for row in table["data"]] == [
+        (row["index"], row["gold"], row["predicted"]) for row in map(json.loads, written)
+    ]
+
+
+def test_wandb_gets_numbers_and_their_plot_of_a_regression_and_every_test_set(experiment):
+    options = write_scores(experiment.folder)
+    extra = f"task.files.extra_tests={{test_other: '{experiment.folder}/scores.csv'}}"
+    experiment.run("numbers", *options, extra, "logger=wandb", "trainer.max_steps=2")
+    folder = experiment.run_dir("numbers")
+    logged = {
+        (item.key or item.nested_key[0])
+        for record in wandb_records(folder)
+        if record.WhichOneof("record_type") == "history"
+        for item in record.history.item
+    }
+    assert {
+        f"{split}/{what}" for split in ("test", "test_other") for what in ("predictions", "scatter_table")
+    } <= logged
+    assert not any("confusion" in key for key in logged)
+    (path,) = folder.glob("wandb/offline-run-*/files/media/table/test_other/predictions*.json")
+    table = json.loads(path.read_text())
+    assert table["columns"] == ["index", "text", "gold", "predicted", "p(bad)", "p(good)"]
+    written = (folder / "predictions" / "test_other.jsonl").read_text().splitlines()
     assert [(row[0], row[2], row[3]) for row in table["data"]] == [
         (row["index"], row["gold"], row["predicted"]) for row in map(json.loads, written)
     ]

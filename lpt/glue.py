@@ -1,0 +1,106 @@
+"""GLUE's test sets, whose labels only its server knows, and the files that it takes for them (gluebenchmark.com)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lpt.adapter import AdapterConfig
+from lpt.classifier import Prediction
+from lpt.errors import LptError
+from lpt.sources import find_folder, read_file
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """How GLUE asks, and how it wants to be answered."""
+
+    folder: str
+    # Of its download.
+    columns: tuple[str, ...]
+    # Of the sentences in its test files, which CoLA and QQP have otherwise in train.tsv.
+    answers: dict[str, str] | None
+    # {label name: as the server wants it}; None for a number.
+    test_sets: tuple[tuple[str, int, str], ...]
+    # File, rows, submission file.
+
+
+def _in_order(*labels: str) -> dict[str, str]:
+    return {label: str(i) for i, label in enumerate(labels)}
+
+
+def _by_name(*labels: str) -> dict[str, str]:
+    return {label: label for label in labels}
+
+
+def _one(folder: str, rows: int) -> tuple[tuple[str, int, str], ...]:
+    return (("test.tsv", rows, f"{folder}.tsv"),)
+
+
+PAIR = ("sentence1", "sentence2")
+GLUE = {
+    "cola": GlueTask("CoLA", ("sentence",), _in_order("unacceptable", "acceptable"), _one("CoLA", 1063)),
+    "sst2": GlueTask("SST-2", ("sentence",), _in_order("negative", "positive"), _one("SST-2", 1821)),
+    "mrpc": GlueTask("MRPC", ("#1 String", "#2 String"), _in_order("not_equivalent", "equivalent"), _one("MRPC", 1725)),
+    "stsb": GlueTask("STS-B", PAIR, None, _one("STS-B", 1379)),
+    "qqp": GlueTask("QQP", ("question1", "question2"), _in_order("not_duplicate", "duplicate"), _one("QQP", 390965)),
+    "mnli": GlueTask(
+        "MNLI",
+        PAIR,
+        _by_name("entailment", "neutral", "contradiction"),
+        (("test_matched.tsv", 9796, "MNLI-m.tsv"), ("test_mismatched.tsv", 9847, "MNLI-mm.tsv")),
+    ),
+    "qnli": GlueTask("QNLI", ("question", "sentence"), _by_name("entailment", "not_entailment"), _one("QNLI", 5463)),
+    "rte": GlueTask("RTE", PAIR, _by_name("entailment", "not_entailment"), _one("RTE", 3000)),
+    "wnli": GlueTask("WNLI", PAIR, _in_order("not_entailment", "entailment"), _one("WNLI", 146)),
+}
+
+
+def glue_task(config: AdapterConfig) -> GlueTask:
+    """What GLUE has for an adapter.
+
+    Raises:
+        LptError: the adapter's task is none of GLUE's, or has other labels.
+    """
+    if config.task not in GLUE:
+        raise LptError(f"--glue: the adapter's task {config.task!r} is none of GLUE's ({', '.join(GLUE)})")
+    task = GLUE[config.task]
+    if task.answers is None:
+        if config.range != [0, 5]:
+            raise LptError(f"--glue: GLUE's {config.task} asks for numbers from 0 to 5; the adapter's task has others")
+    elif set(config.labels) != set(task.answers):
+        raise LptError(
+            f"--glue: GLUE's {config.task} has the labels {', '.join(task.answers)}; the adapter has "
+            f"{', '.join(config.labels)}"
+        )
+    return task
+
+
+def read_test_sets(task: GlueTask, given: str) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """The name of each submission file, and the sentences that it answers.
+
+    Args:
+        given: GLUE's folder, or the task's.
+
+    Raises:
+        LptError: a folder, file or column that is not there; a test set that is not whole.
+    """
+    folder = find_folder("--glue", given, task.folder, task.test_sets[0][0])
+    for file, rows, submission in task.test_sets:
+        path = folder / file
+        if not path.is_file():
+            raise LptError(f"--glue: {path} does not exist")
+        columns = read_file(path)
+        missing = [name for name in task.columns if name not in columns.names]
+        if missing:
+            raise LptError(
+                f"{path} is not GLUE's test file: it has the columns {', '.join(map(repr, columns.names))} and "
+                f"lacks {', '.join(map(repr, missing))}"
+            )
+        if len(columns.rows) != rows:
+            raise LptError(f"{path} has {len(columns.rows)} rows, not GLUE's {rows}; its server takes whole test sets")
+        sentences = [columns.column("--glue", name) for name in task.columns]
+        yield submission, list(zip(*sentences, strict=True))
+
+
+def answer(task: GlueTask, prediction: Prediction) -> str:
+    """A prediction as the server wants it."""
+    return f"{prediction.value:.3f}" if task.answers is None else task.answers[prediction.label]
