@@ -38,6 +38,8 @@ class LatePromptClassifier(Scorer):
         dtype: of the backbone; what is trained stays float32.
         dropout: of the generator, while training; None is the backbone's hidden dropout.
         trunk_dropout: dropout also below layer k, while training.
+        quantization: of the backbone's layers: `int8`, `nf4` or None.
+        accelerator: where a quantised backbone is going to be, `cpu` or `gpu`.
 
     Raises:
         LptError: whatever about the configuration does not fit the backbone.
@@ -50,13 +52,15 @@ class LatePromptClassifier(Scorer):
         dtype: torch.dtype,
         dropout: float | None = None,
         trunk_dropout: bool = False,
+        quantization: str | None = None,
+        accelerator: str = "cpu",
     ):
         tokenizer = pretrained.load_tokenizer()
         template = Template(tokenizer, config.template, pretrained.family.causal, config.max_length)
         label_ids = None
         if config.head != "linear":
             label_ids = label_word_ids(tokenizer, config.label_words, config.labels)
-        model = pretrained.load_model(dtype)
+        model = pretrained.load_model(dtype, quantization, accelerator)
         method = build_method(config.method, model, **config.lpt, dropout=dropout, trunk_dropout=trunk_dropout)
         super().__init__(method, build_head(config.head, method.backbone, len(config.labels), label_ids))
         self.template = template
@@ -78,6 +82,7 @@ class LatePromptClassifier(Scorer):
         accelerator: str = "auto",
         precision: str = "auto",
         revision: str | None = None,
+        quantization: str | None = None,
     ) -> "LatePromptClassifier":
         """A trained classifier, in eval mode.
 
@@ -86,6 +91,7 @@ class LatePromptClassifier(Scorer):
             accelerator: `auto`, `cpu` or `gpu`.
             precision: `auto`, `32`, `bf16` or `16`, of the backbone.
             revision: of a hub id.
+            quantization: of the backbone's layers, `int8` or `nf4`, whatever the adapter was trained on.
 
         Raises:
             LptError: no adapter there, its backbone cannot be had, or the two do not fit.
@@ -94,7 +100,8 @@ class LatePromptClassifier(Scorer):
         config = load_adapter_config(folder)
         chosen = choose_accelerator(accelerator, devices=1)
         dtype = choose_dtype(precision, chosen)
-        classifier = cls(config, find_pretrained(config.backbone, config.revision), dtype)
+        pretrained = find_pretrained(config.backbone, config.revision)
+        classifier = cls(config, pretrained, dtype, quantization=quantization, accelerator=chosen)
         backbone = classifier.method.backbone
         available = backbone.family.attentions
         backbone.use_attention(choose_attention("auto", chosen, dtype, config.max_length, available=available))

@@ -25,6 +25,7 @@ from lpt.tasks import Task, describe_problems
 CONF_DIR = Path(__file__).parent.parent / "conf"
 METRICS = ("accuracy", "f1", "matthews")
 PRECISIONS = ("auto", "32", "bf16", "16")
+QUANTIZATIONS = ("int8", "nf4")
 BENCH_METHODS = ("full", "lora", "prompt_tuning", "per_label", "lpt", "lpt_cached")
 
 
@@ -41,6 +42,8 @@ class BackboneConfig:
     # Branch, tag or commit of a hub id.
     attention: str = "auto"
     # eager, sdpa, lean (for short texts on a CPU), or auto: the fastest for device, number format, length and dropout.
+    quantization: str | None = None
+    # Of its layers' weights: int8, or on GPUs nf4 (4 bits). What is trained stays float32.
 
 
 @dataclass
@@ -313,6 +316,8 @@ def _out_of_range(config: Config) -> Iterator[str]:
         *(("bench.methods", method, BENCH_METHODS) for method in config.bench.methods),
         *(("bench.precisions", precision, PRECISIONS) for precision in config.bench.precisions),
     ]
+    if config.backbone.quantization is not None:
+        one_of.append(("backbone.quantization", config.backbone.quantization, QUANTIZATIONS))
     for option, given, allowed in one_of:
         if given not in allowed:
             yield f"{option}={given} is not known; choose one of {', '.join(allowed)}{did_you_mean(given, allowed)}"

@@ -97,6 +97,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         dtype,
         dropout=config.generator.dropout,
         trunk_dropout=config.lpt.trunk_dropout,
+        quantization=config.backbone.quantization,
+        accelerator=accelerator,
     )
     if config.generator.init == "vocabulary":
         _start_from_vocabulary(classifier)
@@ -195,6 +197,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             "train": _training_facts(trainer, module, accelerator),
             "cache": cache.facts,
             "precision": str(dtype).removeprefix("torch."),
+            "quantization": config.backbone.quantization,
             "attention": attention,
             "backbone_commit": pretrained.commit,
             "wall_seconds": round(time.perf_counter() - started, 2),

@@ -60,6 +60,8 @@ def measure(method: str, config: Config) -> dict[str, Any]:
         keep_freed_memory()
     if config.trainer.compile:
         check_compiler()
+    if config.backbone.quantization is not None:
+        raise LptError(f"lpt bench measures backbones as they are, without {config.backbone.quantization}; leave it")
     torch.manual_seed(config.seed)
     model = find_pretrained(config.backbone.path, config.backbone.revision).load_model(dtype).to(device)
     anatomy = SplitBackbone(model)
