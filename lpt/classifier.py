@@ -41,6 +41,8 @@ class LatePromptClassifier(Scorer):
         pretrained: the backbone, found.
         dtype: of the backbone; what is trained stays float32.
         training: settings of the method that matter in training alone (`lpt.methods.ONLY_IN_TRAINING`).
+        quantization: of the backbone's layers: `int8`, `nf4` or None.
+        accelerator: where a quantised backbone is going to be, `cpu` or `gpu`.
 
     Raises:
         LptError: whatever about the configuration does not fit the backbone.
@@ -52,13 +54,16 @@ class LatePromptClassifier(Scorer):
         pretrained: Pretrained,
         dtype: torch.dtype,
         training: dict[str, Any] | None = None,
+        quantization: str | None = None,
+        accelerator: str = "cpu",
     ):
         tokenizer, causal = pretrained.load_tokenizer(), pretrained.family.causal
         check_head(config.head, causal)
         answers = _answers(config, tokenizer)
         behind = branches(answers) if answers and config.head == "continuation" else ((), ())
         template = Template(tokenizer, config.template, causal, config.max_length, behind)
-        method = build_method(config.method, pretrained.load_model(dtype), **config.settings, **(training or {}))
+        model = pretrained.load_model(dtype, quantization, accelerator)
+        method = build_method(config.method, model, **config.settings, **(training or {}))
         super().__init__(method, build_head(config.head, method.backbone, len(config.labels), answers))
         self.template = template
         # Padding is masked, so any token will do where a tokenizer has none for it.
@@ -82,6 +87,7 @@ class LatePromptClassifier(Scorer):
         accelerator: str = "auto",
         precision: str = "auto",
         revision: str | None = None,
+        quantization: str | None = None,
     ) -> "LatePromptClassifier":
         """A trained classifier, in eval mode.
 
@@ -90,6 +96,7 @@ class LatePromptClassifier(Scorer):
             accelerator: `auto`, `cpu` or `gpu`.
             precision: `auto`, `32`, `bf16` or `16`, of the backbone.
             revision: of a hub id.
+            quantization: of the backbone's layers, `int8` or `nf4`, whatever the adapter was trained on.
 
         Raises:
             LptError: no adapter there, its backbone cannot be had, or the two do not fit.
@@ -98,7 +105,8 @@ class LatePromptClassifier(Scorer):
         config = load_adapter_config(folder)
         chosen = choose_accelerator(accelerator, devices=1)
         dtype = choose_dtype(precision, chosen)
-        classifier = cls(config, find_pretrained(config.backbone, config.revision), dtype)
+        pretrained = find_pretrained(config.backbone, config.revision)
+        classifier = cls(config, pretrained, dtype, quantization=quantization, accelerator=chosen)
         backbone = classifier.method.backbone
         available = backbone.family.attentions
         backbone.use_attention(choose_attention("auto", chosen, dtype, config.max_length, available=available))

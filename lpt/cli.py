@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--batch-size", type=_positive, default=32)
     common.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto")
     common.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="auto")
+    common.add_argument("--quantization", choices=("int8", "nf4"), help="of the backbone's layers")
 
     predict = commands.add_parser(
         "predict",
@@ -87,7 +88,9 @@ def _positive(text: str) -> int:
 def _load(arguments: argparse.Namespace) -> Any:
     from lpt.classifier import LatePromptClassifier  # here, so that --help does not wait for torch
 
-    return LatePromptClassifier.from_pretrained(arguments.adapter, arguments.accelerator, arguments.precision)
+    return LatePromptClassifier.from_pretrained(
+        arguments.adapter, arguments.accelerator, arguments.precision, quantization=arguments.quantization
+    )
 
 
 def _rows(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:

@@ -25,6 +25,7 @@ from lpt.tasks import Task, describe_problems
 CONF_DIR = Path(__file__).parent.parent / "conf"
 METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 PRECISIONS = ("auto", "32", "bf16", "16")
+QUANTIZATIONS = ("int8", "nf4")
 STOCK_CONTESTANTS = ("full", "lora", "prompt_tuning", "per_label")  # of `lpt bench`: by Hugging Face's forward pass
 
 
@@ -41,6 +42,8 @@ class BackboneConfig:
     # Branch, tag or commit of a hub id.
     attention: str = "auto"
     # eager, sdpa, lean (for short texts on a CPU), or auto: the fastest for device, number format, length and dropout.
+    quantization: str | None = None
+    # Of its layers' weights: int8, or on GPUs nf4 (4 bits). What is trained stays float32.
 
 
 @dataclass
@@ -340,6 +343,8 @@ def _out_of_range(config: Config) -> Iterator[str]:
         *(("bench.methods", method, contestants()) for method in config.bench.methods),
         *(("bench.precisions", precision, PRECISIONS) for precision in config.bench.precisions),
     ]
+    if config.backbone.quantization is not None:
+        one_of.append(("backbone.quantization", config.backbone.quantization, QUANTIZATIONS))
     for option, given, allowed in one_of:
         if given not in allowed:
             yield f"{option}={given} is not known; choose one of {', '.join(allowed)}{did_you_mean(given, allowed)}"
@@ -376,6 +381,11 @@ def _method_problems(config: Config) -> Iterator[str]:
                 yield f"method.{option}={value}: method={method.name} has no such option{instead}"
     if method.name == "zero_shot" and head == "linear":
         yield "method=zero_shot cannot use head=linear, which would stay untrained; use head=label_words"
+    if method.name in ("full", "bitfit") and config.backbone.quantization is not None:
+        yield (
+            f"backbone.quantization={config.backbone.quantization}: method={method.name} trains the backbone's own "
+            "weights, which cannot be quantised; leave it, or use method=lora"
+        )
     if config.head.calibrate and method.name != "zero_shot":
         yield f"head.calibrate=true goes with method=zero_shot; method={method.name} learns what it would take away"
     if method.name == "linear_probe" and head != "linear":

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from lpt.assets import model_folder
 from lpt.errors import LptError, did_you_mean
 from lpt.families import Family, family_of
 from lpt.hub import hub_answers
+from lpt.quantization import is_quantised, loading_options
 
 WEIGHTS = [f"{name}{index}" for name in ("model.safetensors", "pytorch_model.bin") for index in ("", ".index.json")]
 
@@ -59,36 +61,48 @@ class Pretrained:
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.location, revision=self.commit, trust_remote_code=False)
         except Exception as error:  # transformers, tokenizers and sentencepiece each raise their own kinds
+            hint = "; if it is a SentencePiece model, it takes pip install 'lpt[sentencepiece]'"
             raise LptError(
                 f"backbone.path={self.path!r} has no fast tokenizer (tokenizer.json) that loads: {_short(error)}"
+                f"{'' if find_spec('sentencepiece') else hint}"
             ) from error
         # Without files, some kinds of tokenizer come with an empty vocabulary.
         if not tokenizer.is_fast or len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
             raise LptError(f"backbone.path={self.path!r} has no fast tokenizer (tokenizer.json)")
         return tokenizer
 
-    def load_model(self, dtype: torch.dtype) -> Any:
+    def load_model(self, dtype: torch.dtype, quantization: str | None = None, accelerator: str = "cpu") -> Any:
         """The model, in eval mode; without an LM head where the weights have none.
 
+        Args:
+            quantization: of the layers, `int8` or `nf4`; None leaves them as they are.
+            accelerator: where a quantised model is going to be, `cpu` or `gpu`: there are ways of its own for each.
+
         Raises:
-            LptError: no or incomplete weights.
+            LptError: no or incomplete weights, or a quantization that cannot be had.
         """
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
-        model, missing = self._load(auto, dtype)
+        options = loading_options(quantization, accelerator, dtype, self.family.layers)
+        model, missing = self._load(auto, dtype, **options)
         if _lacks_head(model, missing) and self.family.other_head:
-            model, missing = self._load(auto, dtype, **dict(self.family.other_head))
+            model, missing = self._load(auto, dtype, **options, **dict(self.family.other_head))
         if _lacks_head(model, missing):
             # Transformers would fill a missing LM head with random numbers.
-            model, missing = self._load(AutoModel, dtype)
+            model, missing = self._load(AutoModel, dtype, **options)
             missing = {name for name in missing if not name.startswith("pooler.")}  # never used here
         if missing:
             raise LptError(
                 f"backbone.path={self.path!r}: the weights lack {len(missing)} of the tensors that its config.json "
                 f"asks for, such as {min(missing)}; they are damaged, or of another model"
             )
+        if quantization and not any(map(is_quantised, model.parameters())):
+            raise LptError(
+                f"backbone.quantization={quantization} finds nothing that it can quantise in layers of type "
+                f"{self.config.model_type!r} on a {accelerator.upper()}; leave it"
+            )
         return _in_format(model, dtype).eval()
 
-    def _load(self, auto: Any, dtype: torch.dtype, **config_changes: Any) -> tuple[Any, set[str]]:
+    def _load(self, auto: Any, dtype: torch.dtype, **options: Any) -> tuple[Any, set[str]]:
         quiet()
         try:
             model, info = auto.from_pretrained(
@@ -99,7 +113,7 @@ class Pretrained:
                 output_loading_info=True,
                 revision=self.commit,
                 trust_remote_code=False,
-                **config_changes,
+                **options,
             )
         except UnpicklingError as error:
             raise LptError(
@@ -119,7 +133,7 @@ class Pretrained:
 def _in_format(model: Any, dtype: torch.dtype) -> Any:
     """Some of DeBERTa's parameters are float32, whatever transformers is asked for."""
     for parameter in model.parameters():
-        if parameter.is_floating_point() and parameter.dtype != dtype:
+        if parameter.dtype != dtype and not is_quantised(parameter):
             parameter.data = parameter.data.to(dtype)
     return model
 
@@ -139,7 +153,9 @@ class RandomWeights(Pretrained):
     def load_tokenizer(self) -> Any:
         raise LptError(f"backbone.path={self.path!r} has random weights and no tokenizer: it is for lpt bench alone")
 
-    def load_model(self, dtype: torch.dtype) -> Any:
+    def load_model(self, dtype: torch.dtype, quantization: str | None = None, accelerator: str = "cpu") -> Any:
+        if quantization:
+            raise LptError(f"backbone.path={self.path!r} has random weights, which are not quantised; leave it")
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
         try:
             model = auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()

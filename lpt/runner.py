@@ -97,8 +97,14 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
 
     torch.manual_seed(config.seed)
     settings = chosen_settings(config)
-    training = {name: settings[name] for name in ONLY_IN_TRAINING if name in settings}
-    classifier = LatePromptClassifier(adapter_config(config, pretrained), pretrained, dtype, training)
+    classifier = LatePromptClassifier(
+        adapter_config(config, pretrained),
+        pretrained,
+        dtype,
+        training={name: settings[name] for name in ONLY_IN_TRAINING if name in settings},
+        quantization=config.backbone.quantization,
+        accelerator=accelerator,
+    )
     if config.generator.init == "vocabulary":
         _start_from_vocabulary(classifier)
     splits = {
@@ -207,6 +213,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             "train": _training_facts(trainer, module, accelerator),
             "cache": cache.facts,
             "precision": str(computed).removeprefix("torch."),
+            "quantization": config.backbone.quantization,
             "attention": attention,
             "backbone_commit": pretrained.commit,
             "wall_seconds": round(time.perf_counter() - started, 2),

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,30 +58,39 @@ class TrunkHash:
             for name, value in backbone.config.to_diff_dict().items()
             if name not in ("_name_or_path", "transformers_version", "architectures", "dtype")
         }
-        base, layers = backbone.base, backbone.layers
         # What embeds: layers are added one by one, and the final norm, which may be trained, stands above them all.
-        above = [*layers, *([attrgetter(backbone.family.final_norm)(base)] if backbone.family.final_norm else [])]
-        others = {id(p) for module in above for p in module.parameters()}
-        outside = [(name, p) for name, p in base.named_parameters() if id(p) not in others]
+        above = tuple(f"{path}." for path in (backbone.family.layers, backbone.family.final_norm) if path)
+        outside = {name: x for name, x in backbone.base.state_dict().items() if not name.startswith(above)}
         device = backbone.model.device.type
         facts = [FORMAT, config, backbone.attention, device, torch.__version__, transformers.__version__]
         self._hashes = [_hash(json.dumps(facts, sort_keys=True, default=str), outside)]
-        self._layers = layers
+        self._layers = backbone.layers
 
     def entering(self, layer: int) -> str:
         """For the states entering layer `layer`, from 1."""
         while len(self._hashes) < layer:
             below = self._layers[len(self._hashes) - 1]
-            self._hashes.append(_hash(self._hashes[-1], below.named_parameters()))
+            self._hashes.append(_hash(self._hashes[-1], below.state_dict()))
         return self._hashes[layer - 1]
 
 
-def _hash(start: str, parameters: Any) -> str:
+def _hash(start: str, state: dict[str, Tensor]) -> str:
     digest = hashlib.blake2b(start.encode(), digest_size=16)
-    for name, parameter in parameters:
-        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    for name, tensor in state.items():
+        for part, plain in _plain(name, tensor):
+            digest.update(f"{part} {tuple(plain.shape)} {plain.dtype}".encode())
+            digest.update(plain.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _plain(name: str, tensor: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that a quantised one is made of, by name; any other is its own."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield name, tensor
+        return
+    parts, _ = tensor.__tensor_flatten__()
+    for part in parts:
+        yield from _plain(f"{name}.{part}", getattr(tensor, part))
 
 
 def rows_fingerprint(split: EncodedSplit) -> str:

@@ -1,6 +1,17 @@
 import pytest
 import torch
-from tiny import FAMILIES, HIDDEN, LAYERS, SHAPES, VOCABULARY, attentions, tiny_config, tiny_model, token_batch
+from tiny import (
+    FAMILIES,
+    HIDDEN,
+    LAYERS,
+    SHAPES,
+    VOCABULARY,
+    attentions,
+    tiny_config,
+    tiny_model,
+    token_batch,
+    trained_model,
+)
 from transformers import AttentionInterface, AutoModel, BertConfig, T5Config
 
 from lpt.attention import lean_attention
@@ -22,8 +33,8 @@ def whole_forward(backbone, ids, mask):
 def test_the_split_without_a_prompt_is_the_stock_forward(shape, layer, attention):
     ids, mask = token_batch()
     with torch.no_grad():
-        stock = tiny_model(shape)(input_ids=ids, attention_mask=mask).logits
-        split = whole_forward(SplitBackbone(tiny_model(shape, attention), layer), ids, mask)
+        stock = trained_model(shape)(input_ids=ids, attention_mask=mask).logits
+        split = whole_forward(SplitBackbone(trained_model(shape, attention), layer), ids, mask)
     attended = mask.bool()
     torch.testing.assert_close(split[attended], stock[attended], atol=2e-5, rtol=1e-4)
 
@@ -42,7 +53,7 @@ def test_without_padding_the_mask_may_be_left_out(family, attention):
 @pytest.mark.parametrize(("shape", "attention"), attentions(SHAPES))
 def test_the_last_layer_for_one_token_gives_what_it_gives_for_all(shape, layer, padded, attention):
     """Values and gradients, at any token, also one in the middle of a text."""
-    backbone = SplitBackbone(tiny_model(shape, attention), layer)
+    backbone = SplitBackbone(trained_model(shape, attention), layer)
     ids, mask = token_batch() if padded else (token_batch((9, 9, 9, 9))[0], None)
     h, position = backbone.trunk(ids, mask), torch.tensor([6, 1, 4, 0])
     prompts = [torch.randn(4, 3, HIDDEN, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
@@ -56,7 +67,7 @@ def test_the_last_layer_for_one_token_gives_what_it_gives_for_all(shape, layer, 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_logits_of_chosen_tokens_are_those_of_the_whole_vocabulary(shape):
-    backbone = SplitBackbone(tiny_model(shape))
+    backbone = SplitBackbone(trained_model(shape))
     z, chosen = torch.randn(3, backbone.finished_size), torch.tensor([40, 7, 7])
     whole = backbone.vocabulary_logits(z)
     assert whole.shape == (3, VOCABULARY)

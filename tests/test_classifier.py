@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -82,6 +83,16 @@ def test_save_and_load_give_the_same_predictions(config, tmp_path, generator, he
     assert not loaded.training
     for a, b in zip(loaded.predict(TEXTS), classifier.predict(TEXTS), strict=True):
         assert a == b
+
+
+@pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
+def test_an_adapter_serves_over_a_quantised_backbone_too(config, tmp_path):
+    classifier = build(config)
+    classifier.save_pretrained(tmp_path / "adapter")
+    loaded = LatePromptClassifier.from_pretrained(tmp_path / "adapter", "cpu", "32", quantization="int8")
+    for a, b in zip(loaded.predict(TEXTS), classifier.predict(TEXTS), strict=True):
+        assert a != b
+        assert a.probabilities == pytest.approx(b.probabilities, abs=0.1)
 
 
 def test_an_adapter_records_the_layer_that_a_default_stood_for(config, tmp_path):

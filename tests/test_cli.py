@@ -123,6 +123,10 @@ def test_evaluate_scores_numbers_by_their_correlations(regression, tmp_path, cap
         (["predict", "ADAPTER", "--file", "absent.csv"], "--file: absent.csv does not exist"),
         (["evaluate", "ADAPTER"], "lpt evaluate needs --file="),
         (["predict", "./absent"], "holds no adapter"),
+        (
+            ["predict", "ADAPTER", "--accelerator", "cpu", "--quantization", "nf4", "--text", "a"],
+            "backbone.quantization=nf4 needs a GPU",
+        ),
         (["predict", "ADAPTER", "--text", "a", "--output", "/absent/folder/x"], "/absent/folder"),
     ],
 )

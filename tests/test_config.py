@@ -218,11 +218,12 @@ def test_the_schema_costs_no_torch():
 
 def test_what_the_schema_allows_is_what_there_is():
     """The schema spells these out, so that `--help` does not wait for torch."""
-    from lpt import config, draw, hardware, heads, methods, stats
+    from lpt import config, draw, hardware, heads, methods, quantization, stats
     from lpt.bench import contestants
 
     assert tuple(stats.METRICS) == config.METRICS
     assert ("auto", *hardware.DTYPES) == config.PRECISIONS
+    assert config.QUANTIZATIONS == quantization.QUANTIZATIONS
     assert set(heads.HEADS) == set(config.choices("head"))
     assert set(methods.METHODS) == set(config.choices("method"))
     assert set(draw.PROTOCOLS) == set(config.choices("fewshot"))

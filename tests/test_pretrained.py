@@ -8,7 +8,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from tiny import ENCODERS, FAMILIES, HIDDEN, tiny_config, tiny_model, tiny_tokenizer
+from tiny import ENCODERS, FAMILIES, HIDDEN, tiny_config, tiny_model, tiny_tokenizer, trained_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lpt.backbone import SplitBackbone
@@ -91,7 +91,7 @@ def test_an_lm_head_that_is_the_embeddings_needs_no_weights_of_its_own(tmp_path,
 @pytest.mark.parametrize("family", ["deberta", "deberta-v2"])
 def test_debertas_own_lm_head_loads_though_its_config_does_not_tell(tmp_path, family):
     """As on the hub: transformers would look for another head, and make it up."""
-    expected = tiny_model(f"{family} with its own head")
+    expected = trained_model(f"{family} with its own head")
     expected.save_pretrained(tmp_path)
     edit_config(tmp_path, legacy=True)
     ids = torch.arange(3, 9)[None]
@@ -260,6 +260,16 @@ def test_an_empty_vocabulary_is_not_taken_for_a_tokenizer(saved, tmp_path, famil
     assert complaint(found.load_tokenizer).startswith(
         f"backbone.path='{folder}' has no fast tokenizer (tokenizer.json)"
     )
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_tokenizer_that_takes_another_library_says_which(folder, monkeypatch, installed):
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    (folder / "tokenizer.model").write_bytes(b"no SentencePiece model")
+    monkeypatch.setattr("lpt.pretrained.find_spec", lambda name: installed or None)
+    found = complaint(find_pretrained(str(folder)).load_tokenizer)
+    assert found.endswith("it takes pip install 'lpt[sentencepiece]'") == (not installed)
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "model.safetensors"])

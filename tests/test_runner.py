@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from lpt import LatePromptClassifier
 from lpt.backbone import SplitBackbone
 from lpt.batches import TrainBatches
 from lpt.errors import LptError
+from lpt.families import FAMILIES
 from lpt.module import PromptModule
 
 
@@ -54,6 +56,23 @@ def test_a_run_learns_what_can_be_learnt(tmp_path):
     assert before["metrics"]["test"]["accuracy"] < 0.7
     assert after["metrics"]["validation"]["accuracy"] > 0.9
     assert after["metrics"]["test"]["accuracy"] > 0.85
+
+
+@pytest.mark.parametrize("family", ["deberta-v2", "albert", "modernbert", "gpt_neo", "gpt_neox", "gemma2"])
+def test_a_run_goes_over_families_that_differ_from_the_usual(tmp_path, family):
+    result = make_experiment(tmp_path, family).run("plain", "trainer.max_steps=3")
+    assert result["status"] == "completed"
+    assert result["cache"]["built"] == ["train", "validation", "test"]
+    assert result["attention"] in FAMILIES[family].attentions
+
+
+@pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
+def test_a_run_over_a_quantised_backbone_says_so_and_shares_no_states_with_others(tmp_path):
+    small = make_experiment(tmp_path, "llama")
+    for quantization, option in ((None, "null"), ("int8", "int8")):
+        result = small.run(option, f"backbone.quantization={option}", "trainer.max_steps=3")
+        assert result["quantization"] == quantization
+        assert result["cache"]["built"] == ["train", "validation", "test"]
 
 
 def predictions(experiment, name, split):

@@ -88,9 +88,14 @@ def tiny_model(shape, attention="eager", seed=0, **changes):
     """A random model of this family, or variant of one, in eval mode, with its LM head."""
     torch.manual_seed(seed)
     auto = AutoModelForMaskedLM if model_type(shape) in ENCODERS else AutoModelForCausalLM
-    model = auto.from_config(tiny_config(shape, **changes), attn_implementation=attention).eval()
+    return auto.from_config(tiny_config(shape, **changes), attn_implementation=attention).eval()
+
+
+def trained_model(shape, attention="eager"):
+    """The same with biases and norms away from 0 and 1, where transformers starts them."""
+    model = tiny_model(shape, attention)
     for parameter in model.parameters():
-        if parameter.dim() == 1:  # biases and norms, which transformers starts at 0 or 1
+        if parameter.dim() == 1:
             nn.init.normal_(parameter, mean=parameter.mean().item(), std=0.3)
     return model
 

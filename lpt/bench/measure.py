@@ -61,6 +61,8 @@ def measure(method: str, config: Config) -> dict[str, Any]:
         keep_freed_memory()
     if config.trainer.compile:
         check_compiler()
+    if config.backbone.quantization is not None:
+        raise LptError(f"lpt bench measures backbones as they are, without {config.backbone.quantization}; leave it")
     torch.manual_seed(config.seed)
     if method not in STOCK and trains_backbone(config.method.name):
         dtype = torch.float32  # as train.py has it
