@@ -13,11 +13,11 @@ import zipfile
 import pytest
 import torch
 from experiment import REPOSITORY, make_experiment
+from groups import one_of
 from tiny import tiny_model
 
 from lpt import LatePromptModel, assets
 from lpt.command_line import check_command_line
-from lpt.config import choices
 from lpt.errors import ConfigError, LptError
 
 
@@ -53,17 +53,15 @@ def failure(experiment, request):
         ("lpt.prompt_length=0", "lpt.prompt_length=0 must be at least 1"),
         (
             "generator=npgg",
-            "generator=npgg: there is no generator 'npgg'; choose one of appg, mppg, none, npg; did you mean 'npg'?",
+            f"generator=npgg: there is no generator 'npgg'; {one_of('generator')}; did you mean 'npg'?",
         ),
         (
             "task=ssst2",
-            "task=ssst2: there is no task 'ssst2'; choose one of ag_news, cola, cr, custom, film_reviews, mnli, mpqa, "
-            "mr, mrpc, qnli, qqp, rte, snli, sst2, sst5, stsb, subj, trec, wnli; did you mean 'sst2'?",
+            f"task=ssst2: there is no task 'ssst2'; {one_of('task')}; did you mean 'sst2'?",
         ),
         (
             "backbone=gpt2-lagre",
-            f"backbone=gpt2-lagre: there is no backbone 'gpt2-lagre'; choose one of {', '.join(choices('backbone'))}, "
-            "random/llama-1b, random/roberta-base, random/roberta-large; did you mean 'gpt2-large'?",
+            f"backbone=gpt2-lagre: there is no backbone 'gpt2-lagre'; {one_of('backbone')}; did you mean 'gpt2-large'?",
         ),
         (
             f"hydra.run.dir={__file__}/run",
@@ -84,15 +82,20 @@ def test_the_command_line_is_refused(option, complaint):
 
 def test_a_layer_that_the_backbone_does_not_have(failure):
     assert failure("lpt.layer=5") == (
-        "lpt.layer=5 does not exist: tiny has L=4 layers; choose 1..4 (1 is an input prompt, the default is 3)"
+        "lpt.layer=5 does not exist: tiny has L=4 layers; choose 1..4 (1 is the input, the paper's choice is 3)"
     )
+
+
+def test_a_layer_to_begin_at_that_the_backbone_does_not_have(failure):
+    error = failure("method=lora", "method.from_layer=6")
+    assert error.startswith("method.from_layer=6 does not exist: tiny has L=4 layers")
 
 
 def test_a_label_word_of_two_tokens(failure):
     error = failure("task.label_words={bad: never again, good: great}")
     assert error == (
         "task.label_words must be single tokens of this backbone's tokenizer; bad: 'never again' splits into 'never' + "
-        "'again'. Choose other words"
+        "'again'. Choose other words, or use head=continuation with a decoder"
     )
 
 
@@ -214,7 +217,7 @@ def test_a_bad_command_line_ends_with_its_complaints_alone_and_no_file(tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "error: 3 problems with the configuration:\n"
-        "  - generator=npgg: there is no generator 'npgg'; choose one of appg, mppg, none, npg; did you mean 'npg'?\n"
+        f"  - generator=npgg: there is no generator 'npgg'; {one_of('generator')}; did you mean 'npg'?\n"
         "  - optim.lrr=3: there is no option optim.lrr; did you mean 'optim.lr'?\n"
         "  - lpt.layer=0 must be at least 1 (layers are numbered 1..L)\n"
     )
@@ -227,8 +230,8 @@ def test_a_bad_point_is_named_and_the_sweep_goes_on(experiment, tmp_path):
     done = command("-m", *options, "lpt.layer=9,2", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: point 0 (lpt.layer=9): lpt.layer=9 does not exist: tiny has L=4 layers; choose 1..4 (1 is an input "
-        "prompt, the default is 3)\n"
+        "error: point 0 (lpt.layer=9): lpt.layer=9 does not exist: tiny has L=4 layers; choose 1..4 (1 is the input, "
+        "the paper's choice is 3)\n"
     )
     status = [json.loads((tmp_path / f"sweep/{i}/result.json").read_text())["status"] for i in (0, 1)]
     assert status == ["failed", "completed"]

@@ -9,6 +9,7 @@ from tiny import tiny_model, tiny_tokenizer
 from lpt import LatePromptClassifier
 from lpt.adapter import AdapterConfig
 from lpt.errors import LptError
+from lpt.generators import GENERATORS
 from lpt.pretrained import find_pretrained
 
 TEXTS = ["a good film", "the film was dull never again", "it", "fine plot " * 10, "bad"]
@@ -28,11 +29,12 @@ def config(family, tmp_path):
         backbone=str(tmp_path / "backbone"),
         revision=None,
         method="lpt",
-        lpt={"layer": None, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
+        settings={"layer": None, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
         head="label_words",
         labels=["bad", "good"],
         label_words={"bad": "terrible", "good": "great"},
         template="{a} It was" if family == "llama" else "{a} It was {mask} .",
+        answer="{word} .",
         max_length=30,
     )
 
@@ -70,9 +72,9 @@ def test_no_texts_give_no_predictions(config):
 
 
 @pytest.mark.parametrize("head", ["label_words", "vocabulary", "linear"])
-@pytest.mark.parametrize("generator", ["npg", "appg", "mppg", "none"])
+@pytest.mark.parametrize("generator", GENERATORS)
 def test_save_and_load_give_the_same_predictions(config, tmp_path, generator, head):
-    config = replace(config, head=head, lpt=config.lpt | {"generator": generator})
+    config = replace(config, head=head, settings=config.settings | {"generator": generator})
     classifier = build(config)
     with torch.no_grad():
         for parameter in classifier.parameters():
@@ -97,7 +99,7 @@ def test_an_adapter_serves_over_a_quantised_backbone_too(config, tmp_path):
 
 def test_an_adapter_records_the_layer_that_a_default_stood_for(config, tmp_path):
     build(config).save_pretrained(tmp_path / "adapter")
-    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["lpt"]["layer"] == 3
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["settings"]["layer"] == 3
 
 
 def test_an_adapter_is_kilobytes_and_holds_the_trained_tensors_alone(config, tmp_path):
@@ -176,6 +178,6 @@ def test_an_unknown_method_is_refused_with_the_nearest_name(config):
 
 
 def test_training_mode_reaches_the_generators_dropout(config):
-    classifier = build(config, dropout=0.5).train()
+    classifier = build(config, training={"dropout": 0.5}).train()
     assert classifier.method.generator.dropout.training
     assert classifier.method.generator.dropout.p == 0.5

@@ -24,11 +24,12 @@ def adapter(tmp_path_factory):
         backbone=str(folder / "backbone"),
         revision=None,
         method="lpt",
-        lpt={"layer": 2, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
+        settings={"layer": 2, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
         head="label_words",
         labels=["bad", "good"],
         label_words={"bad": "terrible", "good": "great"},
         template="{a} It was",
+        answer="{word} .",
         max_length=30,
     )
     classifier = LatePromptClassifier(config, find_pretrained(config.backbone), torch.float32)

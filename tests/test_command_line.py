@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from groups import choices, one_of
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -13,7 +14,7 @@ from lpt.command_line import check_command_line, resume_arguments, saved_config
 from lpt.config import CONF_DIR, Config, resolve
 from lpt.errors import ConfigError
 
-GENERATORS = "choose one of appg, mppg, none, npg"
+GENERATORS = one_of("generator")
 LPT_OPTIONS = "under lpt there are layer, prompt_length, bottleneck, trunk_dropout"
 
 
@@ -24,13 +25,6 @@ def complaints(line: str = "", *more: str) -> list[str]:
     except ConfigError as error:
         return error.complaints
     return []
-
-
-def choices(group: str, *more: str) -> list[str]:
-    """What a group offers besides `more`: its files, then those of folders within it."""
-    folder = CONF_DIR / group
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
-    return sorted([*names, *more], key=lambda name: (name.count("/"), name))
 
 
 @pytest.fixture
@@ -131,8 +125,8 @@ TYPES = {
 }
 CHOICES = {
     "generator=npgg": f"generator=npgg: there is no generator 'npgg'; {GENERATORS}; did you mean 'npg'?",
-    "head=null": "head=null: there is no head 'null'; choose one of label_words, linear, vocabulary",
-    "method=3": "method=3: there is no method '3'; choose one of lpt, zero_shot",
+    "head=null": f"head=null: there is no head 'null'; {one_of('head')}",
+    "method=3": f"method=3: there is no method '3'; {one_of('method')}",
     "+logger=csv": "+logger=csv: write logger=csv; + is for what is not there yet",
     "++fewshot=full": "++fewshot=full: write fewshot=full; + is for what is not there yet",
     "optim=sgd": "optim=sgd: there is no optim 'sgd'; choose one of adamw",
@@ -151,7 +145,7 @@ RANGES = {
     "optim.warmup=1": "optim.warmup=1.0 must be a share of the steps, 0 <= warmup < 1",
     "seed=-1": "seed=-1 must be in 0..4294967295",
     "generator.dropout=1": "generator.dropout=1.0 must be a probability, 0 <= dropout < 1",
-    "generator.init=vocabulary": "generator.init=vocabulary goes with generator=none, not npg",
+    "generator.init=vocabulary": "generator.init=vocabulary goes with generator=none or method=prompt_tuning, not npg",
     "fewshot.k=null": "fewshot=total needs fewshot.k=<number of training rows>",
     "trainer.devices=17": (
         "optim.batch_size=16 cannot be shared by trainer.devices=17 x optim.accumulate=1 micro-batches; raise it or "
@@ -295,7 +289,10 @@ def test_an_unknown_experiment_is_answered_with_those_there_are(conf):
         ("lpt: {layr: 7}\n", "experiment/mine.yaml: there is no option lpt.layr; did you mean 'lpt.layer'?"),
         ("lpt: {layer: abc}\n", "experiment/mine.yaml: lpt.layer must be a whole number or null"),
         ("lpt: {layer: 0}\n", "lpt.layer=0 must be at least 1 (layers are numbered 1..L)"),
-        ("defaults:\n  - override /generator: foo\n", f"experiment=mine: there is no generator 'foo'; {GENERATORS}"),
+        (
+            "defaults:\n  - override /generator: foo\n",
+            f"experiment=mine: there is no generator 'foo'; {GENERATORS}",
+        ),
     ],
 )
 def test_a_mistake_in_an_experiment_file_is_told_with_its_place(conf, text, complaint):

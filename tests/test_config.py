@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lpt.command_line import describe_options
-from lpt.config import CONF_DIR, Config, choices, resolve
+from lpt.config import CONF_DIR, Config, choices, contestants, resolve
 from lpt.errors import ConfigError
 
 
@@ -147,8 +147,7 @@ def test_a_regression_has_no_classes_to_draw_from():
         (["bench.methods=[]"], "bench.methods=[] leaves nothing to measure"),
         (["bench.precisions=[]"], "bench.precisions=[] leaves nothing to measure"),
         (["bench.methods=[lpt,lorra]"],
-         "bench.methods=lorra is not known; choose one of full, lora, prompt_tuning, per_label, lpt, lpt_cached; "
-         "did you mean 'lora'?"),
+         f"bench.methods=lorra is not known; choose one of {', '.join(contestants())}; did you mean 'lora'?"),
         (["bench.precisions=[fp32]"],
          "bench.precisions=fp32 is not known; choose one of auto, 32, bf16, 16; did you mean '32'?"),
         (["bench.step=evaluation"],
@@ -208,7 +207,7 @@ def test_help_shows_every_option_of_the_chosen_source_with_value_and_meaning(def
     assert "  lpt.prompt_length=5               P, rows of the prompt.\n" in text
     assert "  task.labels=[rotten,fresh]        Class names, in class order.\n" in text
     assert "  trainer.progress=true             A live bar" in text
-    assert "\nThe late prompt.\n" in text
+    assert "\nThe late prompt of method=lpt and method=lpt_lora.\n" in text
 
 
 def test_the_schema_costs_no_torch():
@@ -218,8 +217,8 @@ def test_the_schema_costs_no_torch():
 
 def test_what_the_schema_allows_is_what_there_is():
     """The schema spells these out, so that `--help` does not wait for torch."""
-    from lpt import config, draw, hardware, heads, methods, quantization, stats
-    from lpt.bench import contestants
+    from lpt import config, draw, generators, hardware, heads, methods, quantization, stats
+    from lpt.bench.contestants import STOCK
 
     assert tuple(stats.METRICS) == config.METRICS
     assert ("auto", *hardware.DTYPES) == config.PRECISIONS
@@ -227,4 +226,5 @@ def test_what_the_schema_allows_is_what_there_is():
     assert set(heads.HEADS) == set(config.choices("head"))
     assert set(methods.METHODS) == set(config.choices("method"))
     assert set(draw.PROTOCOLS) == set(config.choices("fewshot"))
-    assert tuple(contestants.CONTESTANTS) == config.BENCH_METHODS
+    assert tuple(STOCK) == config.STOCK_CONTESTANTS
+    assert set(generators.GENERATORS) == set(config.choices("generator"))

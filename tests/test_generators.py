@@ -47,6 +47,7 @@ def test_what_stands_outside_the_mask_changes_nothing(name):
         ("npg", lambda h, m, p: h * m + m + m * p * h + p * h),
         ("appg", lambda h, m, p: h * m + m + m * h + h),
         ("mppg", lambda h, m, p: h * m + m + m * h + h),
+        ("phm", lambda h, m, p: 16**3 + h * m // 16 + m + 16**3 + m * p * h // 16 + p * h),
         ("none", lambda h, m, p: p * h),
     ],
 )

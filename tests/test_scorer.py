@@ -11,7 +11,7 @@ from lpt.scorer import Scorer
 @pytest.fixture(params=["label_words", "vocabulary", "linear"])
 def scorer(request):
     method = LatePromptModel(tiny_model("llama"), layer=2, prompt_length=3, bottleneck=4)
-    return Scorer(method, build_head(request.param, method.backbone, 3, [10, 11, 12]))
+    return Scorer(method, build_head(request.param, method.backbone, 3, [[10], [11], [12]]))
 
 
 @pytest.fixture

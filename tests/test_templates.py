@@ -417,6 +417,7 @@ def test_an_encoder_needs_a_tokenizer_with_a_mask():
 # Label words
 
 LABELS = ["bad", "good"]
+CHOOSE = "Choose other words, or use head=continuation with a decoder"
 
 
 @pytest.mark.parametrize(
@@ -448,25 +449,25 @@ def test_label_words_come_in_class_order():
         (
             byte_pairs,
             {"bad": "wasp", "good": "great"},
-            "must be single tokens of this backbone's tokenizer; bad: 'wasp' splits into 'Ġwas' + 'p'. "
-            "Choose other words",
+            f"must be single tokens of this backbone's tokenizer; bad: 'wasp' splits into 'Ġwas' + 'p'. {CHOOSE}",
         ),
         (
             pieces,
             {"bad": "abc", "good": "i o"},
             "must be single tokens of this backbone's tokenizer; bad: 'abc' splits into 'a' + '##b' + '##c'; "
-            "good: 'i o' splits into 'i' + 'o'. Choose other words",
+            "good: 'i o' splits into 'i' + 'o'. "
+            f"{CHOOSE}",
         ),
         (
             words,
             {"bad": "terrible", "good": "great"},
             "must be single tokens of this backbone's tokenizer; bad: 'terrible' is unknown to the tokenizer. "
-            "Choose other words",
+            f"{CHOOSE}",
         ),
         (
             pieces,
             {"bad": "\u0007", "good": "great"},
-            "must be single tokens of this backbone's tokenizer; bad: '\\x07' splits into nothing. Choose other words",
+            f"must be single tokens of this backbone's tokenizer; bad: '\\x07' splits into nothing. {CHOOSE}",
         ),
         (words, {"bad": "great", "good": " great"}, "gives 'good' and 'bad' the same token ' great'"),
         (pieces, {"bad": "GREAT", "good": "great"}, "gives 'good' and 'bad' the same token 'great'"),

@@ -14,7 +14,7 @@ from lpt.batches import EncodedSplit, RaggedStates
 from lpt.families import ATTENTION_IMPLEMENTATIONS
 from lpt.sources import Table
 from lpt.templates import Encoded
-from lpt.trunk_cache import TrunkCache, TrunkHash, entries, rows_fingerprint
+from lpt.trunk_cache import Plan, TrunkCache, TrunkHash, entries, rows_fingerprint
 
 LENGTHS = [5, 1, 12, 7, 7, 3, 30, 2]
 
@@ -45,7 +45,7 @@ def expected_row(backbone, split, i):
 
 @pytest.mark.parametrize("mode", ["disk", "memory"])
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("layer", [1, 2, LAYERS])
+@pytest.mark.parametrize("layer", [2, LAYERS])
 def test_cached_states_are_the_trunks(tmp_path, family, layer, mode):
     backbone, split = make_backbone(family, layer), make_split()
     states, _ = get(tmp_path, backbone, split, mode)
@@ -248,6 +248,14 @@ def test_dropout_in_the_trunk_turns_caching_off_and_says_why(tmp_path):
     found = plan(tmp_path, "disk", backbone)
     assert found.mode == "off"
     assert "lpt.trunk_dropout=true" in found.reason
+
+
+def test_the_embeddings_alone_are_not_worth_keeping_and_trained_ones_cannot_be(tmp_path):
+    reason = "off, because nothing but the embedding stands below layer 1"
+    assert plan(tmp_path, "disk", make_backbone(layer=1)) == Plan("off", reason)
+    backbone = make_backbone(layer=1)
+    backbone.whole = True
+    assert plan(tmp_path, "disk", backbone) == Plan("off", "off, because the embeddings are trained too")
 
 
 def test_the_least_recently_used_entries_make_room(tmp_path):

@@ -1,0 +1,15 @@
+"""What the config groups offer, read from conf/: so that a new file there changes no test."""
+
+from lpt.config import CONF_DIR
+
+
+def choices(group: str, *more: str) -> list[str]:
+    """What a group offers besides `more`: its files, then those of folders within it."""
+    folder = CONF_DIR / group
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+    return sorted([*names, *more], key=lambda name: (name.count("/"), name))
+
+
+def one_of(group: str) -> str:
+    """How a complaint lists them."""
+    return f"choose one of {', '.join(choices(group))}"
