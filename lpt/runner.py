@@ -336,7 +336,14 @@ def _completed(run_dir: Path) -> bool:
 def _start_from_vocabulary(classifier: LatePromptClassifier) -> None:
     generator = classifier.method.generator
     assert isinstance(generator, StaticPrompt)
-    generator.initialise_from(classifier.method.backbone.model.get_input_embeddings().weight)
+    backbone = classifier.method.backbone
+    embedding_VE = backbone.model.get_input_embeddings().weight
+    if embedding_VE.shape[1] != backbone.hidden_size:
+        raise LptError(
+            f"generator.init=vocabulary: {backbone.name} has embeddings of {embedding_VE.shape[1]}, and a prompt of "
+            f"H={backbone.hidden_size} cannot start from them; use generator.init=default"
+        )
+    generator.initialise_from(embedding_VE)
 
 
 def _late_prompt(classifier: LatePromptClassifier) -> dict[str, Any]:

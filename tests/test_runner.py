@@ -345,6 +345,11 @@ def test_every_generator_trains_with_every_head(experiment, generator, head):
     assert (experiment.run_dir(f"{generator}-{head}") / "adapter" / "adapter.safetensors").is_file()
 
 
+def test_a_static_prompt_cannot_start_from_embeddings_of_another_size(tmp_path):
+    with pytest.raises(LptError, match=r"^generator.init=vocabulary: .* has embeddings of 12, and a prompt of H=16 "):
+        make_experiment(tmp_path, "electra").run("vocabulary", "generator=none", "generator.init=vocabulary")
+
+
 def test_a_static_prompt_starts_from_the_vocabulary_on_request(experiment):
     result = experiment.run("vocabulary", "generator=none", "generator.init=vocabulary", "trainer.max_steps=2")
     assert result["trainable_parameters"] == 5 * 16
