@@ -179,6 +179,11 @@ def change_shape(folder):
     path.write_text(path.read_text().replace('"bottleneck": 4', '"bottleneck": 8'))
 
 
+def change_setting(folder):
+    path = folder / "adapter_config.json"
+    path.write_text(path.read_text().replace('"bottleneck": 4', '"bottelneck": 4'))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -189,6 +194,7 @@ def change_shape(folder):
             change_shape,
             r"does not fit its adapter_config.json \(method.generator.proj_down.bias: \(4,\), expected \(8,\)",
         ),
+        (change_setting, r"method=lpt has no setting 'bottelneck'; it has layer, prompt_length"),
         (lambda folder: (folder / "adapter_config.json").unlink(), "holds no adapter .*adapter_config.json is missing"),
     ],
 )
