@@ -218,6 +218,14 @@ def test_without_padding_there_is_no_mask():
     assert batch.num_tokens == 6
 
 
+def test_answers_behind_a_text_are_branches_of_the_mask():
+    rows = [Encoded([5, 6, 7, 8, 9], 1, False, (2, 2, 4)), Encoded([5, 7, 8, 9], 0, False, (2, 2, 4))]
+    batch = EncodedSplit(rows, Table([("x",)] * 2, [0, 1], [0, 1])).collate([(0, 1.0), (1, 1.0)], pad_id=7)
+    assert batch.attention_mask.tolist() == [[1, 1, 2, 2, 4], [1, 2, 2, 4, 0]]
+    assert batch.attention_mask.dtype == torch.int64
+    assert batch.num_tokens == 9
+
+
 @pytest.mark.parametrize("lengths", [(3, 3), (3, 5)])
 def test_a_batch_moves_whole(lengths):
     batch = split_of(*lengths).collate([(0, 1.0), (1, 1.0)], pad_id=7)

@@ -10,6 +10,7 @@ from lpt import LatePromptClassifier
 from lpt.adapter import AdapterConfig
 from lpt.errors import LptError
 from lpt.generators import GENERATORS
+from lpt.methods import METHODS, method_settings
 from lpt.pretrained import find_pretrained
 
 TEXTS = ["a good film", "the film was dull never again", "it", "fine plot " * 10, "bad"]
@@ -97,9 +98,65 @@ def test_an_adapter_serves_over_a_quantised_backbone_too(config, tmp_path):
         assert a.probabilities == pytest.approx(b.probabilities, abs=0.1)
 
 
+SETTINGS = {
+    "lpt_lora": {"prompt_length": 3, "generator": "phm", "bottleneck": 4, "rank": 2, "alpha": 4, "targets": "all"},
+    "lora": {"rank": 2, "alpha": 4, "targets": "attention"},
+    "adapter": {"bottleneck": 4, "placement": "pfeiffer"},
+    "adapterdrop": {"bottleneck": 4, "placement": "houlsby"},
+    "prompt_tuning": {"prompt_length": 3},
+    "p_tuning_v2": {"prompt_length": 3},
+    "s_idpg": {"prompt_length": 3, "bottleneck": 4},
+}
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("lpt", "zero_shot")])
+def test_every_method_saves_and_loads_what_gives_the_same_predictions(config, family, tmp_path, method, late):
+    """Over an encoder with a linear head, over a decoder with whole answers."""
+    settings = SETTINGS.get(method, {})
+    if late:
+        if "layer" not in method_settings(method):
+            pytest.skip("cannot be late")
+        settings = settings | {"layer": 3}
+    if method == "bitfit" and family == "llama":
+        pytest.skip("has no biases")
+    head = "continuation" if family == "llama" and method != "linear_probe" else "linear"
+    classifier = build(replace(config, method=method, settings=settings, head=head))
+    before = classifier.predict(TEXTS)
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    classifier.save_pretrained(tmp_path / "adapter")
+    loaded = LatePromptClassifier.from_pretrained(tmp_path / "adapter", accelerator="cpu", precision="32")
+    assert loaded.predict(TEXTS) == classifier.predict(TEXTS) != before
+
+
 def test_an_adapter_records_the_layer_that_a_default_stood_for(config, tmp_path):
     build(config).save_pretrained(tmp_path / "adapter")
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["settings"]["layer"] == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "layer", "recorded"), [("lora", None, 1), ("adapterdrop", None, 3), ("full", None, None), ("full", 2, 2)]
+)
+def test_so_does_every_other_but_full_fine_tuning_from_the_embeddings_on(config, method, layer, recorded):
+    assert build(replace(config, method=method, settings={"layer": layer})).config.settings == {"layer": recorded}
+
+
+def test_a_label_of_several_words_is_scored_as_a_whole(config, family):
+    config = replace(config, label_words={"bad": "never again", "good": "great"}, head="continuation")
+    if family == "bert":
+        with pytest.raises(LptError, match="head=continuation scores what follows a text, so it needs a decoder"):
+            build(config)
+        return
+    classifier = build(config)
+    together = classifier.predict(TEXTS, batch_size=2)
+    for text, prediction in zip(TEXTS, together, strict=True):
+        assert prediction.probabilities == pytest.approx(classifier.predict([text])[0].probabilities, abs=1e-5)
+    assert len({prediction.probabilities["bad"] for prediction in together}) == len(TEXTS)
+    other = build(replace(config, answer="{word} , a film")).predict(TEXTS)
+    assert other != together
 
 
 def test_an_adapter_is_kilobytes_and_holds_the_trained_tensors_alone(config, tmp_path):
@@ -133,6 +190,11 @@ def change_shape(folder):
     path.write_text(path.read_text().replace('"bottleneck": 4', '"bottleneck": 8'))
 
 
+def change_setting(folder):
+    path = folder / "adapter_config.json"
+    path.write_text(path.read_text().replace('"bottleneck": 4', '"bottelneck": 4'))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -143,6 +205,7 @@ def change_shape(folder):
             change_shape,
             r"does not fit its adapter_config.json \(method.generator.proj_down.bias: \(4,\), expected \(8,\)",
         ),
+        (change_setting, r"method=lpt has no setting 'bottelneck'; it has layer, prompt_length"),
         (lambda folder: (folder / "adapter_config.json").unlink(), "holds no adapter .*adapter_config.json is missing"),
     ],
 )

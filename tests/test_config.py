@@ -4,14 +4,27 @@ import dataclasses
 import re
 import subprocess
 import sys
+from functools import cache
 from typing import get_type_hints
 
 import pytest
+from groups import choices
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lpt.command_line import describe_options
-from lpt.config import CONF_DIR, Config, choices, contestants, resolve
+from lpt.config import (
+    CONF_DIR,
+    Config,
+    GeneratorConfig,
+    LptConfig,
+    MethodConfig,
+    choices,
+    contestants,
+    method_of,
+    method_options,
+    resolve,
+)
 from lpt.errors import ConfigError
 
 
@@ -128,6 +141,94 @@ def test_a_regression_has_no_classes_to_draw_from():
         "fewshot=full"
     ]
     assert resolve(composed("task=stsb", "fewshot=total")).task.range == [0.0, 5.0]
+
+
+# Methods and their options
+
+
+@cache
+def of_method(method, *overrides):
+    return composed(f"method={method}", *overrides)
+
+
+@pytest.mark.parametrize("method", choices("method"))
+def test_a_methods_file_has_the_options_that_the_method_takes_with_its_defaults(method):
+    """But for those of the late prompt, which are lpt.* and generator.*, and the name that from_layer has there."""
+    import inspect
+
+    from lpt.methods import METHODS
+
+    parameters = inspect.signature(METHODS[method]).parameters
+    takes = {name: parameter.default for name, parameter in parameters.items() if name != "model"}
+    if "layer" in takes:
+        takes["from_layer"] = takes.pop("layer")
+    if "generator" in takes:
+        for name in ("from_layer", *get_type_hints(LptConfig), *get_type_hints(GeneratorConfig), "generator"):
+            takes.pop(name, None)
+    assert method_options(method) == {"name": method} | takes
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "complaint"),
+    [
+        ("lpt", "method.from_layer=2",
+         "method.from_layer=2: method=lpt has no such option; it begins at lpt.layer"),
+        ("lpt_lora", "method.from_layer=2",
+         "method.from_layer=2: method=lpt_lora has no such option; it begins at lpt.layer"),
+        ("lpt", "method.rank=2", "method.rank=2: method=lpt has no such option"),
+        ("prompt_tuning", "method.from_layer=1", "method.from_layer=1: method=prompt_tuning has no such option"),
+        ("lora", "method.prompt_length=4", "method.prompt_length=4: method=lora has no such option"),
+        ("lpt_lora", "method.dropout=0.1", "method.dropout=0.1: method=lpt_lora has no such option"),
+        ("lora", "method.rank=0", "method.rank=0 must be at least 1"),
+        ("lora", "method.alpha=0", "method.alpha=0 must be at least 1"),
+        ("lora", "method.dropout=1", "method.dropout=1.0 must be a probability, 0 <= dropout < 1"),
+        ("lora", "method.from_layer=0", "method.from_layer=0 must be at least 1 (layers are numbered 1..L)"),
+        ("s_idpg", "method.bottleneck=0", "method.bottleneck=0 must be at least 1"),
+        ("p_tuning_v2", "method.prompt_length=0", "method.prompt_length=0 must be at least 1"),
+        ("linear_probe", "",
+         "method=linear_probe trains the head alone, so it needs head=linear, not label_words"),
+        ("lora", "generator.init=vocabulary",
+         "generator.init=vocabulary goes with generator=none or method=prompt_tuning, not npg"),
+    ],
+)  # fmt: skip
+def test_what_a_method_does_not_have_is_refused(method, option, complaint):
+    changed = OmegaConf.merge(of_method(method), OmegaConf.from_dotlist([option] if option else []))
+    assert complaints(changed) == [complaint]
+
+
+@pytest.mark.parametrize("method", choices("method"))
+def test_every_method_can_be_chosen_by_its_name(method):
+    config = resolve(
+        OmegaConf.merge(of_method(method), {"head": {"name": "linear"}} if method == "linear_probe" else {})
+    )
+    assert config.method == MethodConfig(**method_options(method))
+
+
+def test_a_method_brings_its_own_learning_rate_and_the_command_line_has_the_last_word():
+    assert resolve(composed()).optim.lr == resolve(of_method("lpt_lora")).optim.lr == 3e-3
+    assert resolve(of_method("lora")).optim.lr == 4e-4
+    for order in (["optim.lr=0.1", "method=lora"], ["method=lora", "optim.lr=0.1"]):
+        assert resolve(composed(*order)).optim.lr == 0.1
+
+
+def test_a_prompt_can_start_from_the_vocabulary_where_it_is_the_same_for_every_input():
+    for static in ("generator=none", "method=prompt_tuning"):
+        assert resolve(composed(static, "generator.init=vocabulary")).generator.init == "vocabulary"
+
+
+# Benches
+
+
+def test_a_bench_can_measure_every_method_as_it_is_late_and_cached():
+    """Not by two names what is one: rivals of the stock forward pass have theirs, adapterdrop is late as it is."""
+    every = {base + cached for base in choices("method") for cached in ("", "_cached")}
+    stock = {"full", "lora", "prompt_tuning", "per_label"}
+    late = {f"late_{name}" for name in ("full", "lora", "adapter", "bitfit", "p_tuning_v2")}
+    hidden = {name + cached for name in ("full", "lora", "prompt_tuning") for cached in ("", "_cached")}
+    expected = stock | (every - hidden) | late | {f"{name}_cached" for name in late}
+    assert set(contestants()) == expected
+    assert len(contestants()) == len(expected)
+    assert {method_of(name) for name in contestants()} == {*choices("method"), "per_label"}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,18 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from lpt.errors import LptError
-from lpt.generators import GENERATORS, StaticPrompt, adaptive_bins, average_pool, build_generator, max_pool
+from lpt.generators import (
+    GENERATORS,
+    PHMLinear,
+    StaticPrompt,
+    adaptive_bins,
+    average_pool,
+    build_generator,
+    max_pool,
+)
 
 H, M = 6, 3
 
@@ -62,6 +71,30 @@ def test_npg_of_the_papers_roberta_large_trains_791680_parameters():
     with torch.device("meta"):
         generator = build_generator("npg", 1024, prompt_length=5, bottleneck=128)
     assert sum(t.numel() for t in generator.parameters()) == 791_680
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_a_hypercomplex_map_is_the_sum_of_its_kronecker_products(n):
+    layer, x = PHMLinear(8, 12, n), torch.randn(5, 3, 8)
+    nn.init.normal_(layer.bias)
+    assert sum(p.numel() for p in layer.parameters()) == n**3 + 8 * 12 // n + 12
+    dense = sum(torch.kron(a, b) for a, b in zip(layer.a, layer.b, strict=True))
+    torch.testing.assert_close(layer(x), x @ dense + layer.bias)
+
+
+def test_a_hypercomplex_map_starts_about_as_large_as_a_linear_layer():
+    layer = PHMLinear(256, 512, 16)
+    dense = sum(torch.kron(a, b) for a, b in zip(layer.a, layer.b, strict=True))
+    linear = nn.init.xavier_uniform_(torch.empty(256, 512))
+    assert 0.5 < dense.std() / linear.std() < 2
+    assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(("sizes", "n"), [((1024, 256), 16), ((576, 128), 16), ((24, 12), 4), ((6, 3), 1)])
+def test_phm_takes_the_largest_number_of_products_up_to_16_that_divides_its_sizes(sizes, n):
+    with torch.device("meta"):
+        generator = build_generator("phm", sizes[0], 5, sizes[1])
+    assert len(generator.proj_down.a) == len(generator.proj_up.a) == n
 
 
 @pytest.mark.parametrize("name", GENERATORS)

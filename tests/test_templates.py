@@ -6,7 +6,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lpt.errors import LptError
-from lpt.templates import Encoded, Template, check_template, label_word_ids, template_fields
+from lpt.templates import Encoded, Template, answer_ids, check_template, label_word_ids, template_fields
 
 TOKENIZERS = Path(__file__).parents[2] / "shared" / "tokenizers"
 ENCODER, DECODER = "{a} It was {mask} .", "{a} It was"
@@ -494,3 +494,83 @@ def test_the_split_of_a_word_is_shown_as_the_real_tokenizer_makes_it():
         label_word_ids(real("gpt2"), {"bad": "lousiest", "good": "great"}, LABELS)
     assert "bad: 'lousiest' splits into 'Ġl" in str(error.value)
     assert "good" not in str(error.value)
+
+
+# Whole answers
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "word", "answer", "tokens"),
+    [
+        (words, " great ", "{word} .", ["great", "."]),
+        (words, "a great b", "{word}", ["a", "great", "b"]),
+        (byte_pairs, "great", "{word} was", ["Ġgreat", "Ġwas"]),
+        (byte_pairs, "great", " {word}.", ["Ġgreat", "."]),
+        (spaced, "great", "{word}.", ["▁great", "."]),
+        (spaced, "it", "a {word}", ["▁a", "▁", "i", "t"]),
+    ],
+)
+def test_an_answer_is_what_follows_after_a_space(tokenizer, word, answer, tokens):
+    tokenizer = tokenizer()
+    given = {"bad": "bad", "good": word}
+    ids = answer_ids(tokenizer, given, LABELS, answer)
+    assert tokenizer.convert_ids_to_tokens(ids[1]) == tokens
+    assert answer_ids(tokenizer, given, LABELS[::-1], answer) == ids[::-1]
+
+
+@pytest.mark.parametrize("tokenizer", [byte_pairs, spaced, lambda: real("gpt2")], ids=["byte_pairs", "spaced", "gpt2"])
+def test_text_and_answer_are_the_tokens_of_both_written_together(tokenizer):
+    tokenizer = tokenizer()
+    (encoded,) = Template(tokenizer, DECODER, causal=True, max_length=50).encode([("a great film",)])
+    for word, answer in (("great", "{word} ."), ("a bad one", "great {word}.")):
+        (ids,) = answer_ids(tokenizer, {"good": word}, ["good"], answer)
+        whole = f"a great film It was {answer.format(word=word)}"
+        assert encoded.input_ids + ids == ids_of(tokenizer, whole)
+
+
+@pytest.mark.xfail(strict=True, reason="a space that is a token of its own is taken for the tokenizer's")
+def test_so_they_are_where_the_space_between_them_is_a_token_of_its_own():
+    (ids,) = answer_ids(byte_pairs(), {"good": "bad"}, ["good"], "{word}")
+    assert ids_of(byte_pairs(), "It was") + ids == ids_of(byte_pairs(), "It was bad")
+
+
+@pytest.mark.parametrize(
+    ("given", "answer", "message"),
+    [
+        ({"good": "great"}, "{word}", "task.label_words lacks a word for 'bad'; give one for each of ['bad', 'good'], "
+         "or use head=linear"),
+        ({"bad": "zzz", "good": "great"}, "{word}", "task.label_words: the word 'zzz' for 'bad' is unknown to the "
+         "tokenizer"),
+        ({"bad": "great ", "good": "great"}, "{word} .", "task.label_words gives 'good' and 'bad' the same answer "
+         "'great'"),
+        *(({"bad": "bad", "good": "great"}, answer, f"task.template.answer={answer!r} must contain {{word}} exactly "
+           "once, and no other field") for answer in ("", "great", "{word} {word}", "{a} {word}", "{}")),
+    ],
+)  # fmt: skip
+def test_answers_that_cannot_be_told_apart_are_refused(given, answer, message):
+    with pytest.raises(LptError) as error:
+        answer_ids(words(), given, LABELS, answer)
+    assert str(error.value) == message
+
+
+def test_answers_stand_behind_every_row_and_the_read_out_stays():
+    plain = Template(words(), DECODER, causal=True, max_length=20)
+    answering = Template(words(), DECODER, causal=True, max_length=20, answers=([7, 8, 7], [2, 2, 4]))
+    for row, alone in zip(answering.encode([("a b",), ("c",)]), plain.encode([("a b",), ("c",)]), strict=True):
+        assert row.input_ids == [*alone.input_ids, 7, 8, 7]
+        assert (row.readout_position, row.branches) == (alone.readout_position, (2, 2, 4))
+        assert alone.branches == ()
+
+
+def test_cutting_leaves_room_for_the_answers():
+    for max_length in range(8, 16):
+        (row,) = Template(words(), DECODER, True, max_length, answers=([7, 8, 7], [2, 2, 4])).encode([("a b c d e f",)])
+        (alone,) = Template(words(), DECODER, True, max_length - 3).encode([("a b c d e f",)])
+        assert row.input_ids == [*alone.input_ids, 7, 8, 7]
+        assert len(row.input_ids) <= max_length
+        assert row.truncated == (max_length < 6 + 3 + 3)
+
+
+def test_a_template_too_long_with_its_answers_is_told_the_whole_limit():
+    with pytest.raises(LptError, match=r"alone takes 3 tokens, more than task.max_length=5; raise"):
+        Template(words(), DECODER, True, 5, answers=([7, 8, 7], [2, 2, 4])).encode([("a b c d e f",)])

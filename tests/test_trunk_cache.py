@@ -127,6 +127,14 @@ def test_the_key_follows_the_attention_in_use():
     assert len(keys) == len(ATTENTION_IMPLEMENTATIONS)
 
 
+def test_the_key_follows_where_answers_stand_behind_a_text():
+    def split(branches):
+        return EncodedSplit([Encoded([5, 6, 7, 8], 1, False, branches)], Table([("",)], [0], [0]))
+
+    keys = {rows_fingerprint(split(branches)) for branches in ((), (2, 2), (2, 3))}
+    assert len(keys) == 3
+
+
 def test_the_key_follows_the_rows_and_their_order():
     assert rows_fingerprint(make_split()) == rows_fingerprint(make_split())
     split = make_split()

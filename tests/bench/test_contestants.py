@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from tiny_bench import composed
 
 from lpt.batches import Batch, EncodedSplit
 from lpt.bench.contestants import build_contestant
-from lpt.config import resolve
+from lpt.config import MethodConfig, contestants, method_of, method_options, resolve
 from lpt.errors import LptError
 from lpt.sources import Table
 from lpt.templates import Encoded
@@ -113,7 +114,28 @@ def test_per_label_takes_a_whole_pass_for_each_label(config, family):
     assert len(passes) == len(LABELS)
 
 
-def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family):
+LATE = [name for name in contestants() if name.startswith("late_") and name.endswith("_cached")]
+
+
+def with_method(config, contestant, family):
+    """As a bench has it: the settings of the contestant's own method."""
+    name = method_of(contestant)
+    if name == "bitfit" and family == "llama":
+        pytest.skip("has no biases")
+    return replace(config, method=MethodConfig(**method_options(name)))
+
+
+@pytest.mark.parametrize("contestant", LATE)
+def test_late_contestants_begin_at_the_layer_of_the_late_prompt(config, family, contestant):
+    own = with_method(config, contestant, family)
+    for layer, begins in ((2, 2), (None, LAYERS // 2 + 1)):
+        scorer = build(contestant, replace(own, lpt=replace(own.lpt, layer=layer)), family)
+        assert scorer.method.backbone.layer == begins
+
+
+@pytest.mark.parametrize("contestant", ["lpt_cached", "lpt_lora_cached", "adapterdrop_cached", *LATE])
+def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family, contestant):
+    config = with_method(config, contestant, family)
     input_ids, mask = token_batch()
     rows = [
         Encoded(ids[keep.bool()].tolist(), int(keep.sum()) - 1, False)
@@ -121,9 +143,9 @@ def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family
     ]
     split = EncodedSplit(rows, Table([("",)] * len(rows), [0, 1, 2, 0], list(range(len(rows)))))
     torch.manual_seed(1)
-    anew = build("lpt", config, family)
+    anew = build(contestant.removesuffix("_cached"), config, family)
     torch.manual_seed(1)
-    cached = build("lpt_cached", config, family)
+    cached = build(contestant, config, family)
     cache = TrunkCache("memory", say=lambda message: None)
     cache.prepare(cached.method.backbone, {"train": split})
     states = cache.states(cached.method.backbone, split, "train", pad_id=1)

@@ -8,10 +8,11 @@ import pytest
 from matplotlib.image import imread
 from tiny_bench import composed, measured, options
 
+from lpt.bench import measure as measuring
 from lpt.bench import run as running
 from lpt.bench.report import table
 from lpt.bench.run import measure_alone, run_bench
-from lpt.config import resolve
+from lpt.config import contestants, resolve
 from lpt.errors import ConfigError, LptError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,6 +61,60 @@ def test_a_rival_is_measured_once_where_the_varied_option_is_ours_alone(bench, p
         *(("lpt", value) for value in values),
         *(("lpt_cached", value) for value in values),
     ]
+
+
+def test_each_contestant_has_the_settings_of_its_own_methods_file_but_for_the_users_method(bench, processes):
+    bench("bench.methods=[late_lora,lpt,s_idpg,lora]", "method.name=lora", "method.rank=3")
+    found = {contestant: config.method for contestant, config in processes.started}
+    assert {contestant: method.name for contestant, method in found.items()} == {
+        "late_lora": "lora",
+        "lpt": "lpt",
+        "s_idpg": "s_idpg",
+        "lora": "lora",  # peft's own, which has settings of its own
+    }
+    assert found["late_lora"].rank == 3
+    assert (found["lpt"].rank, found["s_idpg"].rank, found["s_idpg"].bottleneck) == (None, None, 256)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Measures in this process; quickly."""
+    monkeypatch.setattr(measuring, "matmul_rate", lambda *arguments: 1e9)
+    monkeypatch.setattr("gc.collect", lambda: None)
+
+    def measure(contestant, config):
+        try:
+            return measuring.measure(contestant, config)
+        except LptError as error:
+            return {"method": contestant, "error": str(error)}
+
+    monkeypatch.setattr(running, "measure_alone", measure)
+
+
+AT_THE_INPUT = {f"{name}_cached" for name in ("adapter", "p_tuning_v2", "bitfit", "s_idpg")}
+
+
+def test_every_contestant_can_be_measured_but_where_nothing_can_be_cached_or_trained(bench, here):
+    wanted = [name for name in contestants() if name != "per_label"]
+    results = bench(f"bench.methods=[{','.join(wanted)}]", "bench.steps=1")["results"]
+    errors = {result["method"]: result["error"] for result in results if "error" in result}
+    nothing_trained = {"zero_shot", "zero_shot_cached"}
+    assert errors.keys() == AT_THE_INPUT | nothing_trained
+    for name, error in errors.items():
+        expected = "this method trains nothing" if name in nothing_trained else "nothing can be cached: the trunk cache"
+        assert error.startswith(expected)
+    for result in results:
+        if "error" not in result:
+            assert (result["cache_bytes"] > 0) == result["method"].endswith("_cached")
+
+
+def test_what_begins_later_costs_less_and_cached_states_less_again(bench, here):
+    names = ["adapter", "late_adapter", "late_adapter_cached"]
+    results = bench(f"bench.methods=[{','.join(names)}]", "bench.steps=1")["results"]
+    flop = [result["flop"] for result in results]
+    assert flop == sorted(flop, reverse=True)
+    trained = [result["trainable_parameters"] for result in results]
+    assert trained[0] == 2 * trained[1] == 2 * trained[2]  # layers 1..4, and 3 and 4
 
 
 def test_every_number_format_is_measured(bench, processes):

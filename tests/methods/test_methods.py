@@ -169,6 +169,13 @@ def test_a_layer_that_does_not_exist_is_refused(name):
         build(name, "gpt2", LAYERS + 1)
 
 
+@pytest.mark.xfail(strict=True, reason="`layer or 1` takes 0 for no layer given")
+@pytest.mark.parametrize("name", ["lora", "adapter", "adapterdrop", "bitfit", "full", "p_tuning_v2", "zero_shot"])
+def test_layer_0_does_not_exist_for_any(name):
+    with pytest.raises(LptError, match=r"layer=0 does not exist"):
+        build(name, "gpt2", 0)
+
+
 def repeated_layers(family):
     """One layer, L times, as ALBERT has it."""
     model = tiny_model(family)
