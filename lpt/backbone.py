@@ -207,7 +207,7 @@ class SplitBackbone(nn.Module):
             LptError: more tokens than the backbone's positions allow.
         """
         if input_ids.shape[1] > self.max_length:  # padding may be wider, text may not
-            longest = input_ids.shape[1] if attention_mask is None else int(attention_mask.sum(1).max())
+            longest = int(token_positions(input_ids, attention_mask).max()) + 1
             if longest > self.max_length:
                 raise LptError(
                     f"a text of {longest} tokens is longer than {self.name} allows ({self.max_length}); "

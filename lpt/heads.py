@@ -90,6 +90,8 @@ class ContinuationHead(Head):
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
     def scores(self, z_BQH: Tensor, backbone: SplitBackbone) -> Tensor:
+        if not self.further:  # answers of one token: the text's last state, alone, is [B, H]
+            z_BQH = z_BQH[:, None]
         logits_BQV = backbone.vocabulary_logits(z_BQH).float()
         nll_BQ = logits_BQV.logsumexp(-1)
         nll_BA = nll_BQ[:, self.places] - logits_BQV[:, self.places, self.tokens]

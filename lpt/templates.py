@@ -261,7 +261,5 @@ def check_label_words(words: dict[str, str], labels: list[str]) -> None:
 
 def _pieces(tokenizer: Any, text: str) -> list[str]:
     """Tokens of a text that follows another after a space."""
-    pieces = tokenizer.tokenize(" " + text.strip())
-    if len(pieces) > 1 and not tokenizer.convert_tokens_to_string(pieces[:1]).strip():
-        pieces = pieces[1:]  # a tokenizer that always puts a space of its own in front
-    return pieces
+    before = tokenizer.tokenize("a")  # some tokenizers put a space of their own in front of a whole text
+    return tokenizer.tokenize(f"a {text.strip()}")[len(before) :]

@@ -19,7 +19,6 @@ from lpt.config import (
     GeneratorConfig,
     LptConfig,
     MethodConfig,
-    choices,
     contestants,
     method_of,
     method_options,

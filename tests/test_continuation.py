@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import DECODERS, tiny_model
+from tiny import DECODERS, attentions, tiny_model
 from transformers import AutoModelForCausalLM
 
 from lpt.backbone import SplitBackbone
 from lpt.batches import EncodedSplit
 from lpt.errors import LptError
-from lpt.families import ATTENTION_IMPLEMENTATIONS
 from lpt.heads import branches, build_head
 from lpt.late_prompt import LatePromptModel
 from lpt.methods import build_method
@@ -63,12 +62,7 @@ def in_passes(logits_of, texts=TEXTS, answers=ANSWERS):
     )
 
 
-@pytest.fixture(params=ATTENTION_IMPLEMENTATIONS)
-def attention(request):
-    return request.param
-
-
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize(("family", "attention"), attentions(DECODERS))
 def test_scores_are_the_mean_log_likelihoods_of_a_plain_pass_for_each_answer(family, attention):
     stock = tiny_model(family)
     expected = in_passes(lambda ids, position: stock(input_ids=ids).logits)
@@ -141,10 +135,6 @@ def test_the_loss_of_an_answer_is_the_references(folder):
     torch.testing.assert_close(scorer.losses(batch), expected["per_example_loss"], atol=1e-5, rtol=1e-4)
 
 
-SINGLE = pytest.mark.xfail(strict=True, reason="with no token behind the text the head is given [B, H], not [B, 1, H]")
-
-
-@SINGLE
 def test_answers_of_one_token_are_scored_as_label_words_are_but_for_a_constant():
     method, words = build_method("zero_shot", tiny_model("llama")), [[20], [23], [25]]
     found = scorer_of(method, words).scores(batch_of(TEXTS, words))

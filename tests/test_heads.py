@@ -49,7 +49,7 @@ def test_linear_trains_h_times_c_plus_c_in_float32_over_any_backbone(backbone, z
 
 @pytest.mark.parametrize("name", ["label_words", "vocabulary", "linear"])
 def test_the_loss_of_a_mixture_of_labels_is_the_mixture_of_their_losses(name, backbone, z):
-    head = build_head(name, backbone, 2, WORDS[:2])
+    head = build_head(name, backbone, 2, ANSWERS[:2])
     first, second = (head.losses(z, torch.full((4,), label), backbone) for label in (0, 1))
     shares = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.2, 0.8]])
     expected = shares[:, 0] * first + shares[:, 1] * second

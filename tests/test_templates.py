@@ -528,7 +528,6 @@ def test_text_and_answer_are_the_tokens_of_both_written_together(tokenizer):
         assert encoded.input_ids + ids == ids_of(tokenizer, whole)
 
 
-@pytest.mark.xfail(strict=True, reason="a space that is a token of its own is taken for the tokenizer's")
 def test_so_they_are_where_the_space_between_them_is_a_token_of_its_own():
     (ids,) = answer_ids(byte_pairs(), {"good": "bad"}, ["good"], "{word}")
     assert ids_of(byte_pairs(), "It was") + ids == ids_of(byte_pairs(), "It was bad")

@@ -70,6 +70,9 @@ _VARIANTS = {  # what else checkpoints of a family may be: its name, and what to
 SHAPES = (*FAMILIES, *_VARIANTS)
 
 
+PREFIXABLE = tuple(name for name in FAMILIES if KNOWN[name].keys_values is not None)  # that tell keys and values
+
+
 def model_type(shape):
     return _VARIANTS.get(shape, (shape,))[0]
 

@@ -53,7 +53,7 @@ class Adapter(LateMethod):
     """
 
     def __init__(self, model: Any, layer: int | None = None, bottleneck: int = 64, placement: str = "houlsby"):
-        super().__init__(model, layer or 1)
+        super().__init__(model, 1 if layer is None else layer)
         if placement not in PLACEMENTS:
             raise LptError(
                 f"method.placement={placement!r} is not known; choose one of {', '.join(PLACEMENTS)}"
@@ -70,7 +70,8 @@ class AdapterDrop(Adapter):
     """
 
     def __init__(self, model: Any, layer: int | None = None, bottleneck: int = 64, placement: str = "houlsby"):
-        super().__init__(model, layer or default_layer(model.config.num_hidden_layers), bottleneck, placement)
+        half = default_layer(model.config.num_hidden_layers)
+        super().__init__(model, half if layer is None else layer, bottleneck, placement)
 
 
 def add_adapters(backbone: SplitBackbone, bottleneck: int, behind_attention: bool) -> None:

@@ -18,7 +18,7 @@ class Frozen(LateMethod):
     """
 
     def __init__(self, model: Any, layer: int | None = None):
-        super().__init__(model, layer or model.config.num_hidden_layers)
+        super().__init__(model, model.config.num_hidden_layers if layer is None else layer)
 
     @torch.no_grad()
     def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor, further: int = 0) -> Tensor:

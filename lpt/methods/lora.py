@@ -40,7 +40,7 @@ class Lora(LateMethod):
         targets: str = "attention",
         dropout: float = 0.0,
     ):
-        super().__init__(model, layer or 1)
+        super().__init__(model, 1 if layer is None else layer)
         add_lora(self.backbone, rank, alpha, targets, dropout)
 
 

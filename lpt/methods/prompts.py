@@ -38,7 +38,7 @@ class PTuningV2(LateMethod):
     """
 
     def __init__(self, model: Any, layer: int | None = None, prompt_length: int = 20):
-        super().__init__(model, layer or 1)
+        super().__init__(model, 1 if layer is None else layer)
         self.backbone.prefix = Prefix(self.backbone, prompt_length).to(model.device)
         self.train(self.backbone.training)
 

@@ -23,7 +23,7 @@ class Full(LateMethod):
     """
 
     def __init__(self, model: Any, layer: int | None = None):
-        super().__init__(model, layer or 1)
+        super().__init__(model, 1 if layer is None else layer)
         self.backbone.whole = layer is None
         wanted = list(self.wanted())
         if not wanted:

@@ -7,13 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from method_zoo import ANATOMY, PROMPT, RANK, WITHOUT_BIASES, build, readout, stir, trained
-from tiny import FAMILIES, LAYERS, tiny_model, token_batch
+from tiny import LAYERS, tiny_model, token_batch
 
 from lpt.backbone import default_layer
 from lpt.errors import LptError
 from lpt.methods import build_method
 
 LENGTHS = (7, 3, 10, 1)
+FAMILIES = tuple(ANATOMY)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from method_zoo import ANATOMY, FROM_THE_INPUT, SETTINGS, WITHOUT_BIASES, build, expected, readout, stir, trained
-from tiny import FAMILIES, LAYERS, tiny_model, token_batch
+from tiny import LAYERS, tiny_model, token_batch
 from torch.autograd.graph import saved_tensors_hooks
 
 from lpt.adapter import AdapterConfig, load_adapter_weights, save_adapter
@@ -18,6 +18,7 @@ from lpt.trunk_cache import TrunkHash
 
 LENGTHS = (7, 3, 10, 1)
 K = 3
+FAMILIES = tuple(ANATOMY)
 CONFIG = AdapterConfig("", "", None, "", {}, "", [], {}, "", "", 0)  # any will do for tensors
 CASES = [(name, family) for name in SETTINGS for family in FAMILIES if name != "bitfit" or family not in WITHOUT_BIASES]
 LATE = [case for case in CASES if case[0] not in FROM_THE_INPUT]
@@ -138,16 +139,7 @@ def test_over_a_half_precision_backbone_all_that_is_trained_is_float32(name, fam
     assert all(p.grad.isfinite().all() for p in trained(method).values())
 
 
-FORGETFUL = pytest.mark.xfail(strict=True, reason="LateMethod leaves its own flag as nn.Module has it: training")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(name for name in SETTINGS if name != "lora"),
-        *(pytest.param(n, marks=FORGETFUL) for n in ("lora", "zero_shot")),
-    ],
-)
+@pytest.mark.parametrize("name", [*SETTINGS, "zero_shot"])
 def test_a_method_stays_in_the_mode_that_the_model_was_given_in(name):
     for training in (False, True):
         method = build_method(name, tiny_model("bert").train(training), **SETTINGS.get(name, {}))
@@ -169,7 +161,6 @@ def test_a_layer_that_does_not_exist_is_refused(name):
         build(name, "gpt2", LAYERS + 1)
 
 
-@pytest.mark.xfail(strict=True, reason="`layer or 1` takes 0 for no layer given")
 @pytest.mark.parametrize("name", ["lora", "adapter", "adapterdrop", "bitfit", "full", "p_tuning_v2", "zero_shot"])
 def test_layer_0_does_not_exist_for_any(name):
     with pytest.raises(LptError, match=r"layer=0 does not exist"):
