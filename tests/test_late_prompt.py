@@ -36,9 +36,14 @@ def build(family, attention="eager", generator="npg", layer=3, **changes):
     return late.eval()
 
 
-@pytest.mark.parametrize("generator", GENERATORS)
-@pytest.mark.parametrize(("shape", "attention"), attentions(SHAPES))
-def test_padding_changes_nothing_left_or_right_any_amount(shape, generator, attention):
+def with_generators(cases):
+    """Each case with a generator: all of them over an encoder and a decoder, over other families one."""
+    some = {"roberta": GENERATORS, "llama": GENERATORS}
+    return [(*case, generator) for case in cases for generator in some.get(case[0], ("npg",))]
+
+
+@pytest.mark.parametrize(("shape", "attention", "generator"), with_generators(attentions(SHAPES)))
+def test_padding_changes_nothing_left_or_right_any_amount(shape, attention, generator):
     model = build(shape, attention, generator)
     ids, mask = token_batch(LENGTHS)
     position = readout(shape)
@@ -48,9 +53,8 @@ def test_padding_changes_nothing_left_or_right_any_amount(shape, generator, atte
         torch.testing.assert_close(padded, expected, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("generator", GENERATORS)
-@pytest.mark.parametrize(("family", "attention"), attentions(FAMILIES))
-def test_a_row_does_not_depend_on_its_neighbours(family, generator, attention):
+@pytest.mark.parametrize(("family", "attention", "generator"), with_generators(attentions(FAMILIES)))
+def test_a_row_does_not_depend_on_its_neighbours(family, attention, generator):
     model = build(family, attention, generator)
     ids, mask = token_batch(LENGTHS)
     together = model(ids, mask, readout(family))
@@ -88,9 +92,8 @@ def test_token_logits_at_the_read_out_are_the_models_logits(family):
     torch.testing.assert_close(every[torch.arange(len(ids)), position], model(ids, mask, position))
 
 
-@pytest.mark.parametrize("generator", GENERATORS)
 @pytest.mark.parametrize("layer", [1, 3, LAYERS])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "generator"), with_generators([(family,) for family in FAMILIES]))
 def test_training_leaves_every_bit_of_the_backbone_and_moves_all_of_the_generator(family, layer, generator):
     model = build(family, generator=generator, layer=layer).train()
     frozen = copy.deepcopy(model.backbone.model.state_dict())
