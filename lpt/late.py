@@ -43,7 +43,7 @@ class LateMethod(nn.Module):
     def __init__(self, model: Any, layer: int | None = None, trunk_dropout: bool = False):
         super().__init__()
         self.backbone = SplitBackbone(model, layer, trunk_dropout)
-        self.train(model.training)
+        self.train(self.backbone.training)
 
     def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """States entering layer k, `[B, T, H]`, without gradient. No `attention_mask`: nothing is padded."""

@@ -78,7 +78,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         own = {name: value for name, value in result["settings"].items() if name not in lpt or name == "layer"}
         if lpt["generator"] is None:
             own |= result["settings"]
-        described = ", ".join(f"{name} {value}" for name, value in own.items() if value is not None)
+        described = ", ".join(f"{name} {value}" for name, value in own.items() if value not in (None, False))
         rows.append(("method", f"{result['method']}  ({described})" if described else result["method"]))
     if lpt["generator"] is not None:
         rows.append(("prompt", f"{lpt['generator']}, {lpt['prompt_length']} rows, entering layer {lpt['layer']}"))

@@ -271,7 +271,7 @@ def test_every_bench_of_ours_is_one_that_can_be(name):
     assert "lpt_cached" in config.bench.methods
 
 
-@pytest.mark.parametrize("name", choices("backbone"))
+@pytest.mark.parametrize("name", [name for name in choices("backbone") if "/" not in name])
 def test_every_backbone_is_called_what_its_file_is_and_says_how_many_layers_it_has(name):
     backbone = resolve(composed(f"backbone={name}")).backbone
     assert backbone.name == name

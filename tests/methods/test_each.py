@@ -254,7 +254,7 @@ def test_without_peft_it_is_said_what_to_install(name, monkeypatch):
 def a_family_that_tells_little(monkeypatch, **missing):
     from dataclasses import replace
 
-    from lpt.backbone import FAMILIES as ROWS
+    from lpt.families import FAMILIES as ROWS
 
     monkeypatch.setitem(ROWS, "llama", replace(ROWS["llama"], **missing))
 
