@@ -42,6 +42,12 @@ def experiments(tmp_path_factory):
     return {family: make_experiment(tmp_path_factory.mktemp(family), family) for family in ("gpt2", "roberta")}
 
 
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path, monkeypatch):
+    """Other tests run the same backbone on the same rows, and ask what was computed and what was there."""
+    monkeypatch.setenv("LPT_CACHE", str(tmp_path))
+
+
 @pytest.fixture
 def experiment(experiments):
     return experiments["gpt2"]
