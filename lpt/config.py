@@ -26,6 +26,7 @@ CONF_DIR = Path(__file__).parent.parent / "conf"
 METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 PRECISIONS = ("auto", "32", "bf16", "16")
 QUANTIZATIONS = ("int8", "nf4")
+LATE_BY_NATURE = ("lpt", "lpt_lora", "adapterdrop", "linear_probe", "zero_shot")  # with a trunk, whatever the options
 STOCK_CONTESTANTS = ("full", "lora", "prompt_tuning", "per_label")  # of `lpt bench`: by Hugging Face's forward pass
 
 
@@ -403,9 +404,12 @@ def contestants() -> list[str]:
     names = list(STOCK_CONTESTANTS)
     for method in choices("method"):
         own = [] if method in STOCK_CONTESTANTS else [method]
-        if "from_layer" in method_options(method) and method not in ("zero_shot", "linear_probe", "adapterdrop"):
-            own.append(f"late_{method}")
-        names += [name for base in own for name in (base, f"{base}_cached")]
+        if method in LATE_BY_NATURE:
+            names += [method, f"{method}_cached"]
+        elif "from_layer" in method_options(method):
+            names += [*own, f"late_{method}", f"late_{method}_cached"]
+        else:
+            names += own
     return names
 
 

@@ -75,10 +75,10 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("backbone", f"{result['backbone']}  ({_millions(whole)} parameters, {result['precision']})"),
     ]
     if result["method"] != "lpt":
-        own = {name: value for name, value in result["settings"].items() if name not in lpt or name == "layer"}
-        if lpt["generator"] is None:
-            own |= result["settings"]
-        described = ", ".join(f"{name} {value}" for name, value in own.items() if value not in (None, False))
+        # What the line of the prompt does not say, the layer first.
+        said = lpt if lpt["generator"] is not None else {}
+        own = {name: value for name, value in result["settings"].items() if name not in said and value}
+        described = ", ".join(f"{name} {own[name]}" for name in sorted(own, key=lambda name: name != "layer"))
         rows.append(("method", f"{result['method']}  ({described})" if described else result["method"]))
     if lpt["generator"] is not None:
         rows.append(("prompt", f"{lpt['generator']}, {lpt['prompt_length']} rows, entering layer {lpt['layer']}"))

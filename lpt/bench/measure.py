@@ -84,7 +84,9 @@ def measure(method: str, config: Config) -> dict[str, Any]:
     loaded = reset_peak_memory(accelerator) - sum(p.nbytes for p in own)
 
     split = random_rows(optim.batch_size * BATCHES, bench.tokens, bench.labels, anatomy)
-    states = _states(contestant.method.backbone, split) if method.endswith("_cached") else None
+    # Below layer 1 there is nothing to cache: to read the embedding is the same.
+    cached = method.endswith("_cached") and contestant.method.backbone.layer > 1
+    states = _states(contestant.method.backbone, split) if cached else None
     batches = _batches(split, optim.batch_size, states, device)
     if bench.step == "train":
         # As train.py would train ours; rivals' users name a number themselves.
