@@ -10,7 +10,7 @@ from lpt.report.runs import Run
 # What makes no difference to what is learned or what it costs; the seed is averaged over.
 IGNORED = ("seed", "fewshot.seed", "resume", "experiment", "task.name", "backbone.name", "trainer.progress")
 IGNORED_GROUPS = ("logger.", "bench.", "hydra.")
-# These name a configuration, in this order, each with its place in the name; others are named where they must be.
+# These name a configuration, in this order and in these words; other options only where they must.
 NAMED = {
     "backbone.name": "{}",
     "method.name": "{}",
@@ -28,7 +28,6 @@ NAMED = {
     "method.bottleneck": "m={}",
     "optim.lr": "lr {}",
 }
-ALWAYS_NAMED = list(NAMED)[:10]
 
 
 @dataclass
@@ -106,20 +105,26 @@ def make_boards(runs: Sequence[Run]) -> list[Board]:
 
 
 def distinguishing_options(runs: Sequence[Run]) -> list[str]:
-    """As few options as tell all runs apart but for their seed, within each task and backbone.
+    """The options that tell runs of a task and a backbone apart, but for their seed, those of `NAMED` first.
 
-    An option that follows from those before it, as a learning rate from the method, is not among them.
+    What follows from the method, as a learning rate may, is not among them. Nor is an option without a place in `NAMED`
+    that follows from those before it, as `fewshot.k_dev` from `fewshot.k`.
     """
-    names = {name for run in runs for name in run.options if not _ignored(name)}
     ranks = {name: rank for rank, name in enumerate(NAMED)}
+    names = sorted({n for run in runs for n in run.options if not _ignored(n)}, key=lambda n: (ranks.get(n, 99), n))
     chosen: list[str] = []
-    for name in sorted(names, key=lambda name: (ranks.get(name, len(ranks)), name)):
-        values = defaultdict(set)
-        for run in runs:
-            values[_key(run, chosen)].add(str(run.options.get(name)))
-        if any(len(found) > 1 for found in values.values()):
+    for name in names:
+        if _varies(name, runs, given=["method.name"] if name in NAMED and name != "method.name" else chosen):
             chosen.append(name)
     return chosen
+
+
+def _varies(name: str, runs: Sequence[Run], given: Sequence[str]) -> bool:
+    """Whether runs that are alike in task, backbone and the `given` options differ in this one."""
+    values = defaultdict(set)
+    for run in runs:
+        values[_key(run, given)].add(str(run.options.get(name)))
+    return any(len(found) > 1 for found in values.values())
 
 
 def _ignored(name: str) -> bool:
@@ -152,14 +157,20 @@ def _configurations(group: Sequence[Run], options: Sequence[str], everywhere: Se
 
 
 def _label(run: Run, options: Sequence[str], everywhere: Sequence[Run]) -> str:
-    parts = []
-    for i, name in enumerate(options):
-        value = run.options.get(name)
-        before = _key(run, options[:i])[2:]
-        rivals = {str(other.options.get(name)) for other in everywhere if _key(other, options[:i])[2:] == before}
-        if value is not None and (name in ALWAYS_NAMED or len(rivals) > 1):
-            parts.append(NAMED.get(name, f"{name}={{}}").format(value))
-    return " · ".join(parts) or str(run.options.get("method.name"))
+    """Its method, if there are several, and what varies among the runs of its method."""
+    same_method = [other for other in everywhere if other.options["method.name"] == run.options["method.name"]]
+    varied = [name for name in options if name == "method.name" or _varies(name, same_method, given=[])]
+    return _words({name: run.options.get(name) for name in varied}) or str(run.options["method.name"])
+
+
+def _words(values: dict[str, Any]) -> str:
+    return " · ".join(NAMED.get(name, f"{name}={{}}").format(value) for name, value in values.items() if value is not None)
+
+
+def name_of(configuration: Configuration, without: Sequence[str]) -> str:
+    """Its label without the words for some options."""
+    words = {_words({name: configuration.values.get(name)}) for name in without}
+    return " · ".join(word for word in configuration.label.split(" · ") if word not in words) or configuration.label
 
 
 def _across_backbones(boards: list[Board]) -> list[Board]:

@@ -1,0 +1,30 @@
+"""The report as Markdown, for a README or a pull request."""
+
+from collections.abc import Sequence
+
+from lpt.report.figures import Drawing
+from lpt.report.study import Study
+from lpt.report.tables import confusion_table, gaps_table, mistakes_table, pairs_table, run_table, standings_table
+from lpt.report.words import findings, headline, legend, single_run, title
+
+
+def markdown(study: Study, drawings: Sequence[Drawing]) -> str:
+    """Tables and figures, the figures by relative links."""
+    parts = [f"# {title(study)}", headline(study), *(f"- {line}" for line in findings(study))]
+    parts += [f"> {caution}" for caution in study.cautions]
+    run = single_run(study)
+    if run is None:
+        for standings in study.standings:
+            parts += [f"## {standings.title}", standings_table(standings).markdown(), legend(standings)]
+            if len(standings.pairs) > 1:
+                parts += ["Differences in points, row minus column:", pairs_table(standings).markdown()]
+    else:
+        parts.append(run_table(run).markdown())
+        if run.test_predictions is not None:
+            if run.test_predictions.labels is not None:
+                parts += ["## Confusion", confusion_table(run.test_predictions).markdown()]
+            parts += ["## Mistakes", mistakes_table(run.test_predictions).markdown()]
+    parts += [f"![{drawing.caption}](figures/{drawing.name}.png)" for drawing in drawings]
+    if study.gaps:
+        parts += ["## Missing and failed", gaps_table(study.gaps).markdown()]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"

@@ -1,0 +1,202 @@
+"""Tables of a report, the same for page and Markdown: numbers as people read them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lpt.report.comparison import Difference
+from lpt.report.runs import Predictions, Run
+from lpt.report.study import Gap, Standing, Standings, Study, commit_of, difference_between
+
+NONE = "–"
+
+
+@dataclass
+class Table:
+    """Headings and rows of text.
+
+    Attributes:
+        words: how many of the first columns hold words; the others hold numbers.
+        strong: rows to print in bold.
+        quiet: rows to print in grey.
+        marks: (row, column) -> what kind of cell it is, and what there is to know about it.
+    """
+
+    headings: list[str]
+    rows: list[list[str]]
+    words: int = 1
+    strong: set[int] = field(default_factory=set)
+    quiet: set[int] = field(default_factory=set)
+    marks: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        marks = ["---"] * self.words + ["---:"] * (len(self.headings) - self.words)
+        rows = [
+            [f"**{cell}**" if i in self.strong and j < self.words + 1 else cell for j, cell in enumerate(row)]
+            for i, row in enumerate(self.rows)
+        ]
+        lines = [self.headings, marks, *([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def standings_table(standings: Standings) -> Table:
+    """A row per configuration: score, how sure, and what it costs."""
+    metric, rows = standings.metric, standings.rows
+    others = _other_scores(rows, metric)
+    reference = "" if standings.reference is None else standings.reference.label
+    compared = any(row.difference for row in rows)
+    headings = ["configuration", f"{metric} ± sd", "95% interval"]
+    headings += [f"to {reference}", "adjusted p"] if compared else []
+    headings += ["seeds", f"validation {metric}", *(_heading(split, name) for split, name in others)]
+    headings += ["trained", "ms/step", "tokens/s", "peak GB", "wall s"]
+    seeds = {seed for row in rows for seed in row.configuration.seeds}
+    table = Table(headings, [])
+    for i, row in enumerate(rows):
+        c = row.configuration
+        if row is standings.best:
+            table.strong.add(i)
+        if not row.scores:
+            table.quiet.add(i)
+        cells = [f"{row.label} ≈" if row.tied and row is not standings.best else row.label]
+        cells += [_mean_sd(row.mean, row.sd), NONE if row.interval is None else "{:.3f} to {:.3f}".format(*row.interval)]
+        cells += [_points(row.difference), _p(row.difference)] if compared else []
+        cells += [f"{len(row.scores)}" + (f" of {len(seeds)}" if len(row.scores) < len(seeds) else "")]
+        cells += [_number(c.mean("metrics", "validation", metric), "{:.3f}")]
+        cells += [_number(c.mean("metrics", split, name), "{:.3f}") for split, name in others]
+        steps = c.mean("train", "steps_per_second")
+        memory = c.mean("train", "peak_memory_bytes")
+        cells += [
+            _number(c.mean("trainable_parameters"), "{:,.0f}"),
+            _number(1000 / steps if steps else None, "{:,.0f}" if steps and steps < 20 else "{:.1f}"),
+            _number(c.mean("train", "tokens_per_second") or None, "{:,.0f}"),
+            _number(None if memory is None else memory / 1e9, "{:.2f}"),
+            _number(c.mean("wall_seconds"), "{:,.0f}"),
+        ]
+        table.rows.append(cells)
+    return table
+
+
+def pairs_table(standings: Standings) -> Table:
+    """Differences of every two configurations, in points: row minus column, `*` where it is more than chance."""
+    labels = [row.label for row in standings.rows if any(row.label in pair for pair in standings.pairs)]
+    table = Table(["", *(str(i + 1) for i in range(len(labels)))], [])
+    for i, label in enumerate(labels):
+        row = [f"{i + 1} {label}"]
+        for j, other in enumerate(labels):
+            difference = difference_between(standings, other, label)
+            row.append("" if difference is None else f"{_signed(difference.value)}{'*' if difference.sure else ''}")
+            if difference is not None:
+                kind = "unsure" if not difference.sure else "better" if difference.value > 0 else "worse"
+                what = f"{label} minus {other}: {_points(difference)}, adjusted p {_p(difference)} ({difference.test})"
+                table.marks[i, j + 1] = (kind, what)
+        table.rows.append(row)
+    return table
+
+
+def gaps_table(gaps: Sequence[Gap]) -> Table:
+    columns = ["task", "backbone", "configuration", "seed", "what", "error"]
+    rows = [[gap.task, gap.backbone, gap.label, gap.seed, gap.what, gap.error or ""] for gap in gaps]
+    return Table(columns, rows, words=len(columns))
+
+
+def run_table(run: Run) -> Table:
+    """Scores of one run on each split, and what it cost."""
+    rows = []
+    for split, metrics in run.result.get("metrics", {}).items():
+        for name, value in metrics.items():
+            interval = run.result.get("intervals", {}).get(split, {}).get(name)
+            rows.append([split, name, f"{value:.3f}", NONE if interval is None else "{:.3f} to {:.3f}".format(*interval)])
+    return Table(["split", "metric", "value", "95% interval"], rows, words=2)
+
+
+def confusion_table(found: Predictions) -> Table:
+    """Rows of each gold class by the class that was predicted."""
+    assert found.labels is not None
+    counts = Counter(zip(found.gold.tolist(), found.predicted.tolist(), strict=True))
+    classes = range(len(found.labels))
+    rows = []
+    for gold in classes:
+        cells = [counts[gold, predicted] for predicted in classes]
+        recall = cells[gold] / sum(cells) if sum(cells) else 0.0
+        rows.append([found.labels[gold], *(f"{n:,}" for n in cells), f"{recall:.3f}"])
+    return Table(["gold \\ predicted", *found.labels, "recall"], rows)
+
+
+def mistakes_table(found: Predictions, most: int = 20) -> Table:
+    """The wrong answers that were given with the highest probability; of a regression, those furthest off."""
+    if found.labels is None:
+        order = sorted(range(len(found.gold)), key=lambda i: -abs(found.predicted[i] - found.gold[i]))[:most]
+        rows = [[str(found.index[i]), f"{found.gold[i]:.2f}", f"{found.predicted[i]:.2f}"] for i in order]
+        return Table(["row of the source", "gold", "predicted"], rows)
+    wrong = [i for i in range(len(found.gold)) if found.predicted[i] != found.gold[i]]
+    wrong.sort(key=lambda i: -found.confidence[i])
+    names = found.labels
+    rows = [
+        [str(found.index[i]), names[found.gold[i]], names[found.predicted[i]], f"{found.confidence[i]:.3f}"]
+        for i in wrong[:most]
+    ]
+    return Table(["row of the source", "gold", "predicted", "probability"], rows, words=3)
+
+
+def facts_table(study: Study) -> Table:
+    """What the runs have in common, or the several values where they differ."""
+    facts: dict[str, dict[str, None]] = defaultdict(dict)
+    for run in study.completed:
+        data, few = run.result.get("data", {}), run.result.get("fewshot", {})
+        sizes = ", ".join(f"{size:,} {split}" for split, size in data.get("sizes", {}).items())
+        facts[f"rows of {run.task}"][f"{sizes}; test set {run.test_set}"] = None
+        facts["draw"]["fewshot={}, k={}".format(few.get("protocol"), few.get("k"))] = None
+        facts["backbone"][f"{run.backbone}, {run.result.get('backbone_parameters', 0):,} parameters"] = None
+        facts["number format"][str(run.result.get("precision", NONE))] = None
+        facts["attention"][str(run.result.get("attention", NONE))] = None
+        facts["trunk cache"][str(run.result.get("cache", {}).get("mode", NONE))] = None
+        devices = run.options.get("trainer.devices", 1)
+        facts["device"][f"{devices} x {run.options.get('trainer.accelerator', NONE)}"] = None
+        facts["code"][commit_of(run)] = None
+        for package, version in run.result.get("versions", {}).items():
+            facts["versions"][f"{package} {version}"] = None
+    return Table(["", ""], [[name, "; ".join(values)] for name, values in facts.items()], words=2)
+
+
+def _other_scores(rows: Sequence[Standing], metric: str) -> list[tuple[str, str]]:
+    """(split, metric) besides the primary metric of the test rows."""
+    found: dict[tuple[str, str], None] = {}
+    for row in rows:
+        for run in row.configuration.runs:
+            for split, values in run.result.get("metrics", {}).items():
+                if split != "validation":
+                    found |= {(split, name): None for name in values if name != "loss"}
+    return [key for key in found if key != ("test", metric)]
+
+
+def _heading(split: str, name: str) -> str:
+    return name if split == "test" else f"{split.removeprefix('test_')} {name}"
+
+
+def _number(value: Any, form: str) -> str:
+    return NONE if value is None else form.format(value)
+
+
+def _mean_sd(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return NONE
+    return f"{mean:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
+
+
+def _points(difference: Difference | None) -> str:
+    if difference is None:
+        return NONE
+    return f"{_signed(difference.value)} ({_signed(difference.low)} to {_signed(difference.high)})"
+
+
+def _signed(value: float) -> str:
+    """In points, hundredths of the metric."""
+    text = f"{100 * value:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text
+
+
+def _p(difference: Difference | None) -> str:
+    if difference is None:
+        return NONE
+    return "<0.001" if difference.adjusted < 0.001 else f"{difference.adjusted:.3f}"
