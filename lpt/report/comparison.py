@@ -15,6 +15,7 @@ from lpt.report.scores import SCORES
 
 LEVEL = 0.05
 RESAMPLES = 10_000
+MCNEMAR, BOOTSTRAP = "McNemar's exact test", "the paired bootstrap"
 CHUNK = 250_000  # weights at a time: few enough to stay in the processor's cache
 
 
@@ -27,7 +28,7 @@ class Difference:
         low, high: 95% interval over test rows.
         p: two-sided, for itself.
         adjusted: the same, corrected for all comparisons that were made.
-        test: how p was found: McNemar or bootstrap.
+        test: how p was found.
     """
 
     value: float
@@ -44,14 +45,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Scores of K configurations, each the mean over its seeds, on all rows and on R resamples of them."""
+    """Scores of K configurations, each the mean over its seeds.
 
-    values_K: np.ndarray
-    resampled_RK: np.ndarray
+    Attributes:
+        values: `[K]`, on all rows.
+        resampled: `[R, K]`, on resamples of them.
+    """
+
+    values: np.ndarray
+    resampled: np.ndarray
 
     def interval(self, k: int) -> tuple[float, float]:
         """95%, by percentiles."""
-        return _percentiles(self.resampled_RK[:, k])
+        return _percentiles(self.resampled[:, k])
 
     def difference(self, k: int, reference: int) -> tuple[float, float, float, float]:
         """(value, low, high, p) of configuration `k` minus `reference`.
@@ -59,11 +65,11 @@ class Bootstrap:
         p is twice the share of resamples on which the difference is not on its side of zero, one resample added to
         each side: never 0, and 1 for two that always agree.
         """
-        resampled_R = self.resampled_RK[:, k] - self.resampled_RK[:, reference]
+        resampled_R = self.resampled[:, k] - self.resampled[:, reference]
         resampled_R[np.abs(resampled_R) < 1e-12] = 0  # what is equal but for rounding
         beyond = min((resampled_R <= 0).sum(), (resampled_R >= 0).sum())
         p = min(1.0, 2 * (int(beyond) + 1) / (len(resampled_R) + 1))
-        return (float(self.values_K[k] - self.values_K[reference]), *_percentiles(resampled_R), p)
+        return (float(self.values[k] - self.values[reference]), *_percentiles(resampled_R), p)
 
 
 def bootstrap(metric: str, found: Sequence[Sequence[Predictions]], resamples: int = RESAMPLES) -> Bootstrap:
@@ -115,11 +121,11 @@ def compare(
     """
     differences, p_values, tests = [], [], []
     for reference, other in pairs:
-        *value, p = scored.difference(other, reference)
+        value, low, high, p = scored.difference(other, reference)
         exact = metric == "accuracy" and len(found[reference]) == len(found[other]) == 1
-        differences.append(value)
+        differences.append((value, low, high))
         p_values.append(mcnemar(found[reference][0], found[other][0]) if exact else p)
-        tests.append("McNemar" if exact else "bootstrap")
+        tests.append(MCNEMAR if exact else BOOTSTRAP)
     adjusted = holm(p_values)
     return {
         pair: Difference(*value, p, corrected, test)

@@ -164,7 +164,9 @@ def _label(run: Run, options: Sequence[str], everywhere: Sequence[Run]) -> str:
 
 
 def _words(values: dict[str, Any]) -> str:
-    return " · ".join(NAMED.get(name, f"{name}={{}}").format(value) for name, value in values.items() if value is not None)
+    return " · ".join(
+        NAMED.get(name, f"{name}={{}}").format(value) for name, value in values.items() if value is not None
+    )
 
 
 def name_of(configuration: Configuration, without: Sequence[str]) -> str:

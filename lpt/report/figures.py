@@ -23,7 +23,7 @@ ACCENT = "#0072B2"
 COLOURS = (ACCENT, "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#8C6BB1")  # after Okabe and Ito
 MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼"}  # and how a text shows them
 REFERENCES = 4  # configurations drawn as lines across
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
@@ -52,7 +52,8 @@ STYLE = {
     "savefig.facecolor": "auto",
 }
 WIDTH = 9.6  # inches
-LINE = 0.19  # inches between labels
+PANEL = 2.9  # and the height of axes with their labels
+LINE = 0.22  # between the rows of scores
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,7 @@ CURVES_CAPTION = (
     "Test score against {}: mean over seeds, in a band of its 95% interval over test rows; the small dots are single "
     "seeds. Dashed: the best of the configurations that were run with one choice, or have none."
 )
-COSTS_CAPTION = (
-    "What quality costs on {}: towards the upper left is better. Each label stands at the height of its point, or near."
-)
+COSTS_CAPTION = "What quality costs on {}: the upper left is best. Labels stand level with their points, or near."
 CURVE_CAPTION = "Training: loss and score against optimizer steps. The dot is the step that was kept."
 VALUES_CAPTION = "Predicted against gold values of the test rows."
 
@@ -183,7 +182,7 @@ def _scores(standings: Sequence[Standings]) -> "Figure":
     columns = min(4, len(standings))
     rows = -(-len(standings) // columns)
     width = WIDTH if columns > 1 else 6.8
-    figure, grid = _figure(rows * (LINE * 1.15 * len(labels) + 0.75), rows, columns, width, sharey=True)
+    figure, grid = _figure(rows * (LINE * len(labels) + 0.75), rows, columns, width, sharey=True)
     for axes, s in zip(grid.flat, standings, strict=False):
         _score_panel(axes, s, labels)
     for axes in grid.flat[len(standings) :]:
@@ -202,7 +201,13 @@ def _score_panel(axes: "Axes", standings: Standings, labels: list[str]) -> None:
         if row is None or row.mean is None:
             reason = "no run" if row is None else row.configuration.others[0].status
             axes.annotate(
-                reason, (0.02, y), xycoords=("axes fraction", "data"), va="center", color=MUTED, style="italic", size=7.5
+                reason,
+                (0.02, y),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                color=MUTED,
+                style="italic",
+                size=7.5,
             )
             continue
         colour = ACCENT if row.tied else MUTED
@@ -216,7 +221,9 @@ def _score_panel(axes: "Axes", standings: Standings, labels: list[str]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.06)
     axes.spines["left"].set_visible(False)
-    axes.set_title(standings.title if len(labels) == len(rows) and not standings.board.backbone else standings.board.task)
+    axes.set_title(
+        standings.title if len(labels) == len(rows) and not standings.board.backbone else standings.board.task
+    )
     axes.set_xlabel(standings.metric)
 
 
@@ -245,14 +252,16 @@ def _lines(standings: Standings, against: Against) -> dict[str, list[tuple[Any, 
 
 
 def _curves(panels: Sequence[tuple[Standings, dict[str, list[tuple[Any, Standing]]]]], against: Against) -> "Figure":
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = -(-len(panels) // columns)
     names = dict.fromkeys(name for _, lines in panels for name, points in lines.items() if len(points) > 1)
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
     width = {1: 6.2, 2: 8.2}.get(columns, WIDTH)
-    figure, grid = _figure(2.9 * rows, rows, columns, width)
+    figure, grid = _figure(PANEL * rows, rows, columns, width)
     for axes, (standings, lines) in zip(grid.flat, panels, strict=False):
         _curve_panel(axes, standings, lines, against, colours)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(panels[0][0].metric)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     return figure
@@ -267,7 +276,9 @@ def _curve_panel(
 ) -> None:
     ends: list[tuple[float, str, str]] = []
     values = sorted({value for points in lines.values() for value, _ in points if value is not None})
-    references = sorted((points[0][1] for points in lines.values() if len(points) == 1), key=lambda row: -(row.mean or 0))
+    references = sorted(
+        (points[0][1] for points in lines.values() if len(points) == 1), key=lambda row: -(row.mean or 0)
+    )
     for row in references[:REFERENCES]:
         assert row.mean is not None
         axes.axhline(row.mean, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.7)
@@ -276,31 +287,28 @@ def _curve_panel(
         if len(points) == 1:
             continue
         x = [value for value, _ in points]
-        means = [row.mean for _, row in points]
+        means = [row.mean or 0.0 for _, row in points]
         if all(row.interval is not None for _, row in points):
             low, high = zip(*(row.interval for _, row in points), strict=True)  # type: ignore[misc]
             axes.fill_between(x, low, high, color=colours[name], alpha=0.13, linewidth=0)
         for value, row in points:
             axes.plot([value] * len(row.scores), row.scores, ".", color=colours[name], markersize=2.5, alpha=0.6)
         axes.plot(x, means, "-o", color=colours[name], markeredgecolor=PAPER, markeredgewidth=0.6)
-        ends.append((float(means[-1] or 0), name, colours[name]))
+        ends.append((means[-1], name, colours[name]))
     if against.name != "layer" and values[0] > 0 and values[-1] / values[0] > 8:
         axes.set_xscale("log")
     axes.minorticks_off()
     axes.set_xticks(values[:: -(-len(values) // 8)], [f"{value:g}" for value in values[:: -(-len(values) // 8)]])
     axes.set_xlabel(against.label)
-    if axes.get_subplotspec().is_first_col():
-        axes.set_ylabel(standings.metric)
     axes.set_title(standings.board.task)
     axes.margins(y=0.08)
     if len(ends) > 1:
-        _label_ends(axes, ends)
+        _label_ends(axes, ends, PANEL - 0.8)
 
 
-def _label_ends(axes: "Axes", ends: Sequence[tuple[float, str, str]], inches: float | None = None) -> None:
-    """Names at the right edge, at the heights they belong to or as near as they can be without touching."""
+def _label_ends(axes: "Axes", ends: Sequence[tuple[float, str, str]], inches: float) -> None:
+    """Names at the right edge of axes so high, at the heights they belong to or as near as they can be."""
     low, high = axes.get_ylim()
-    inches = inches or axes.figure.get_size_inches()[1] / axes.get_gridspec().nrows - 0.8
     places = (np.array([height for height, _, _ in ends]) - low) / (high - low)
     spread = spread_out(places, 0.155 / inches)
     for (_, name, colour), place, wanted in zip(ends, spread, places, strict=True):
@@ -399,7 +407,7 @@ def draw_run(run: Run) -> Iterator[Drawing]:
 def _learning_curve(
     run: Run, losses: list[tuple[str, list[tuple[int, float]]]], scores: list[tuple[int, float]]
 ) -> "Figure":
-    figure, grid = _figure(2.9, 1, 2 if scores else 1, 8.2 if scores else 4.6)
+    figure, grid = _figure(PANEL, 1, 2 if scores else 1, 8.2 if scores else 4.6)
     ends = []
     for (name, points), colour in zip(losses, (MUTED, ACCENT), strict=False):
         steps, values = zip(*points, strict=True)
@@ -407,7 +415,7 @@ def _learning_curve(
         ends.append((values[-1], name, colour))
     grid[0, 0].set_title("loss")
     grid[0, 0].set_ylim(bottom=0)
-    _label_ends(grid[0, 0], ends)
+    _label_ends(grid[0, 0], ends, PANEL - 0.8)
     if scores:
         steps, values = zip(*scores, strict=True)
         grid[0, 1].plot(steps, values, "-o", color=ACCENT, markersize=4)

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 from lpt.report.figures import Drawing
 from lpt.report.study import Study
-from lpt.report.tables import confusion_table, gaps_table, mistakes_table, pairs_table, run_table, standings_table
+from lpt.report.tables import (
+    confusion_table,
+    costs_table,
+    gaps_table,
+    mistakes_table,
+    pairs_table,
+    run_table,
+    standings_table,
+)
 from lpt.report.words import findings, headline, legend, single_run, title
 
 
@@ -16,10 +24,15 @@ def markdown(study: Study, drawings: Sequence[Drawing]) -> str:
     if run is None:
         for standings in study.standings:
             parts += [f"## {standings.title}", standings_table(standings).markdown(), legend(standings)]
+            if standings.scored:
+                parts.append(costs_table(standings).markdown())
             if len(standings.pairs) > 1:
-                parts += ["Differences in points, row minus column:", pairs_table(standings).markdown()]
+                parts += [
+                    "Points by which the row is ahead of the column; `*`: more than chance.",
+                    pairs_table(standings).markdown(),
+                ]
     else:
-        parts.append(run_table(run).markdown())
+        parts += [run_table(run).markdown(), costs_table(study.standings[0]).markdown()]
         if run.test_predictions is not None:
             if run.test_predictions.labels is not None:
                 parts += ["## Confusion", confusion_table(run.test_predictions).markdown()]

@@ -12,6 +12,7 @@ from lpt.report.style import STYLE_SHEET
 from lpt.report.tables import (
     Table,
     confusion_table,
+    costs_table,
     facts_table,
     gaps_table,
     mistakes_table,
@@ -38,10 +39,12 @@ def page(study: Study, drawings: Sequence[Drawing]) -> str:
     if run is None:
         body += _section("Results", [figures[d.name] for d in drawings if d.about is None])
         for standings in study.standings:
-            costs = [figures[d.name] for d in drawings if d.about is standings]
-            body += _section(standings.title, [*_board(standings), *costs])
+            body += _section(
+                standings.title, _board(standings, [figures[d.name] for d in drawings if d.about is standings])
+            )
     else:
         body += _section("Scores", [_table(run_table(run)), *figures.values()])
+        body += _section("What it costs", [_table(costs_table(study.standings[0]))])
         found = run.test_predictions
         if found is not None:
             if found.labels is not None:
@@ -50,13 +53,15 @@ def page(study: Study, drawings: Sequence[Drawing]) -> str:
     if study.gaps:
         body += _section("Missing and failed", [_table(gaps_table(study.gaps), "gaps")])
     body += _section("How it was run", [_commands(study), _table(facts_table(study), "facts")])
-    return (
-        "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
-        '<meta name=viewport content="width=device-width, initial-scale=1">\n<meta name=color-scheme content="light dark">\n'
-        f"<title>{name}</title>\n<style>{STYLE_SHEET}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + "\n</main>\n</body>\n</html>\n"
+    head = (
+        "<meta charset=utf-8>",
+        '<meta name=viewport content="width=device-width, initial-scale=1">',
+        '<meta name=color-scheme content="light dark">',
+        f"<title>{name}</title>",
+        f"<style>{STYLE_SHEET}</style>",
     )
+    parts = ["<!doctype html>", "<html lang=en>", "<head>", *head, "</head>", "<body>", "<main>", *body]
+    return "\n".join([*parts, "</main>", "</body>", "</html>", ""])
 
 
 def svg(drawing: Drawing) -> str:
@@ -84,7 +89,7 @@ def _figure(drawing: Drawing) -> str:
     return f"<figure{limit}>{text}<figcaption>{escape(drawing.caption)}</figcaption></figure>"
 
 
-def _board(standings: Standings) -> Iterable[str]:
+def _board(standings: Standings, costs: Sequence[str]) -> Iterable[str]:
     yield _table(standings_table(standings), "standings")
     yield f"<p class=legend>{escape(legend(standings))}</p>"
     if len(standings.pairs) > 1:
@@ -94,6 +99,10 @@ def _board(standings: Standings) -> Iterable[str]:
             "<p class=legend>Points by which the row is ahead of the column; coloured and starred where that is more "
             "than chance.</p>"
         )
+    if standings.scored:
+        yield "<h3>What they cost</h3>"
+        yield _table(costs_table(standings), "standings")
+        yield from costs
 
 
 def _section(heading: str, parts: Iterable[str]) -> list[str]:

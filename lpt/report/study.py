@@ -123,7 +123,9 @@ def study_of(folder: Path, baseline: Sequence[str] = ()) -> Study:
     for board in boards:
         reference = references.get(id(board))
         if baseline and reference is None:
-            study.cautions.append(f"{_title(board)} has no run with {' '.join(baseline)}: compared with its best instead.")
+            study.cautions.append(
+                f"{_title(board)} has no run with {' '.join(baseline)}: compared with its best instead."
+            )
         study.standings.append(_standings(board, reference, study.cautions))
     return study
 
@@ -197,7 +199,9 @@ def _paired(board: Board, rows: Sequence[Standing], cautions: list[str]) -> dict
             elif not (np.array_equal(found.index, first.index) and np.array_equal(found.gold, first.gold)):
                 problem = "predicted other test rows, so it cannot be paired"
             elif recorded is None or abs(score(board.metric, found) - recorded) > 1e-4:
-                problem = f"recorded {board.metric} {recorded}, but its predictions give {score(board.metric, found):.4f}"
+                problem = (
+                    f"recorded {board.metric} {recorded}, but its predictions give {score(board.metric, found):.4f}"
+                )
             else:
                 kept.append(found)
                 continue
@@ -226,7 +230,9 @@ def _references(boards: Sequence[Board], baseline: Sequence[str]) -> dict[int, C
             references[id(board)] = matching[0]
     if wanted and not references:
         labels = sorted({c.label for board in boards for c in board.configurations})
-        raise LptError(f"--baseline {' '.join(baseline)} fits no completed configuration; there are {'; '.join(labels)}")
+        raise LptError(
+            f"--baseline {' '.join(baseline)} fits no completed configuration; there are {'; '.join(labels)}"
+        )
     return references
 
 
@@ -254,7 +260,9 @@ def _gaps(folder: Path, runs: Sequence[Run], boards: Sequence[Board]) -> list[Ga
             known = {*c.seeds, *(run.seed for run in c.others)}
             missing = [str(seed) for seed in seeds if seed not in known]
             if missing:
-                gaps.append(Gap(board.task, backbone, c.label, ", ".join(missing), "no run, though others have this seed"))
+                gaps.append(
+                    Gap(board.task, backbone, c.label, ", ".join(missing), "no run, though others have this seed")
+                )
     gaps += _absent(boards)
     for point in points_without_run(folder, {run.folder.name for run in runs}):
         gaps.append(Gap("", "", " ".join(point.overrides) or point.name, "", point.status, point.error))

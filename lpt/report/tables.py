@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lpt.report.commands import split_overrides
 from lpt.report.comparison import Difference
 from lpt.report.runs import Predictions, Run
 from lpt.report.study import Gap, Standing, Standings, Study, commit_of, difference_between
@@ -41,40 +42,49 @@ class Table:
 
 
 def standings_table(standings: Standings) -> Table:
-    """A row per configuration: score, how sure, and what it costs."""
+    """A row per configuration: its scores, and how sure they are."""
     metric, rows = standings.metric, standings.rows
     others = _other_scores(rows, metric)
-    reference = "" if standings.reference is None else standings.reference.label
     compared = any(row.difference for row in rows)
-    headings = ["configuration", f"{metric} ± sd", "95% interval"]
-    headings += [f"to {reference}", "adjusted p"] if compared else []
+    to = "to the best" if standings.reference is standings.best else "to the baseline"
+    headings = ["configuration", f"{metric} ± sd", "95% interval", *([to, "adjusted p"] if compared else [])]
     headings += ["seeds", f"validation {metric}", *(_heading(split, name) for split, name in others)]
-    headings += ["trained", "ms/step", "tokens/s", "peak GB", "wall s"]
-    seeds = {seed for row in rows for seed in row.configuration.seeds}
-    table = Table(headings, [])
-    for i, row in enumerate(rows):
+    table = _with_rows(headings, standings)
+    seeds = len({seed for row in rows for seed in row.configuration.seeds})
+    for row, cells in zip(rows, table.rows, strict=True):
         c = row.configuration
-        if row is standings.best:
-            table.strong.add(i)
-        if not row.scores:
-            table.quiet.add(i)
-        cells = [f"{row.label} ≈" if row.tied and row is not standings.best else row.label]
-        cells += [_mean_sd(row.mean, row.sd), NONE if row.interval is None else "{:.3f} to {:.3f}".format(*row.interval)]
+        cells[0] += " ≈" if row.tied and row is not standings.best else ""
+        cells += [_mean_sd(row), _span(row.interval)]
         cells += [_points(row.difference), _p(row.difference)] if compared else []
-        cells += [f"{len(row.scores)}" + (f" of {len(seeds)}" if len(row.scores) < len(seeds) else "")]
-        cells += [_number(c.mean("metrics", "validation", metric), "{:.3f}")]
-        cells += [_number(c.mean("metrics", split, name), "{:.3f}") for split, name in others]
-        steps = c.mean("train", "steps_per_second")
-        memory = c.mean("train", "peak_memory_bytes")
+        cells.append(f"{len(row.scores)}" + (f" of {seeds}" if len(row.scores) < seeds else ""))
+        wanted = [("validation", metric), *others]
+        cells += [_number(c.mean("metrics", split, name), "{:.3f}") for split, name in wanted]
+    return table
+
+
+def costs_table(standings: Standings) -> Table:
+    """A row per configuration: what it trains, and what that takes; means over seeds."""
+    headings = ["configuration", standings.metric, "trained parameters", "ms per step", "tokens/s", "peak GB", "wall s"]
+    table = _with_rows(headings, standings)
+    for row, cells in zip(standings.rows, table.rows, strict=True):
+        c = row.configuration
+        steps, memory = c.mean("train", "steps_per_second"), c.mean("train", "peak_memory_bytes")
         cells += [
+            _number(row.mean, "{:.3f}"),
             _number(c.mean("trainable_parameters"), "{:,.0f}"),
             _number(1000 / steps if steps else None, "{:,.0f}" if steps and steps < 20 else "{:.1f}"),
             _number(c.mean("train", "tokens_per_second") or None, "{:,.0f}"),
-            _number(None if memory is None else memory / 1e9, "{:.2f}"),
+            _number(memory and memory / 1e9, "{:.2f}"),
             _number(c.mean("wall_seconds"), "{:,.0f}"),
         ]
-        table.rows.append(cells)
     return table
+
+
+def _with_rows(headings: list[str], standings: Standings) -> Table:
+    """A row for each configuration, with its name alone."""
+    strong = {i for i, row in enumerate(standings.rows) if row is standings.best and len(standings.rows) > 1}
+    quiet = {i for i, row in enumerate(standings.rows) if not row.scores}
+    return Table(headings, [[row.label] for row in standings.rows], strong=strong, quiet=quiet)
 
 
 def pairs_table(standings: Standings) -> Table:
@@ -106,7 +116,9 @@ def run_table(run: Run) -> Table:
     for split, metrics in run.result.get("metrics", {}).items():
         for name, value in metrics.items():
             interval = run.result.get("intervals", {}).get(split, {}).get(name)
-            rows.append([split, name, f"{value:.3f}", NONE if interval is None else "{:.3f} to {:.3f}".format(*interval)])
+            rows.append(
+                [split, name, f"{value:.3f}", NONE if interval is None else "{:.3f} to {:.3f}".format(*interval)]
+            )
     return Table(["split", "metric", "value", "95% interval"], rows, words=2)
 
 
@@ -123,7 +135,7 @@ def confusion_table(found: Predictions) -> Table:
     return Table(["gold \\ predicted", *found.labels, "recall"], rows)
 
 
-def mistakes_table(found: Predictions, most: int = 20) -> Table:
+def mistakes_table(found: Predictions, most: int = 12) -> Table:
     """The wrong answers that were given with the highest probability; of a regression, those furthest off."""
     if found.labels is None:
         order = sorted(range(len(found.gold)), key=lambda i: -abs(found.predicted[i] - found.gold[i]))[:most]
@@ -145,6 +157,7 @@ def facts_table(study: Study) -> Table:
     for run in study.completed:
         data, few = run.result.get("data", {}), run.result.get("fewshot", {})
         sizes = ", ".join(f"{size:,} {split}" for split, size in data.get("sizes", {}).items())
+        facts["method"][_method(run)] = None
         facts[f"rows of {run.task}"][f"{sizes}; test set {run.test_set}"] = None
         facts["draw"]["fewshot={}, k={}".format(few.get("protocol"), few.get("k"))] = None
         facts["backbone"][f"{run.backbone}, {run.result.get('backbone_parameters', 0):,} parameters"] = None
@@ -156,7 +169,18 @@ def facts_table(study: Study) -> Table:
         facts["code"][commit_of(run)] = None
         for package, version in run.result.get("versions", {}).items():
             facts["versions"][f"{package} {version}"] = None
+    shared, varying = split_overrides(study.runs)
+    facts["the command lines share"] = dict.fromkeys([" ".join(shared) or "nothing"])
+    if varying:
+        facts["and vary"] = {
+            f"{name}={', '.join(value or '(not given)' for value in v)}": None for name, v in varying.items()
+        }
     return Table(["", ""], [[name, "; ".join(values)] for name, values in facts.items()], words=2)
+
+
+def _method(run: Run) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in run.result.get("settings", {}).items())
+    return f"{run.options['method.name']} ({settings})" if settings else str(run.options["method.name"])
 
 
 def _other_scores(rows: Sequence[Standing], metric: str) -> list[tuple[str, str]]:
@@ -178,10 +202,12 @@ def _number(value: Any, form: str) -> str:
     return NONE if value is None else form.format(value)
 
 
-def _mean_sd(mean: float | None, sd: float | None) -> str:
-    if mean is None:
-        return NONE
-    return f"{mean:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
+def _mean_sd(row: Standing) -> str:
+    return _number(row.mean, "{:.3f}") + ("" if row.sd is None else f" ± {row.sd:.3f}")
+
+
+def _span(interval: Sequence[float] | None) -> str:
+    return NONE if interval is None else "{:.3f} to {:.3f}".format(*interval)
 
 
 def _points(difference: Difference | None) -> str:

@@ -31,8 +31,9 @@ def headline(study: Study) -> str:
         f"{'task' if len(tasks) == 1 else 'tasks'} {', '.join(tasks)}",
         f"{'backbone' if len(backbones) == 1 else 'backbones'} {', '.join(backbones)}",
     ]
-    first, last = (time.strftime("%Y-%m-%d", time.localtime(when(run.finished for run in study.runs))) for when in (min, max))
-    return " · ".join([*parts, first if first == last else f"{first} to {last}"])
+    times = sorted(run.finished for run in study.runs)
+    days = dict.fromkeys(time.strftime("%Y-%m-%d", time.localtime(moment)) for moment in (times[0], times[-1]))
+    return " · ".join([*parts, " to ".join(days)])
 
 
 def findings(study: Study) -> list[str]:
@@ -63,24 +64,15 @@ def legend(standings: Standings) -> str:
         text += " The interval is for other test rows of the same kind and these trained models, averaged over seeds."
     if not standings.pairs:
         return text
-    tests = {difference.test for difference in standings.pairs.values()}
-    ways = " and ".join(name for name in (_TESTS["McNemar"], _TESTS["bootstrap"]) if name in {_TESTS[t] for t in tests})
-    count = len(standings.pairs)
+    tests = dict.fromkeys(difference.test for difference in standings.pairs.values())
+    corrected = _count(len(standings.pairs), "comparison")
+    if standings.reference is not standings.best and standings.reference is not None:
+        corrected += f" (those to the baseline, {standings.reference.label}, for"
+        corrected += f" {sum(row.difference is not None for row in standings.rows)})"
     return (
-        f"{text} Differences are in points (hundredths), paired by test row; p by {ways}, corrected by Holm for "
-        f"{_count(count, 'comparison')}{_against(standings)}. Bold: the best; ≈: not shown to differ from it "
-        f"(p of {LEVEL} or more)."
+        f"{text} Differences are in points (hundredths), paired by test row; p by {' and '.join(tests)}, corrected by "
+        f"Holm for {corrected}. Bold: the best; ≈: not shown to differ from it (p of {LEVEL} or more)."
     )
-
-
-_TESTS = {"McNemar": "McNemar's exact test", "bootstrap": "the paired bootstrap"}
-
-
-def _against(standings: Standings) -> str:
-    if standings.reference is standings.best or standings.reference is None:
-        return ""
-    others = sum(row.difference is not None for row in standings.rows)
-    return f", and those to {standings.reference.label} for {others}"
 
 
 def _count(number: int, name: str) -> str:
