@@ -149,8 +149,8 @@ def draw_study(standings: Sequence[Standings]) -> Iterator[Drawing]:
 
 
 SCORES_CAPTION = (
-    "Test score of each configuration: mean over seeds with its 95% interval over test rows; the small ticks are single "
-    "seeds. Blue: the best, and those not shown to be worse than it."
+    "Test score of each configuration: mean over seeds with its 95% interval over test rows; ticks are single seeds. "
+    "Blue: the best, and those not shown to be worse than it."
 )
 CURVES_CAPTION = (
     "Test score against {}: mean over seeds, in a band of its 95% interval over test rows; the small dots are single "
@@ -345,6 +345,8 @@ COSTS: tuple[tuple[str, tuple[str, ...], Callable[[float], float], bool], ...] =
 
 def _costs(standings: Standings) -> "Figure | None":
     """None where fewer than two configurations differ in what they cost."""
+    from matplotlib.ticker import EngFormatter, LogLocator
+
     rows = [row for row in standings.scored if row.configuration.mean("trainable_parameters")]
     panels = []
     for label, path, convert, log in COSTS:
@@ -363,10 +365,14 @@ def _costs(standings: Standings) -> "Figure | None":
             if row.interval is not None:
                 axes.plot([cost, cost], row.interval, linewidth=0.9, alpha=0.35, **style)
             axes.plot([cost], [row.mean], _marker(i), markeredgecolor=PAPER, markeredgewidth=0.6, markersize=6, **style)
+        costs = [cost for cost in found if cost]
         if log:
             axes.set_xscale("log")
+            subs = (1.0,) if max(costs) / min(costs) > 50 else (1.0, 2.0, 5.0)
+            axes.xaxis.set_major_locator(LogLocator(subs=subs))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         else:
-            axes.set_xlim(0, 1.08 * max(cost for cost in found if cost))
+            axes.set_xlim(0, 1.08 * max(costs))
         axes.minorticks_off()
         axes.set_xlabel(label)
     grid[0, 0].set_ylabel(standings.metric)

@@ -6,7 +6,7 @@ Shapes: N rows, C classes.
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,6 +109,7 @@ def collect_runs(folder: Path) -> list[Run]:
             f"there is no run under {folder}: no folder there has a result.json or a .hydra/; `python train.py` "
             "leaves runs under runs/"
         )
+    _fill_in_layers(runs)
     return runs
 
 
@@ -168,9 +169,7 @@ def _read_run(place: Path, root: Path) -> Run:
         options.setdefault(f"fewshot.{key}", value)
     entering = result.get("lpt", {})
     if "lpt" in str(options["method.name"]):
-        # Where the configuration leaves the layer to the backbone, the result knows it.
-        if options.get("lpt.layer") is None:
-            options["lpt.layer"] = entering.get("layer")
+        options.setdefault("lpt.layer", entering.get("layer"))
         options.setdefault("lpt.prompt_length", entering.get("prompt_length"))
         options.setdefault("lpt.bottleneck", entering.get("bottleneck"))
         options.setdefault("generator.name", entering.get("generator"))
@@ -180,6 +179,14 @@ def _read_run(place: Path, root: Path) -> Run:
     finished = (path if path.exists() else place).stat().st_mtime
     name = str(place.relative_to(root)) if place != root else place.absolute().name
     return Run(place, name, status, error, options, [str(o) for o in overrides], result, finished)
+
+
+def _fill_in_layers(runs: Sequence[Run]) -> None:
+    """Where a configuration leaves the layer of the prompt to its backbone, results know it; also of a failed run."""
+    left = [run for run in runs if run.options.get("lpt.layer", 0) is None]
+    chosen = {run.backbone: run.result["lpt"]["layer"] for run in left if run.result.get("lpt")}
+    for run in left:
+        run.options["lpt.layer"] = chosen.get(run.backbone)
 
 
 def _options(path: Path) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """What the runs of a folder say together: standings per task, what is missing, and what to be careful with."""
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lpt.errors import LptError
 from lpt.report.comparison import RESAMPLES, Difference, bootstrap, compare
@@ -57,6 +55,7 @@ class Standings:
         rows: those with a score, then the others.
         best: the highest mean; None where no run was completed.
         reference: whom `difference` of each row compares with.
+        baseline: whether the reference was asked for; its differences are corrected for themselves alone.
         pairs: (reference label, other label) -> difference, corrected for all pairs.
     """
 
@@ -64,6 +63,7 @@ class Standings:
     rows: list[Standing]
     best: Standing | None
     reference: Standing | None
+    baseline: bool
     pairs: dict[tuple[str, str], Difference]
 
     @property
@@ -137,17 +137,17 @@ def _standings(board: Board, baseline: Configuration | None, cautions: list[str]
     if best is not None:
         best.tied = True
     reference = next((row for row in rows if row.configuration is baseline and row.scores), best)
-    standings = Standings(board, rows, best, reference, {})
+    standings = Standings(board, rows, best, reference, baseline is not None, {})
     paired = _paired(board, rows, cautions)
     if best is not None and paired:
-        _compare(standings, paired, baseline is not None)
+        _compare(standings, paired)
     varying = board.varying
     if len(varying) == 1 and all(isinstance(c.values[varying[0]], int | float) for c in board.configurations):
         rows.sort(key=lambda row: (not row.scores, row.configuration.values[varying[0]]))
     return standings
 
 
-def _compare(standings: Standings, paired: dict[str, list[Predictions]], against_baseline: bool) -> None:
+def _compare(standings: Standings, paired: dict[str, list[Predictions]]) -> None:
     """Fill in intervals, differences and ties."""
     labels, found, metric = list(paired), list(paired.values()), standings.metric
     pairs = [(i, j) for i in range(len(labels)) for j in range(len(labels)) if i < j]
@@ -161,7 +161,7 @@ def _compare(standings: Standings, paired: dict[str, list[Predictions]], against
     to_reference = {}
     if reference in paired:
         to = labels.index(reference)
-        if against_baseline:
+        if standings.baseline:
             others = [(to, j) for j in range(len(labels)) if j != to]
             to_reference = {labels[j]: d for (_, j), d in compare(metric, found, scored, others).items()}
         else:
@@ -184,20 +184,21 @@ def difference_between(standings: Standings, reference: str, other: str) -> Diff
 
 def _paired(board: Board, rows: Sequence[Standing], cautions: list[str]) -> dict[str, list[Predictions]]:
     """label -> predictions of its seeds; all of the same test rows, and such that give the recorded scores."""
-    paired: dict[str, list[Predictions]] = {}
-    first: Predictions | None = None
     if board.metric not in SCORES:
         cautions.append(f"{_title(board)}: no intervals and tests, as {board.metric} is not known here.")
         return {}
+    test_rows = Counter(
+        _test_rows(found) for row in rows for run in row.configuration.runs if (found := run.test_predictions)
+    )
+    paired: dict[str, list[Predictions]] = {}
     for row in rows:
         kept = []
         for run in row.configuration.runs:
             found, recorded = run.test_predictions, run.score()
-            first = first or found
-            if found is None or first is None:
+            if found is None:
                 problem = "has no readable predictions/test.jsonl"
-            elif not (np.array_equal(found.index, first.index) and np.array_equal(found.gold, first.gold)):
-                problem = "predicted other test rows, so it cannot be paired"
+            elif _test_rows(found) != test_rows.most_common(1)[0][0]:
+                problem = "predicted other test rows than most, so it cannot be paired"
             elif recorded is None or abs(score(board.metric, found) - recorded) > 1e-4:
                 problem = (
                     f"recorded {board.metric} {recorded}, but its predictions give {score(board.metric, found):.4f}"
@@ -209,6 +210,10 @@ def _paired(board: Board, rows: Sequence[Standing], cautions: list[str]) -> dict
         if kept and len(kept) == len(row.configuration.runs):
             paired[row.label] = kept
     return paired
+
+
+def _test_rows(found: Predictions) -> tuple[bytes, bytes]:
+    return found.index.tobytes(), found.gold.tobytes()
 
 
 def _references(boards: Sequence[Board], baseline: Sequence[str]) -> dict[int, Configuration]:
@@ -237,7 +242,8 @@ def _references(boards: Sequence[Board], baseline: Sequence[str]) -> dict[int, C
 
 
 def _has(run: Run, wanted: dict[str, str]) -> bool:
-    return all(str(run.options.get(option)) == value for option, value in wanted.items())
+    given = {option: run.options.get(option) for option in wanted}
+    return all(("null" if given[option] is None else str(given[option])) == value for option, value in wanted.items())
 
 
 def _title(board: Board) -> str:

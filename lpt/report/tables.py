@@ -46,7 +46,7 @@ def standings_table(standings: Standings) -> Table:
     metric, rows = standings.metric, standings.rows
     others = _other_scores(rows, metric)
     compared = any(row.difference for row in rows)
-    to = "to the best" if standings.reference is standings.best else "to the baseline"
+    to = "to the baseline" if standings.baseline else "to the best"
     headings = ["configuration", f"{metric} ± sd", "95% interval", *([to, "adjusted p"] if compared else [])]
     headings += ["seeds", f"validation {metric}", *(_heading(split, name) for split, name in others)]
     table = _with_rows(headings, standings)

@@ -66,7 +66,7 @@ def legend(standings: Standings) -> str:
         return text
     tests = dict.fromkeys(difference.test for difference in standings.pairs.values())
     corrected = _count(len(standings.pairs), "comparison")
-    if standings.reference is not standings.best and standings.reference is not None:
+    if standings.baseline and standings.reference is not None:
         corrected += f" (those to the baseline, {standings.reference.label}, for"
         corrected += f" {sum(row.difference is not None for row in standings.rows)})"
     return (
