@@ -76,6 +76,10 @@ class Board:
     configurations: list[Configuration]
 
     @property
+    def title(self) -> str:
+        return self.task if self.backbone is None else f"{self.task}, {self.backbone}"
+
+    @property
     def metric(self) -> str:
         return next((run.metric for c in self.configurations for run in c.runs), "accuracy")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lpt.report.figures import Drawing
+from lpt.report.drawing import Drawing
 from lpt.report.study import Study
 from lpt.report.tables import (
     confusion_table,

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from lpt.report.commands import commands
-from lpt.report.figures import ACCENT, FAINT, INK, MUTED, PAPER, Drawing
-from lpt.report.study import Standings, Study
+from lpt.report.drawing import ACCENT, FAINT, INK, MUTED, PAPER, Drawing
+from lpt.report.standings import Standings
+from lpt.report.study import Study
 from lpt.report.style import STYLE_SHEET
 from lpt.report.tables import (
     Table,

@@ -7,8 +7,11 @@ from typing import Any
 
 from lpt.report.commands import split_overrides
 from lpt.report.comparison import Difference
+from lpt.report.gaps import Gap
+from lpt.report.mixtures import commit_of
 from lpt.report.runs import Predictions, Run
-from lpt.report.study import Gap, Standing, Standings, Study, commit_of, difference_between
+from lpt.report.standings import Standing, Standings, difference_between
+from lpt.report.study import Study
 
 NONE = "–"
 

@@ -4,7 +4,8 @@ import time
 
 from lpt.report.comparison import LEVEL
 from lpt.report.runs import Run
-from lpt.report.study import Standings, Study
+from lpt.report.standings import Standings
+from lpt.report.study import Study
 
 
 def title(study: Study) -> str:
@@ -66,8 +67,8 @@ def legend(standings: Standings) -> str:
         return text
     tests = dict.fromkeys(difference.test for difference in standings.pairs.values())
     corrected = _count(len(standings.pairs), "comparison")
-    if standings.baseline and standings.reference is not None:
-        corrected += f" (those to the baseline, {standings.reference.label}, for"
+    if standings.baseline:
+        corrected += f" (those to the baseline, {' '.join(standings.baseline)}, for"
         corrected += f" {sum(row.difference is not None for row in standings.rows)})"
     return (
         f"{text} Differences are in points (hundredths), paired by test row; p by {' and '.join(tests)}, corrected by "

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lpt.report.figures import Drawing, draw_run, draw_study, drawing_style
+from lpt.report.drawing import Drawing, drawing_style
+from lpt.report.figures import draw_study
+from lpt.report.learning import draw_run
 from lpt.report.markdown import markdown
 from lpt.report.page import page, svg
 from lpt.report.study import Study, study_of

@@ -5,7 +5,8 @@ import pytest
 from runs import older, write_run
 
 from lpt.errors import LptError
-from lpt.report.study import difference_between, study_of
+from lpt.report.standings import difference_between
+from lpt.report.study import study_of
 
 
 def flipped(rows, wrong):
@@ -24,6 +25,10 @@ def three(tmp_path):
         for seed in (1, 2):
             write_run(tmp_path / f"{method}{seed}", predicted=flipped(300, rows), method=method, seed=seed)
     return tmp_path
+
+
+def differences(standings):
+    return {row.label: row.difference.value for row in standings.rows if row.difference}
 
 
 def whats(study):
@@ -67,11 +72,10 @@ def test_a_difference_seen_from_the_other_side_has_the_other_sign(three):
 
 def test_a_baseline_is_whom_the_others_are_compared_with_corrected_for_these_alone(three):
     (standings,) = study_of(three, ["method=adapter"]).standings
-    differences = {row.label: row.difference for row in standings.rows}
-    assert differences["adapter"] is None
-    assert differences["lora"].value == pytest.approx(1 / 300)
-    assert differences["zero_shot"].adjusted == pytest.approx(2 * differences["zero_shot"].p)
-    assert difference_between(standings, "adapter", "zero_shot").adjusted > differences["zero_shot"].adjusted
+    assert differences(standings) == pytest.approx({"lora": 1 / 300, "zero_shot": -109 / 300})
+    from_baseline = standings.rows[2].difference
+    assert from_baseline.adjusted == pytest.approx(2 * from_baseline.p)
+    assert difference_between(standings, "adapter", "zero_shot").adjusted > from_baseline.adjusted
 
 
 @pytest.mark.parametrize(
@@ -83,13 +87,24 @@ def test_a_baseline_that_fits_nothing_is_refused(three, baseline, complaint):
         study_of(three, [baseline])
 
 
-def test_a_baseline_that_fits_several_is_refused_until_it_fits_one(tmp_path):
-    write_run(tmp_path / "a", method="lora")
-    write_run(tmp_path / "b", method="lora", method__from_layer=16)
-    with pytest.raises(LptError, match="fits 2 configurations of reviews, tiny"):
+def test_a_baseline_that_fits_several_equally_well_is_refused_until_it_fits_one(tmp_path):
+    write_run(tmp_path / "a", 0.9, method="lora")
+    write_run(tmp_path / "b", 0.8, method="lora", method__from_layer=16)
+    write_run(tmp_path / "c", 0.7, method="adapter", method__from_layer=4)
+    with pytest.raises(LptError, match=r"fits 2 configurations of reviews, tiny .* for adapter: add option=value"):
         study_of(tmp_path, ["method=lora"])
     (standings,) = study_of(tmp_path, ["method=lora", "method.from_layer=null"]).standings
-    assert standings.reference.label == "lora"
+    means = {row.label: row.mean for row in standings.rows}
+    assert differences(standings) == pytest.approx({label: means[label] - means["lora"] for label in list(means)[1:]})
+
+
+def test_of_several_baselines_each_is_compared_with_the_one_most_like_it(tmp_path):
+    for k, right in ((16, 0.6), (64, 0.8)):
+        for method, more in (("lora", 0.0), ("lpt", 0.05), ("adapter", -0.05)):
+            write_run(tmp_path / f"{method}{k}", right + more, method=method, fewshot__k=k, rows=200)
+    (standings,) = study_of(tmp_path, ["method=lora"]).standings
+    expected = {"lpt · k=16": 0.05, "lpt · k=64": 0.05, "adapter · k=16": -0.05, "adapter · k=64": -0.05}
+    assert differences(standings) == pytest.approx(expected, abs=0.006)
 
 
 def test_a_single_option_that_is_a_number_puts_the_rows_in_order(tmp_path):

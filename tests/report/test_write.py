@@ -94,7 +94,13 @@ def test_colours_of_text_and_lines_follow_the_dress_of_the_page(sweep):
 
 
 def test_everything_that_ran_is_on_the_page_and_so_is_what_failed(shown):
-    for expected in ("lpt · layer 16", "lora", "sweep <one>", "CUDA out of memory <here>", "8 completed runs · 1 failed"):
+    for expected in (
+        "lpt · layer 16",
+        "lora",
+        "sweep <one>",
+        "CUDA out of memory <here>",
+        "8 completed runs · 1 failed",
+    ):
         assert expected in shown.text
 
 
@@ -121,7 +127,7 @@ def test_markdown_has_a_row_per_configuration_the_best_in_bold(sweep, shown):
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     scores = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[0]]
     assert scores[0][:3] == ["configuration", "accuracy ± sd", "95% interval"]
-    assert [row[0] for row in scores[2:]][0] == "**lpt · layer 16**"
+    assert scores[2][0] == "**lpt · layer 16**"
     assert len({len(row) for row in scores}) == 1
     assert len(scores) == 2 + 4
     assert "![" in text
