@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from lpt.report.comparison import BOOTSTRAP, MCNEMAR, bootstrap, compare, holm, mcnemar
+from lpt.report.comparison import BOOTSTRAP, MCNEMAR, Bootstrap, bootstrap, compare, holm, mcnemar
 from lpt.report.runs import Predictions
 
 
@@ -62,6 +62,13 @@ def test_a_difference_is_paired_so_that_rows_hard_for_both_cancel_out():
     assert p < 0.001
     # Unpaired, the two intervals overlap by far.
     assert scored.interval(0)[1] > scored.interval(1)[0]
+
+
+def test_p_is_twice_the_share_of_resamples_on_the_other_side_of_zero():
+    differences = np.array([-1.0] * 3 + [0.0] + [1.0] * 95)
+    scored = Bootstrap(np.array([0.0, 1.0]), np.stack([np.zeros(99), differences], axis=1))
+    assert scored.difference(1, 0)[3] == pytest.approx(2 * (4 + 1) / 100)
+    assert scored.difference(0, 1)[3] == pytest.approx(2 * (4 + 1) / 100)
 
 
 def test_what_always_agrees_does_not_differ():
