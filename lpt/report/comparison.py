@@ -4,10 +4,12 @@ All configurations of a board are scored on the same resamples of its rows, so a
 paired, and the rows that are hard for both cancel out. Shapes: N rows, R resamples, K configurations.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.signal
 import scipy.stats
 
 from lpt.report.runs import Predictions
@@ -92,13 +94,24 @@ def bootstrap(metric: str, found: Sequence[Sequence[Predictions]], resamples: in
     return Bootstrap(scores(np.ones((1, rows)))[0], np.concatenate(resampled))
 
 
-def mcnemar(first: Predictions, second: Predictions) -> float:
-    """Exact two-sided p that both are right equally often, from the rows that only one of them gets right."""
-    first_right, second_right = first.predicted == first.gold, second.predicted == second.gold
-    only_first, only_second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
-    if only_first + only_second == 0:
-        return 1.0
-    return float(scipy.stats.binomtest(only_first, only_first + only_second).pvalue)
+def mcnemar(first: Sequence[Predictions], second: Sequence[Predictions]) -> float:
+    """Exact two-sided p that two configurations are right equally often, each given by the predictions of its seeds.
+
+    If they were alike, what sets them apart on a row would as likely be the other way round. p is the share, of all
+    ways round that the rows could have been, of those with a total at least as large. Of one run each this is
+    McNemar's test: the binomial test of the rows that one alone gets right. Seeds are averaged within a row, as a row
+    that is hard for one is hard for the others, and no more evidence for being asked several times.
+    """
+    unit = math.lcm(len(first), len(second))  # so that differences of the averages are whole numbers
+    right, other = (sum((run.predicted == run.gold).astype(int) for run in runs) for runs in (first, second))
+    differences_N = right * (unit // len(first)) - other * (unit // len(second))
+    chances = np.ones(1)  # of each total, zero in the middle
+    for size, rows in zip(*np.unique(np.abs(differences_N[differences_N != 0]), return_counts=True), strict=True):
+        ways = np.zeros(2 * size * rows + 1)
+        ways[:: 2 * size] = scipy.stats.binom.pmf(np.arange(rows + 1), rows, 0.5)
+        chances = scipy.signal.fftconvolve(chances, ways)
+    totals = np.abs(np.arange(len(chances)) - len(chances) // 2)
+    return float(np.clip(chances[totals >= abs(differences_N.sum())].sum(), 0, 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -116,15 +129,14 @@ def compare(
 ) -> dict[tuple[int, int], Difference]:
     """Differences of the pairs (reference, other), corrected for as many comparisons as there are pairs.
 
-    Accuracies of one run each are compared by McNemar's exact test. With several seeds that test would count each row
-    several times, so there, and for other metrics, p comes from the paired bootstrap.
+    Accuracies are compared by McNemar's exact test, other metrics by the paired bootstrap.
     """
     differences, p_values, tests = [], [], []
     for reference, other in pairs:
         value, low, high, p = scored.difference(other, reference)
-        exact = metric == "accuracy" and len(found[reference]) == len(found[other]) == 1
+        exact = metric == "accuracy"
         differences.append((value, low, high))
-        p_values.append(mcnemar(found[reference][0], found[other][0]) if exact else p)
+        p_values.append(mcnemar(found[reference], found[other]) if exact else p)
         tests.append(MCNEMAR if exact else BOOTSTRAP)
     adjusted = holm(p_values)
     return {

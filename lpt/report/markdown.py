@@ -18,8 +18,10 @@ from lpt.report.words import findings, headline, legend, single_run, title
 
 def markdown(study: Study, drawings: Sequence[Drawing]) -> str:
     """Tables and figures, the figures by relative links."""
-    parts = [f"# {title(study)}", headline(study), *(f"- {line}" for line in findings(study))]
-    parts += [f"> {caution}" for caution in study.cautions]
+    parts = [f"# {title(study)}", headline(study), "\n".join(f"- {line}" for line in findings(study))]
+    parts += (
+        ["\n".join(["**Take care**", "", *(f"- {caution}" for caution in study.cautions)])] if study.cautions else []
+    )
     run = single_run(study)
     if run is None:
         for standings in study.standings:
@@ -40,4 +42,4 @@ def markdown(study: Study, drawings: Sequence[Drawing]) -> str:
     parts += [f"![{drawing.caption}](figures/{drawing.name}.png)" for drawing in drawings]
     if study.gaps:
         parts += ["## Missing and failed", gaps_table(study.gaps).markdown()]
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -15,13 +17,31 @@ def answers(right):
 def test_mcnemar_is_the_exact_binomial_test_of_the_rows_that_one_alone_gets_right():
     first = answers([1] * 10 + [1] + [0] * 5)
     second = answers([1] * 10 + [0] + [1] * 5)
-    assert mcnemar(first, second) == pytest.approx(2 * (1 + 6) / 2**6)
-    assert mcnemar(answers([1] * 9 + [0]), answers([0] * 9 + [0])) == pytest.approx(2 / 2**9)
+    assert mcnemar([first], [second]) == pytest.approx(2 * (1 + 6) / 2**6)
+    assert mcnemar([answers([1] * 9 + [0])], [answers([0] * 9 + [0])]) == pytest.approx(2 / 2**9)
 
 
 def test_mcnemar_sees_no_difference_where_errors_are_the_same_or_as_many():
-    assert mcnemar(answers([1, 0, 1]), answers([1, 0, 1])) == 1.0
-    assert mcnemar(answers([1, 0]), answers([0, 1])) == 1.0
+    assert mcnemar([answers([1, 0, 1])], [answers([1, 0, 1])]) == 1.0
+    assert mcnemar([answers([1, 0])], [answers([0, 1])]) == 1.0
+
+
+def test_mcnemar_of_several_seeds_counts_every_way_round_that_the_rows_could_have_been():
+    random = np.random.default_rng(0)
+    first = [answers(random.random(10) < 0.8) for _ in range(2)]
+    second = [answers(random.random(10) < 0.5) for _ in range(3)]
+    sides = (np.mean([run.predicted for run in runs], axis=0) for runs in (first, second))
+    differences = np.subtract(*sides)
+    totals = [abs(np.dot(ways, differences)) for ways in itertools.product((1, -1), repeat=10)]
+    expected = np.mean(np.array(totals) >= abs(differences.sum()) - 1e-9)
+    assert 0.001 < expected < 0.9
+    assert mcnemar(first, second) == pytest.approx(expected)
+
+
+def test_mcnemar_does_not_take_more_seeds_for_more_rows():
+    random = np.random.default_rng(0)
+    first, second = (answers(random.random(100) < share) for share in (0.7, 0.8))
+    assert mcnemar([first] * 3, [second] * 3) == pytest.approx(mcnemar([first], [second]))
 
 
 def test_holm_multiplies_by_the_comparisons_left_and_never_decreases():
@@ -76,24 +96,22 @@ def test_what_always_agrees_does_not_differ():
     assert bootstrap("accuracy", [[same], [same]]).difference(1, 0) == (0, 0, 0, 1)
 
 
-def test_chance_alone_is_rarely_called_a_difference():
+@pytest.mark.parametrize(("metric", "seeds"), [("accuracy", 2), ("f1", 1)])
+def test_chance_alone_is_rarely_called_a_difference(metric, seeds):
     random = np.random.default_rng(0)
     p_values = []
     for _ in range(200):
-        found = [[answers(random.random(150) < 0.7)] for _ in range(2)]
-        p_values.append(bootstrap("accuracy", found, resamples=500).difference(1, 0)[3])
+        found = [[answers(random.random(150) < 0.7) for _ in range(seeds)] for _ in range(2)]
+        p_values.append(compare(metric, found, bootstrap(metric, found, resamples=500), [(0, 1)])[0, 1].p)
     assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.1
 
 
-def test_single_runs_are_compared_exactly_and_several_seeds_by_bootstrap():
+def test_accuracies_are_compared_exactly_and_p_is_corrected_for_the_pairs():
     random = np.random.default_rng(0)
-    one, two = ([answers(random.random(100) < 0.7) for _ in range(n)] for n in (1, 2))
-    other = [answers(random.random(100) < 0.7)]
-    found = [one, other, two]
+    found = [[answers(random.random(100) < 0.7) for _ in range(seeds)] for seeds in (1, 1, 2)]
     compared = compare("accuracy", found, bootstrap("accuracy", found), [(0, 1), (0, 2)])
-    assert compared[0, 1].test == MCNEMAR
-    assert compared[0, 1].p == mcnemar(one[0], other[0])
-    assert compared[0, 2].test == BOOTSTRAP
+    assert {difference.test for difference in compared.values()} == {MCNEMAR}
+    assert compared[0, 2].p == mcnemar(found[0], found[2])
     assert [d.adjusted for d in compared.values()] == holm([d.p for d in compared.values()])
 
 
