@@ -1,4 +1,4 @@
-"""The command `lpt`: put a trained adapter to work, and measure what training costs. Training is `train.py`."""
+"""The command `lpt`: put a trained adapter to work, measure what training costs, report. Training is `train.py`."""
 
 import argparse
 import json
@@ -76,6 +76,23 @@ def _parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="option=value", help="such as experiment=bench_smollm2 lpt.layer=8"
     )
     bench.set_defaults(command=_bench)
+
+    report = commands.add_parser(
+        "report",
+        help="what the runs under a folder say together",
+        description="Turn the runs under a folder into one HTML page, a Markdown file, and figures: scores over seeds, "
+        "how sure they are, which differences are more than chance, what quality costs, what is missing.",
+    )
+    report.add_argument("folder", type=Path, help="a folder with runs at any depth, or a single run")
+    report.add_argument("--output", type=Path, help="write here (default: report/ in the folder)")
+    report.add_argument(
+        "--baseline",
+        nargs="+",
+        default=[],
+        metavar="option=value",
+        help="compare with this configuration, as in --baseline method=lora (default: with the best)",
+    )
+    report.set_defaults(command=_report)
     return parser
 
 
@@ -236,3 +253,16 @@ def _bench(arguments: argparse.Namespace) -> None:
     if not any(override.startswith("experiment=") for override in overrides):
         overrides = ["experiment=bench_roberta_base", *overrides]
     run_bench(compose_config(overrides))
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from lpt.report.words import findings, headline
+    from lpt.report.write import write_report
+
+    study, page = write_report(arguments.folder, arguments.output, arguments.baseline)
+    print("\n".join([headline(study), *findings(study)]))
+    if study.gaps:
+        print(f"missing or failed: {len(study.gaps)}, listed on the page")
+    for caution in study.cautions:
+        print(f"take care: {caution}", file=sys.stderr)
+    print(f"in {page}")

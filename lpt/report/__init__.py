@@ -1,0 +1,1 @@
+"""Runs turned into evidence: `lpt report <folder>`."""

@@ -1,0 +1,199 @@
+"""Runs that differ in their seed alone are one configuration; configurations scored on the same rows are a board."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lpt.report.runs import Run
+
+# What makes no difference to what is learned or what it costs; the seed is averaged over.
+IGNORED = ("seed", "fewshot.seed", "resume", "experiment", "task.name", "backbone.name", "trainer.progress")
+IGNORED_GROUPS = ("logger.", "bench.", "hydra.")
+# These name a configuration, in this order and in these words; other options only where they must.
+NAMED = {
+    "backbone.name": "{}",
+    "method.name": "{}",
+    "generator.name": "{}",
+    "lpt.layer": "layer {}",
+    "method.from_layer": "from layer {}",
+    "lpt.prompt_length": "P={}",
+    "method.prompt_length": "P={}",
+    "fewshot.protocol": "{}",
+    "fewshot.k": "k={}",
+    "head.name": "{} head",
+    "method.targets": "{}",
+    "method.rank": "r={}",
+    "lpt.bottleneck": "m={}",
+    "method.bottleneck": "m={}",
+    "optim.lr": "lr {}",
+}
+
+
+@dataclass
+class Configuration:
+    """What was run with several seeds.
+
+    Attributes:
+        values: what tells it from the others: option -> value, in the order of its name.
+        label: its name in tables and figures.
+        runs: the completed ones, one per seed, by seed.
+        others: failed and unfinished ones, and those that a newer run of the same seed replaces.
+    """
+
+    values: dict[str, Any]
+    label: str
+    runs: list[Run] = field(default_factory=list)
+    others: list[Run] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[Any]:
+        return [run.seed for run in self.runs]
+
+    def mean(self, *path: str) -> float | None:
+        """Over the runs, of a number in their results; None where one has none."""
+        found: list[Any] = [run.result for run in self.runs]
+        for key in path:
+            found = [value.get(key) if isinstance(value, dict) else None for value in found]
+        if not found or any(value is None for value in found):
+            return None
+        return sum(found) / len(found)
+
+
+@dataclass
+class Board:
+    """Configurations that were scored on the same test rows, and so can be compared.
+
+    Attributes:
+        backbone: None where backbones are what is compared.
+        test_set: fingerprint of the test rows; None where no run got that far.
+        varying: the options that tell its configurations apart.
+    """
+
+    task: str
+    backbone: str | None
+    test_set: str | None
+    configurations: list[Configuration]
+
+    @property
+    def title(self) -> str:
+        return self.task if self.backbone is None else f"{self.task}, {self.backbone}"
+
+    @property
+    def metric(self) -> str:
+        return next((run.metric for c in self.configurations for run in c.runs), "accuracy")
+
+    @property
+    def varying(self) -> list[str]:
+        keys = dict.fromkeys(key for c in self.configurations for key in c.values)
+        return [key for key in keys if len({str(c.values.get(key)) for c in self.configurations}) > 1]
+
+
+def make_boards(runs: Sequence[Run]) -> list[Board]:
+    """Group runs by task, backbone and test rows, then by everything but the seed.
+
+    Runs without a result do not know their test rows; they go where most runs of their task and backbone are.
+    """
+    completed = [run for run in runs if run.status == "completed"]
+    groups: dict[tuple[str, str, str | None], list[Run]] = defaultdict(list)
+    for run in completed:
+        groups[run.task, run.backbone, run.test_set].append(run)
+    for run in runs:
+        if run.status != "completed":
+            places = [key for key in groups if key[:2] == (run.task, run.backbone)]
+            place = max(places, key=lambda key: len(groups[key]), default=(run.task, run.backbone, None))
+            groups[place].append(run)
+    options = distinguishing_options(runs)
+    boards = [Board(*key, _configurations(group, options, runs)) for key, group in groups.items()]
+    return sorted(_across_backbones(boards), key=lambda board: (board.task, board.backbone or "", board.test_set or ""))
+
+
+def distinguishing_options(runs: Sequence[Run]) -> list[str]:
+    """The options that tell runs of a task and a backbone apart, but for their seed, those of `NAMED` first.
+
+    What follows from the method, as a learning rate may, is not among them. Nor is an option without a place in `NAMED`
+    that follows from those before it, as `fewshot.k_dev` from `fewshot.k`.
+    """
+    ranks = {name: rank for rank, name in enumerate(NAMED)}
+    names = sorted({n for run in runs for n in run.options if not _ignored(n)}, key=lambda n: (ranks.get(n, 99), n))
+    chosen: list[str] = []
+    for name in names:
+        if _varies(name, runs, given=["method.name"] if name in NAMED and name != "method.name" else chosen):
+            chosen.append(name)
+    return chosen
+
+
+def _varies(name: str, runs: Sequence[Run], given: Sequence[str]) -> bool:
+    """Whether runs that are alike in task, backbone and the `given` options differ in this one."""
+    values = defaultdict(set)
+    for run in runs:
+        values[_key(run, given)].add(str(run.options.get(name)))
+    return any(len(found) > 1 for found in values.values())
+
+
+def _ignored(name: str) -> bool:
+    return name in IGNORED or name.startswith(IGNORED_GROUPS)
+
+
+def _key(run: Run, options: Sequence[str]) -> tuple[str, ...]:
+    return (run.task, run.backbone, *(str(run.options.get(name)) for name in options))
+
+
+def _configurations(group: Sequence[Run], options: Sequence[str], everywhere: Sequence[Run]) -> list[Configuration]:
+    alike: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in group:
+        alike[_key(run, options)].append(run)
+    found = []
+    for runs in alike.values():
+        values = {name: runs[0].options.get(name) for name in options}
+        configuration = Configuration(values, _label(runs[0], options, everywhere))
+        newest: dict[Any, Run] = {}
+        for run in sorted(runs, key=lambda run: run.finished):
+            if run.status != "completed":
+                configuration.others.append(run)
+                continue
+            if run.seed in newest:
+                configuration.others.append(newest[run.seed])
+            newest[run.seed] = run
+        configuration.runs = sorted(newest.values(), key=lambda run: str(run.seed).zfill(20))
+        found.append(configuration)
+    return found
+
+
+def _label(run: Run, options: Sequence[str], everywhere: Sequence[Run]) -> str:
+    """Its method, if there are several, and what varies among the runs of its method."""
+    same_method = [other for other in everywhere if other.options["method.name"] == run.options["method.name"]]
+    varied = [name for name in options if name == "method.name" or _varies(name, same_method, given=[])]
+    return _words({name: run.options.get(name) for name in varied}) or str(run.options["method.name"])
+
+
+def _words(values: dict[str, Any]) -> str:
+    return " · ".join(
+        NAMED.get(name, f"{name}={{}}").format(value) for name, value in values.items() if value is not None
+    )
+
+
+def name_of(configuration: Configuration, without: Sequence[str]) -> str:
+    """Its label without the words for some options."""
+    words = {_words({name: configuration.values.get(name)}) for name in without}
+    return " · ".join(word for word in configuration.label.split(" · ") if word not in words) or configuration.label
+
+
+def _across_backbones(boards: list[Board]) -> list[Board]:
+    """Where a task has one configuration per backbone, the backbones are what is compared."""
+    by_rows: dict[tuple[str, str | None], list[Board]] = defaultdict(list)
+    for board in boards:
+        by_rows[board.task, board.test_set].append(board)
+    merged = []
+    for (task, test_set), group in by_rows.items():
+        if len(group) == 1 or any(len(board.configurations) > 1 for board in group):
+            merged += group
+            continue
+        configurations = []
+        for board in group:
+            (only,) = board.configurations
+            only.values = {"backbone.name": board.backbone, **only.values}
+            only.label = str(board.backbone)
+            configurations.append(only)
+        merged.append(Board(task, None, test_set, configurations))
+    return merged

@@ -1,0 +1,103 @@
+"""Every figure that a report has something to show in."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lpt.report.costs import COSTS_CAPTION, draw_costs
+from lpt.report.curves import AGAINST, CURVES_CAPTION, draw_curves, varied_lines
+from lpt.report.drawing import ACCENT, INK, LINE, MUTED, PAPER, WIDTH, Drawing, figure_of, file_name
+from lpt.report.standings import Standings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SCORES_CAPTION = (
+    "Test score of each configuration: mean over seeds with its 95% interval over test rows; ticks are single seeds. "
+    "Blue: the best, and those not shown to be worse than it."
+)
+
+
+def draw_study(standings: Sequence[Standings]) -> Iterator[Drawing]:
+    """Every figure that these results, of one backbone or of one comparison of backbones, have something to show in."""
+    shown = [s for s in standings if s.scored]
+    backbone = shown[0].board.backbone if shown else None
+    if any(len(s.rows) > 1 for s in shown):
+        yield Drawing(file_name("scores", backbone), SCORES_CAPTION, draw_scores(shown))
+    for against in AGAINST:
+        panels = [(s, lines) for s in shown if (lines := varied_lines(s, against))]
+        if panels:
+            yield Drawing(
+                file_name(against.name, backbone), CURVES_CAPTION.format(against.label), draw_curves(panels, against)
+            )
+    places = {label: i for i, label in enumerate(_by_mean(shown))}
+    for s in shown:
+        figure = draw_costs(s, places)
+        if figure is not None:
+            alone = sum(other.board.task == s.board.task for other in shown) == 1
+            name = file_name("cost", s.board.task, backbone, None if alone else s.board.test_set)
+            yield Drawing(name, COSTS_CAPTION.format(s.title), figure, about=s)
+
+
+def draw_scores(standings: Sequence[Standings]) -> "Figure":
+    labels = _by_mean(standings)[::-1]
+    if len(standings) == 1:
+        labels = [row.label for row in reversed(standings[0].rows)]
+    columns = min(4, len(standings))
+    rows = -(-len(standings) // columns)
+    width = WIDTH if columns > 1 else 6.8
+    figure, grid = figure_of(rows * (LINE * len(labels) + 0.75), rows, columns, width, sharey=True)
+    for axes, s in zip(grid.flat, standings, strict=False):
+        _score_panel(axes, s, labels)
+    for axes in grid.flat[len(standings) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _by_mean(standings: Sequence[Standings]) -> list[str]:
+    """Labels by their mean score over boards, the highest first, those without a score last."""
+    means: dict[str, list[float]] = defaultdict(list)
+    for s in standings:
+        for row in s.rows:
+            means[row.label] += [row.mean] if row.mean is not None else []
+    return sorted(means, key=lambda label: -float(np.mean(means[label])) if means[label] else np.inf)
+
+
+def _score_panel(axes: "Axes", standings: Standings, labels: list[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    rows = {row.label: row for row in standings.rows}
+    if standings.best is not None and standings.best.mean is not None:
+        axes.axvline(standings.best.mean, color=MUTED, linewidth=0.7, linestyle=(0, (2, 3)))
+    for y, label in enumerate(labels):
+        row = rows.get(label)
+        if row is None or row.mean is None:
+            reason = "no run" if row is None else next((run.status for run in row.configuration.others), "no score")
+            axes.annotate(
+                reason,
+                (0.02, y),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                color=MUTED,
+                style="italic",
+                size=7.5,
+            )
+            continue
+        colour = ACCENT if row.tied else MUTED
+        axes.plot(row.scores, [y] * len(row.scores), "|", color=colour, markersize=6, markeredgewidth=0.7, alpha=0.6)
+        if row.interval is not None:
+            axes.plot(row.interval, [y, y], color=colour, linewidth=1.4, alpha=0.75)
+        axes.plot([row.mean], [y], "o", color=colour, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.6)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.set_ylim(-0.7, len(labels) - 0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.margins(x=0.06)
+    axes.spines["left"].set_visible(False)
+    axes.set_title(
+        standings.title if len(labels) == len(rows) and not standings.board.backbone else standings.board.task
+    )
+    axes.set_xlabel(standings.metric)

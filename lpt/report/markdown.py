@@ -1,0 +1,45 @@
+"""The report as Markdown, for a README or a pull request."""
+
+from collections.abc import Sequence
+
+from lpt.report.drawing import Drawing
+from lpt.report.study import Study
+from lpt.report.tables import (
+    confusion_table,
+    costs_table,
+    gaps_table,
+    mistakes_table,
+    pairs_table,
+    run_table,
+    standings_table,
+)
+from lpt.report.words import findings, headline, legend, single_run, title
+
+
+def markdown(study: Study, drawings: Sequence[Drawing]) -> str:
+    """Tables and figures, the figures by relative links."""
+    parts = [f"# {title(study)}", headline(study), "\n".join(f"- {line}" for line in findings(study))]
+    parts += (
+        ["\n".join(["**Take care**", "", *(f"- {caution}" for caution in study.cautions)])] if study.cautions else []
+    )
+    run = single_run(study)
+    if run is None:
+        for standings in study.standings:
+            parts += [f"## {standings.title}", standings_table(standings).markdown(), legend(standings)]
+            if standings.scored:
+                parts.append(costs_table(standings).markdown())
+            if len(standings.pairs) > 1:
+                parts += [
+                    "Points by which the row is ahead of the column; `*`: more than chance.",
+                    pairs_table(standings).markdown(),
+                ]
+    else:
+        parts += [run_table(run).markdown(), costs_table(study.standings[0]).markdown()]
+        if run.test_predictions is not None:
+            if run.test_predictions.labels is not None:
+                parts += ["## Confusion", confusion_table(run.test_predictions).markdown()]
+            parts += ["## Mistakes", mistakes_table(run.test_predictions).markdown()]
+    parts += [f"![{drawing.caption}](figures/{drawing.name}.png)" for drawing in drawings]
+    if study.gaps:
+        parts += ["## Missing and failed", gaps_table(study.gaps).markdown()]
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"

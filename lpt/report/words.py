@@ -1,0 +1,80 @@
+"""What a report says in sentences."""
+
+import time
+
+from lpt.report.comparison import LEVEL
+from lpt.report.runs import Run
+from lpt.report.standings import Standings
+from lpt.report.study import Study
+
+
+def title(study: Study) -> str:
+    return study.folder.absolute().name
+
+
+def single_run(study: Study) -> Run | None:
+    """The only run, if it was completed: its page shows more of it."""
+    return study.runs[0] if len(study.runs) == 1 and study.completed else None
+
+
+def headline(study: Study) -> str:
+    """How much there is, of what, and when."""
+    rows = [row for standings in study.standings for row in standings.rows]
+    tasks = dict.fromkeys(run.task for run in study.runs)
+    backbones = dict.fromkeys(run.backbone for run in study.runs)
+    failed = sum(run.status == "failed" for run in study.runs)
+    unfinished = sum(run.status == "unfinished" for run in study.runs)
+    parts = [
+        _count(len(study.completed), "completed run"),
+        *([f"{failed} failed"] if failed else []),
+        *([f"{unfinished} unfinished"] if unfinished else []),
+        _count(len({row.label for row in rows}), "configuration"),
+        f"{'task' if len(tasks) == 1 else 'tasks'} {', '.join(tasks)}",
+        f"{'backbone' if len(backbones) == 1 else 'backbones'} {', '.join(backbones)}",
+    ]
+    times = sorted(run.finished for run in study.runs)
+    days = dict.fromkeys(time.strftime("%Y-%m-%d", time.localtime(moment)) for moment in (times[0], times[-1]))
+    return " · ".join([*parts, " to ".join(days)])
+
+
+def findings(study: Study) -> list[str]:
+    """A sentence per board that has something to compare: who is best, and who may be as good."""
+    return [_finding(standings) for standings in study.standings if len(standings.scored) > 1]
+
+
+def _finding(standings: Standings) -> str:
+    best = standings.best
+    assert best is not None
+    text = f"{standings.title}: {best.label} has the highest {standings.metric}, {best.mean:.3f}"
+    if best.interval is not None:
+        text += " (95% interval {:.3f} to {:.3f})".format(*best.interval)
+    if not standings.pairs:
+        return f"{text}."
+    tied = [row.label for row in standings.scored if row.tied and row is not best]
+    if not tied:
+        return f"{text}, more than chance ahead of all others."
+    if len(tied) == len(standings.scored) - 1:
+        return f"{text}; no other is shown to be worse."
+    return f"{text}; not shown to be worse: {', '.join(tied)}."
+
+
+def legend(standings: Standings) -> str:
+    """How to read a board's table."""
+    text = "Mean and standard deviation over seeds."
+    if any(row.interval for row in standings.rows):
+        text += " The interval is for other test rows of the same kind and these trained models, averaged over seeds."
+    if not standings.pairs:
+        return text
+    tests = dict.fromkeys(difference.test for difference in standings.pairs.values())
+    corrected = _count(len(standings.pairs), "comparison")
+    if standings.baseline:
+        corrected += f" (those to the baseline, {' '.join(standings.baseline)}, for"
+        corrected += f" {sum(row.difference is not None for row in standings.rows)})"
+    return (
+        f"{text} Differences are in points (hundredths), paired by test row; p by {' and '.join(tests)}, corrected by "
+        f"Holm for {corrected}. Bold: the best; ≈: not shown to differ from it (p of {LEVEL} or more)."
+    )
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"

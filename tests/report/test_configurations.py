@@ -1,0 +1,98 @@
+from runs import older, write_run
+
+from lpt.report.configurations import distinguishing_options, make_boards
+from lpt.report.runs import collect_runs
+
+
+def boards(folder):
+    return make_boards(collect_runs(folder))
+
+
+def labels(board):
+    return {c.label: c.seeds for c in board.configurations}
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_configuration(tmp_path):
+    for seed in (42, 13, 100):
+        write_run(tmp_path / f"{seed}", seed=seed)
+    (board,) = boards(tmp_path)
+    assert labels(board) == {"lpt": [13, 42, 100]}
+    assert board.varying == []
+
+
+def test_a_configuration_is_named_by_what_varies_within_its_method(tmp_path):
+    write_run(tmp_path / "a", generator__name="npg")
+    write_run(tmp_path / "b", generator__name="none")
+    write_run(tmp_path / "c", method="lora")
+    write_run(tmp_path / "d", method="lora", method__from_layer=16, method__targets="all")
+    write_run(tmp_path / "e", method="bitfit")
+    (board,) = boards(tmp_path)
+    assert set(labels(board)) == {"lpt · npg", "lpt · none", "lora", "lora · from layer 16 · all", "bitfit"}
+
+
+def test_what_follows_from_the_method_tells_nothing_apart(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", method="lora")  # with a learning rate of its own
+    assert distinguishing_options(collect_runs(tmp_path)) == ["method.name"]
+
+
+def test_an_unnamed_option_that_follows_from_others_is_left_out(tmp_path):
+    for k in (16, 32):
+        write_run(tmp_path / f"{k}", fewshot__k=k, fewshot__k_dev=k)
+    write_run(tmp_path / "long", fewshot__k=16, fewshot__k_dev=16, optim__batch_size=32)
+    (board,) = boards(tmp_path)
+    assert set(labels(board)) == {
+        "k=16 · optim.batch_size=16",
+        "k=32 · optim.batch_size=16",
+        "k=16 · optim.batch_size=32",
+    }
+
+
+def test_the_default_layer_and_the_same_one_named_are_one_configuration(tmp_path):
+    write_run(tmp_path / "a", seed=1)
+    write_run(tmp_path / "b", seed=2, lpt__layer=16)
+    (board,) = boards(tmp_path)
+    assert labels(board) == {"lpt": [1, 2]}
+
+
+def test_tasks_backbones_and_test_rows_are_boards_of_their_own(tmp_path):
+    for method in ("lpt", "lora"):
+        write_run(tmp_path / f"a {method}", method=method)
+        write_run(tmp_path / f"b {method}", method=method, task="other")
+        write_run(tmp_path / f"c {method}", method=method, backbone="large")
+        write_run(tmp_path / f"d {method}", method=method, result={"data": {"fingerprint": {"test": "changed"}}})
+    found = [(board.task, board.backbone, board.test_set) for board in boards(tmp_path)]
+    assert sorted(found) == [
+        ("other", "tiny", "other"),
+        ("reviews", "large", "reviews"),
+        ("reviews", "tiny", "changed"),
+        ("reviews", "tiny", "reviews"),
+    ]
+
+
+def test_backbones_are_compared_where_they_are_all_that_varies(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", backbone="large")
+    (board,) = boards(tmp_path)
+    assert board.backbone is None
+    assert set(labels(board)) == {"tiny", "large"}
+
+
+def test_failed_and_unfinished_runs_stay_with_their_configuration(tmp_path):
+    write_run(tmp_path / "a", seed=1)
+    write_run(tmp_path / "b", seed=2, error="out of memory")
+    write_run(tmp_path / "c", seed=3, unfinished=True)
+    write_run(tmp_path / "d", method="lora", error="no such layer")
+    (board,) = boards(tmp_path)
+    lora, lpt = sorted(board.configurations, key=lambda c: c.label)
+    assert (lpt.seeds, [run.seed for run in lpt.others]) == ([1], [2, 3])
+    assert (lora.seeds, [run.error for run in lora.others]) == ([], ["no such layer"])
+
+
+def test_of_two_runs_with_the_same_seed_the_newer_one_counts(tmp_path):
+    older(write_run(tmp_path / "z"), seconds=60)
+    write_run(tmp_path / "a")
+    (board,) = boards(tmp_path)
+    (configuration,) = board.configurations
+    assert [run.name for run in configuration.runs] == ["a"]
+    assert [run.name for run in configuration.others] == ["z"]

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from runs import write_run
+
+from lpt.report.curves import AGAINST, varied_lines
+from lpt.report.drawing import drawing_style, file_name, spread_out
+from lpt.report.figures import draw_study
+from lpt.report.study import study_of
+
+BY_NAME = {against.name: against for against in AGAINST}
+
+
+def names(folder):
+    with drawing_style():
+        return [drawing.name for drawing in draw_study(study_of(folder).standings)]
+
+
+def values(lines):
+    return {name: [value for value, _ in points] for name, points in lines.items()}
+
+
+def test_a_line_connects_configurations_that_differ_in_the_one_option_alone(tmp_path):
+    for generator, layers in (("npg", (21, 4, 16)), ("none", (16,))):
+        for layer in layers:
+            write_run(tmp_path / f"{generator}{layer}", lpt__layer=layer, generator__name=generator)
+    write_run(tmp_path / "full", method="lora")
+    write_run(tmp_path / "late", method="lora", method__from_layer=16)
+    (standings,) = study_of(tmp_path).standings
+    found = values(varied_lines(standings, BY_NAME["layer"]))
+    assert found == {"lpt · npg": [4, 16, 21], "lora": [1, 16], "lpt · none · layer 16": [None]}
+    assert varied_lines(standings, BY_NAME["prompt_length"]) == {}
+
+
+def test_what_was_not_varied_has_no_figure(tmp_path):
+    for method in ("lpt", "lora"):
+        write_run(tmp_path / method, method=method)
+    assert names(tmp_path) == ["scores_tiny", "cost_reviews_tiny"]
+
+
+@pytest.mark.parametrize(
+    ("option", "figure"),
+    [
+        ("lpt__prompt_length", "prompt_length"),
+        ("fewshot__k", "k"),
+        ("lpt__bottleneck", "bottleneck"),
+        ("optim__lr", "lr"),
+    ],
+)
+def test_what_was_varied_has_a_figure(tmp_path, option, figure):
+    for value in (2, 50):
+        write_run(tmp_path / str(value), **{option: value})
+    assert f"{figure}_tiny" in names(tmp_path)
+
+
+def test_costs_that_are_all_the_same_have_no_figure(tmp_path):
+    for generator in ("npg", "none"):
+        write_run(tmp_path / generator, generator__name=generator)
+    assert names(tmp_path) == ["scores_tiny"]
+
+
+def test_a_configuration_without_a_score_is_named_in_the_figure_of_scores(tmp_path):
+    for method in ("lpt", "lora"):
+        write_run(tmp_path / method, method=method)
+    write_run(tmp_path / "broken", method="bitfit", error="out of memory")
+    with drawing_style():
+        scores, *_ = draw_study(study_of(tmp_path).standings)
+    (axes,) = scores.figure.axes
+    assert axes.get_yticklabels()[0].get_text() == "bitfit"
+    assert [text.get_text() for text in axes.texts] == ["failed"]
+
+
+def test_labels_keep_their_order_and_their_distance_and_move_no_further_than_they_must():
+    places = np.array([0.5, 0.1, 0.52, 0.9, 0.51])
+    spread = spread_out(places, 0.1)
+    assert np.argsort(spread, kind="stable").tolist() == np.argsort(places, kind="stable").tolist()
+    assert np.diff(np.sort(spread)).min() == pytest.approx(0.1)
+    assert spread[[1, 3]] == pytest.approx([0.1, 0.9])  # they had room
+    assert spread[[0, 2, 4]].mean() == pytest.approx(0.51)
+
+
+def test_file_names_have_no_slashes_and_no_spaces():
+    assert file_name("cost", "my task", "lab/model", None) == "cost_my-task_lab-model"
