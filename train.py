@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 from lpt.command_line import check_command_line, point_name, report, resume_arguments, run_dir, saved_config, sweep_name
 from lpt.config import resolve
 from lpt.errors import LptError
+from lpt.sweep import launcher
 
-failures: list[int] = []  # exit status of each point of a sweep that failed
+failures: list[int] = []  # exit status of each point that has failed under another launcher than ours
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -39,4 +40,4 @@ if __name__ == "__main__":
         raise SystemExit(report(error)) from None
     sys.argv[1:] = resume_arguments(sys.argv[1:])
     main()
-    sys.exit(max(failures, default=0))
+    sys.exit(max(failures, default=1 if launcher.failures else 0))

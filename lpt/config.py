@@ -226,7 +226,23 @@ class Config:
     experiment: Any = None
 
 
+@dataclass
+class LocalQueueConfig:
+    """How the points of a sweep (-m) are worked on."""
+
+    _target_: str = "hydra_plugins.lpt.LocalQueue"
+    workers: int | None = None
+    # Points at a time. null: as many as there are GPUs for; on a CPU, one.
+    retries: int = 1
+    # How often a point that fails is tried again, from its last checkpoint. Wrong options are never tried again.
+    patience: float = 10.0
+    # Seconds to end in, after Ctrl-C, before a point is killed.
+    accept_drift: bool = False
+    # Go on in a folder whose finished points were computed with other defaults than today's.
+
+
 ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(group="hydra/launcher", name="local_queue", node=LocalQueueConfig)
 
 
 def resolve(cfg: DictConfig) -> Config:
