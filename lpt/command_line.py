@@ -282,8 +282,8 @@ def _misfits(cfg: DictConfig, sweeps: bool) -> list[str]:
             complaints += _launcher_problems(hydra.launcher)
             if not complaints and config.trainer.devices > 1 and not _is_ours(hydra.launcher):
                 complaints.append(
-                    f"trainer.devices={config.trainer.devices} needs hydra/launcher=local_queue: under another launcher "
-                    "each device's process would start the whole sweep again"
+                    f"trainer.devices={config.trainer.devices} needs hydra/launcher=local_queue with -m: under another "
+                    "launcher each device's process would start the whole sweep again"
                 )
     except ConfigError as error:
         complaints += error.complaints

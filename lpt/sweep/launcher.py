@@ -2,7 +2,6 @@
 
 import math
 import sys
-from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,25 @@ from lpt.command_line import plain_config, point_flags, report, swept_options
 from lpt.config import CONF_DIR, resolve
 from lpt.errors import LptError
 from lpt.sweep.ledger import FAILED, Ledger, enter
+from lpt.sweep.local import LocalMachine
 from lpt.sweep.points import Point, make_point
-from lpt.sweep.queue import Interrupted, Place, Queue, sole_launcher
+from lpt.sweep.queue import Queue, sole_launcher
 from lpt.sweep.view import SweepView, counts
 
 failures: list[str] = []  # points of this process's sweeps that have failed
 
 
 class QueueLauncher(Launcher):
-    """Gives points to the queue. Where they are worked on is for a launcher in `hydra_plugins` to say."""
+    """Gives points to the queue. Those in `hydra_plugins` differ in their options, which say where to work.
 
-    def __init__(self, workers: int | None, retries: int, patience: float, accept_drift: bool):
-        self.workers = workers
-        self._options = {"retries": retries, "patience": patience}
+    Args:
+        accept_drift: as `lpt.sweep.ledger.enter`.
+        options: of `work_on`; kept in the ledger, for `lpt sweep resume`.
+    """
+
+    def __init__(self, accept_drift: bool, **options: Any):
         self._accept_drift = accept_drift
-
-    @abstractmethod
-    def place(self, points: Sequence[Point]) -> Place:
-        """Where these points are worked on."""
+        self._options = options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._config = config
@@ -49,11 +49,9 @@ class QueueLauncher(Launcher):
         try:
             with sole_launcher(folder, create=True) as ledger:
                 points = [self._point(overrides) for overrides in job_overrides]
-                names = enter(ledger, points, self._accept_drift)
-                ledger["flags"] = point_flags(sys.argv[1:])
-                ledger["cwd"] = str(Path.cwd())
-                ledger["launcher options"] = {"workers": self.workers, **self._options}
-                work_on(ledger, names, self.place(points), **self._options)
+                start = {"flags": point_flags(sys.argv[1:]), "cwd": str(Path.cwd()), "options": self._options}
+                names = enter(ledger, points, self._accept_drift, start)
+                work_on(ledger, names, self._options)
                 rows = [ledger.row(name) for name in names]
         except LptError as error:
             raise SystemExit(report(error)) from None
@@ -65,14 +63,17 @@ class QueueLauncher(Launcher):
         return make_point(overrides, resolve(plain_config(cfg)), swept)
 
 
-def work_on(ledger: Ledger, names: Collection[str], place: Place, *, retries: int, patience: float) -> None:
+def work_on(ledger: Ledger, names: Collection[str], options: dict[str, Any]) -> None:
     """Work on these points of a ledger, and tell of it; those that have failed are left as they are.
+
+    Args:
+        options: hydra.launcher.*
 
     Raises:
         SystemExit: interrupted.
     """
     folder = ledger.folder
-    flags, cwd = ledger["flags"], Path(ledger["cwd"])
+    flags, cwd = ledger["start"]["flags"], Path(ledger["start"]["cwd"])
     if not cwd.is_dir():
         raise LptError(f"{folder} was started in {cwd}, which is gone; relative paths in its options start there")
 
@@ -82,11 +83,13 @@ def work_on(ledger: Ledger, names: Collection[str], place: Place, *, retries: in
             return [*train, f"resume={_quoted(folder)}"]
         return [*train, *flags, *point.overrides, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
 
+    devices = max((ledger.row(name).point.devices for name in names), default=1)
+    place = LocalMachine(options["workers"], devices)
     with SweepView(folder, len(names)) as view:
-        queue = Queue(ledger, command, place, view, cwd=cwd, retries=retries, patience=patience)
+        queue = Queue(ledger, command, place, view, cwd=cwd, retries=options["retries"], patience=options["patience"])
         try:
             queue.run(names)
-        except Interrupted:
+        except KeyboardInterrupt:
             view.say(f"{counts(ledger.rows())}\ninterrupted; go on with: lpt sweep resume '{folder}'")
             raise SystemExit(130) from None
         rows = [row for row in ledger.rows() if row.name in names]

@@ -17,6 +17,7 @@ from lpt.sweep.points import Point, differences, in_order
 
 FILE = "sweep.db"
 PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
+STATUSES = (COMPLETED, RUNNING, FAILED, PENDING)
 FORMAT = 1
 SHOWN = 10  # lines of a complaint about drift
 
@@ -85,11 +86,13 @@ class Ledger:
             # A reader never waits for the writer, and what is committed survives a power failure.
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(SCHEMA)
+            if create:
+                self._db.executescript(SCHEMA)
+                self._db.execute("INSERT OR IGNORE INTO sweep VALUES ('format', ?)", [FORMAT])
+            written_as = self["format"]
         except sqlite3.DatabaseError as error:
             raise LptError(f"{folder / FILE} cannot be read ({error})") from None
-        self._db.execute("INSERT OR IGNORE INTO sweep VALUES ('format', ?)", [FORMAT])
-        if self["format"] != FORMAT:
+        if written_as != FORMAT:
             raise LptError(f"{folder / FILE} was written by another version of lpt; go on with that one")
 
     def close(self) -> None:
@@ -103,9 +106,11 @@ class Ledger:
     def __setitem__(self, key: str, value: Any) -> None:
         self._db.execute("INSERT OR REPLACE INTO sweep VALUES (?, ?)", [key, json.dumps(value)])
 
-    def add(self, points: Iterable[Point], replaced: Iterable[str] = ()) -> None:
-        """Add the points that are not there yet, all or none, in place of those named `replaced`."""
-        self._db.execute("BEGIN")
+    def add(self, points: Iterable[Point], replaced: Iterable[str], start: dict[str, Any] | None) -> None:
+        """Add the points that are not there yet, in place of those named `replaced`, and how to start them."""
+        self._db.execute("BEGIN")  # all or nothing
+        if start is not None:
+            self["start"] = start
         self._db.executemany("DELETE FROM points WHERE name = ?", [[name] for name in replaced])
         self._db.executemany(
             "INSERT INTO points (name, hash, overrides, config) VALUES (?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
@@ -146,8 +151,13 @@ class Ledger:
         self._db.execute(f"UPDATE points SET {assignments} WHERE name = ?", [*values, name])
 
 
-def enter(ledger: Ledger, points: Sequence[Point], accept_drift: bool = False) -> list[str]:
+def enter(
+    ledger: Ledger, points: Sequence[Point], accept_drift: bool = False, start: dict[str, Any] | None = None
+) -> list[str]:
     """Enter the points that the ledger does not have yet, in the order to work in; returns the name of each.
+
+    Args:
+        start: `flags` and `cwd` of each point's command, and the launcher's `options`, unless these are there.
 
     Raises:
         LptError: the same options have composed to other values before, and `accept_drift` is false. If it is true,
@@ -165,7 +175,7 @@ def enter(ledger: Ledger, points: Sequence[Point], accept_drift: bool = False) -
         raise LptError(_drift_complaint(ledger.folder, [p for p in points if p.hash in drifted], drifted))
     kept = {content: row.name for content, row in drifted.items() if row.status == COMPLETED}
     replaced = [row.name for row in drifted.values() if row.status != COMPLETED]
-    ledger.add(in_order(point for point in points if point.hash not in kept), replaced)
+    ledger.add(in_order(point for point in points if point.hash not in kept), replaced, start)
     known = {row.point.hash: row.name for row in ledger.rows()} | kept
     return [known[point.hash] for point in points]
 

@@ -13,6 +13,7 @@ from lpt.config import Config
 # Results do not depend on these options, nor does what a point is.
 ASIDE = ("resume", "experiment", "bench", "logger", "cache", "trainer.progress", "trainer.log_every")
 TRUNK = ("backbone.", "task.", "fewshot.", "trainer.precision", "trainer.accelerator")  # what the cached states are of
+HASH_SHOWN = 8  # digits, in a name
 NAME_LENGTH = 100  # of a folder, and well below what file systems take
 
 
@@ -30,6 +31,12 @@ class Point:
     @property
     def hash(self) -> str:
         return content_hash(self.facts)
+
+    def now(self, config: Config) -> "Point":
+        """The same point as its overrides compose today."""
+        facts = result_facts(config)
+        name = self.name.removesuffix(self.hash[:HASH_SHOWN]) + content_hash(facts)[:HASH_SHOWN]
+        return Point(name, self.overrides, facts)
 
     @property
     def devices(self) -> int:
@@ -107,5 +114,5 @@ def _name(overrides: Sequence[str], swept: list[str], content: str) -> str:
             short = option.rpartition(".")[2]
             part = f"{option if last.count(short) > 1 else short}-{value}"
             parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-"))
-    readable = "_".join(parts)[: NAME_LENGTH - 9]
-    return f"{readable}_{content[:8]}" if readable else content[:8]
+    readable = "_".join(parts)[: NAME_LENGTH - HASH_SHOWN - 1]
+    return f"{readable}_{content[:HASH_SHOWN]}" if readable else content[:HASH_SHOWN]

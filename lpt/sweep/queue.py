@@ -69,10 +69,6 @@ class View(Protocol):
     def refresh(self, rows: Callable[[], list[Row]]) -> None: ...
 
 
-class Interrupted(Exception):
-    """The person, or the system, has asked for an end; all points have ended, and the ledger says how far they came."""
-
-
 @contextmanager
 def sole_launcher(folder: Path, create: bool = False) -> Iterator[Ledger]:
     """The ledger of a sweep, with nobody else at work on it. The lock is the system's: it ends with its holder.
@@ -142,7 +138,7 @@ class Queue:
         Points that an earlier launcher has left running are waited for, named or not.
 
         Raises:
-            Interrupted: by Ctrl-C, SIGTERM or SIGHUP, with every process ended.
+            KeyboardInterrupt: by Ctrl-C, SIGTERM or SIGHUP, with every process ended.
         """
         self._recover()
         rows = self._ledger.rows()
@@ -154,7 +150,7 @@ class Queue:
                         self._start(waiting.popleft())
                     self._view.refresh(self._ledger.rows)
                     if self._interrupts:
-                        raise Interrupted
+                        raise KeyboardInterrupt
                     time.sleep(self._poll)
                     waiting.extend(self._settle())
             finally:

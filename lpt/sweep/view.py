@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lpt.console import console, say
-from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, Row
+from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, STATUSES, Row
 
 TAIL = 15  # lines of a failed point's log
 REFRESH = 1.0  # seconds
@@ -82,7 +82,7 @@ def overview(folder: Path, rows: Sequence[Row], shown: Sequence[str]) -> Table:
 
 def counts(rows: Sequence[Row]) -> str:
     found = Counter(row.status for row in rows)
-    parts = [f"{found[status]} {status}" for status in (COMPLETED, RUNNING, FAILED, PENDING) if found[status]]
+    parts = [f"{found[status]} {status}" for status in STATUSES if found[status]]
     return f"{len(rows)} points: {', '.join(parts)}" if rows else "no points"
 
 
