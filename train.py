@@ -23,9 +23,10 @@ def main(cfg: DictConfig) -> float:
         config = resolve(saved_config(cfg) if cfg.resume else cfg)
         result = run(config, run_dir(), sweep_name())
     except LptError as error:
-        if sweep_name() is None:
+        point = point_name(sys.argv[1:])
+        if point is None:
             raise SystemExit(report(error)) from None
-        failures.append(report(error, point_name(sys.argv[1:])))
+        failures.append(report(error, point))
         return math.nan  # the sweep goes on with its other points
     except (KeyboardInterrupt, SystemExit):  # the second is how Lightning ends after Ctrl-C
         print(f"\ninterrupted; go on with: python train.py resume='{run_dir()}'", file=sys.stderr)

@@ -439,9 +439,11 @@ def sweep_name() -> str | None:
     return run_dir().parent.name if (run_dir().parent / LEDGER).exists() else None
 
 
-def point_name(argv: Sequence[str]) -> str:
-    """Which point of the sweep that `argv` started this job is, for messages."""
+def point_name(argv: Sequence[str]) -> str | None:
+    """Which point this job is of a sweep within one process, for messages; None, where it has a process of its own."""
     hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        return None
     swept = swept_options(argv, hydra.sweeper.get("params"))
     values = [text for text in hydra.overrides.task if text.lstrip("+").partition("=")[0] in swept]
     return f"point {hydra.job.num} ({' '.join(values)}): "

@@ -1,6 +1,7 @@
 """`lpt sweep status|resume|retry-failed|results <folder>`."""
 
 import csv
+import shlex
 import socket
 import sys
 from contextlib import closing
@@ -29,7 +30,7 @@ def show_status(folder: Path) -> None:
     console.width = max(console.width, 120)  # whole, also in a pipe
     console.print(overview(folder, shown, STATUSES))
     if any(row.status == PENDING or row.name in cut for row in rows) and len(cut) == len(here):
-        say(f"nobody is at work on it; go on with: lpt sweep resume '{folder}'")
+        say(f"nobody is at work on it; go on with: lpt sweep resume {shlex.quote(str(folder))}")
 
 
 def resume(

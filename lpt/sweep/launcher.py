@@ -1,8 +1,10 @@
 """Hydra's way in: what `python train.py -m` does with the points that a sweeper makes."""
 
 import math
+import shlex
 import sys
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from omegaconf import DictConfig
 from lpt.command_line import plain_config, point_flags, report, swept_options
 from lpt.config import CONF_DIR, resolve
 from lpt.errors import LptError
-from lpt.sweep.ledger import FAILED, Ledger, enter
+from lpt.sweep.ledger import FAILED, PENDING, RUNNING, Ledger, enter
 from lpt.sweep.local import LocalMachine
 from lpt.sweep.points import Point, make_point
 from lpt.sweep.queue import Queue, sole_launcher
@@ -77,27 +79,31 @@ def work_on(ledger: Ledger, names: Collection[str], options: dict[str, Any]) -> 
     if not cwd.is_dir():
         raise LptError(f"{folder} was started in {cwd}, which is gone; relative paths in its options start there")
 
-    def command(point: Point, folder: Path, goes_on: bool) -> list[str]:
-        train = [sys.executable, str(CONF_DIR.parent / "train.py")]
-        if goes_on:
-            return [*train, f"resume={_quoted(folder)}"]
-        return [*train, *flags, *point.overrides, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
-
     devices = max((ledger.row(name).point.devices for name in names), default=1)
     place = LocalMachine(options["workers"], devices)
-    with SweepView(folder, len(names)) as view:
+    command = partial(train_command, flags)
+    open_points = [name for name in names if ledger.row(name).status in (PENDING, RUNNING)]
+    with SweepView(folder, len(open_points)) as view:
         queue = Queue(ledger, command, place, view, cwd=cwd, retries=options["retries"], patience=options["patience"])
         try:
             queue.run(names)
         except KeyboardInterrupt:
-            view.say(f"{counts(ledger.rows())}\ninterrupted; go on with: lpt sweep resume '{folder}'")
+            view.say(f"{counts(ledger.rows())}\ninterrupted; go on with: lpt sweep resume {shlex.quote(str(folder))}")
             raise SystemExit(130) from None
         rows = [row for row in ledger.rows() if row.name in names]
         failed = [row.name for row in rows if row.status == FAILED]
-        view.say(f"{counts(rows)}\nresults: lpt sweep results '{folder}'")
+        view.say(f"{counts(rows)}\nresults: lpt sweep results {shlex.quote(str(folder))}")
         if failed:
             failures.extend(failed)
-            view.say(f"failed: {', '.join(failed)}\nto try again: lpt sweep retry-failed '{folder}'")
+            view.say(f"failed: {', '.join(failed)}\nto try again: lpt sweep retry-failed {shlex.quote(str(folder))}")
+
+
+def train_command(flags: Sequence[str], point: Point, folder: Path, goes_on: bool) -> list[str]:
+    """What to start for a point, from its beginning or from its last checkpoint."""
+    train = [sys.executable, str(CONF_DIR.parent / "train.py")]
+    if goes_on:
+        return [*train, f"resume={_quoted(folder)}"]
+    return [*train, *flags, *point.overrides, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
 
 
 def _quoted(folder: Path) -> str:

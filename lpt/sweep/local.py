@@ -37,6 +37,8 @@ class LocalWork:
         processes.interrupt(processes.find(self._folder))
 
     def clear(self) -> None:
+        if not self.ended():  # its mark cannot be seen in the instant in which it starts
+            self._process.kill()
         processes.kill(self._folder)
 
 

@@ -113,6 +113,6 @@ def _name(overrides: Sequence[str], swept: list[str], content: str) -> str:
         if option in swept:
             short = option.rpartition(".")[2]
             part = f"{option if last.count(short) > 1 else short}-{value}"
-            parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-"))
+            parts.append(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-"))
     readable = "_".join(parts)[: NAME_LENGTH - HASH_SHOWN - 1]
     return f"{readable}_{content[:HASH_SHOWN]}" if readable else content[:HASH_SHOWN]

@@ -6,6 +6,7 @@ its process starts, its own folder says how far it has come, and it goes on from
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -83,8 +84,8 @@ def sole_launcher(folder: Path, create: bool = False) -> Iterator[Ledger]:
             lock.acquire()
         except Timeout:
             raise LptError(
-                f"{folder} is being worked on by {ledger['launcher']}; `lpt sweep status '{folder}'` shows how far it "
-                "is. Wait for it, or end it first"
+                f"{folder} is being worked on by {ledger['launcher']}; wait for it, or end it first. How far it is: "
+                f"lpt sweep status {shlex.quote(str(folder))}"
             ) from None
         ledger["launcher"] = f"process {os.getpid()} on {socket.gethostname()}"
         try:

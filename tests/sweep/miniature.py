@@ -60,7 +60,8 @@ def shell(script: str):
     return lambda point, folder, goes_on: ["/bin/sh", "-c", script, "sh", str(folder)]
 
 
-DONE = """printf '{"status": "completed", "primary_metric": "x", "metrics": {"validation": {"x": 1}}}' > "$1"/result.json"""
+RESULT = '{"status": "completed", "primary_metric": "x", "metrics": {"validation": {"x": 1}}}'
+DONE = f"""printf '{RESULT}' > "$1"/result.json"""
 
 
 class Silent:
