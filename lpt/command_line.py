@@ -11,6 +11,7 @@ import textwrap
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, get_type_hints
@@ -279,7 +280,7 @@ def _misfits(cfg: DictConfig, sweeps: bool) -> list[str]:
         else:
             complaints.append(f"resume={folder}: there is no run in that folder (.hydra/config.yaml is missing)")
         if sweeps:
-            complaints += _launcher_problems(hydra.launcher)
+            complaints += _launcher_problems(hydra.launcher, hydra.sweeper)
             if not complaints and config.trainer.devices > 1 and not _is_ours(hydra.launcher):
                 complaints.append(
                     f"trainer.devices={config.trainer.devices} needs hydra/launcher=local_queue with -m: under another "
@@ -292,11 +293,19 @@ def _misfits(cfg: DictConfig, sweeps: bool) -> list[str]:
     return [*complaints, *_folder_problems(option, folder, new)]
 
 
-def _is_ours(launcher: DictConfig) -> bool:
-    return launcher._target_.startswith("hydra_plugins.lpt.")
+def _is_ours(plugin: DictConfig) -> bool:
+    return plugin._target_.startswith("hydra_plugins.lpt.")
 
 
-def _launcher_problems(launcher: DictConfig) -> Iterator[str]:
+def _launcher_problems(launcher: DictConfig, sweeper: DictConfig) -> Iterator[str]:
+    if _is_ours(sweeper):
+        if not _is_ours(launcher):
+            yield "hydra/sweeper=optuna needs hydra/launcher=local_queue"
+        if find_spec("optuna") is None:
+            yield "hydra/sweeper=optuna needs the package optuna: pip install 'lpt[optuna]'"
+        for name, lowest in (("trials", 1), ("at_once", 1), ("startup", 1)):
+            if sweeper[name] < lowest:
+                yield f"hydra.sweeper.{name}={sweeper[name]} must be at least {lowest}"
     if _is_ours(launcher):
         for name, lowest in (("workers", 1), ("retries", 0), ("patience", 0)):
             value = launcher.get(name)

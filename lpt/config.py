@@ -241,7 +241,27 @@ class LocalQueueConfig:
     # Go on in a folder whose finished points were computed with other defaults than today's.
 
 
+@dataclass
+class OptunaConfig:
+    """How a search goes (-m with hydra/sweeper=optuna)."""
+
+    _target_: str = "hydra_plugins.lpt.Optuna"
+    trials: int = 20
+    # Of the whole study: the same command into the same folder goes on with it.
+    at_once: int = 1
+    # Trials proposed together; as many as hydra.launcher.workers makes sense.
+    startup: int = 5
+    # Trials at random, and never pruned, to begin with.
+    prune: bool = True
+    # End trials that are worse at a step than the median of the earlier ones was.
+    seed: int = 13
+    # Of the proposals.
+    params: dict[str, Any] | None = None
+    # Option -> values, for experiment files: {optim.lr: "tag(log, interval(1e-4, 1e-2))"}.
+
+
 ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConfig)
 ConfigStore.instance().store(group="hydra/launcher", name="local_queue", node=LocalQueueConfig)
 
 

@@ -3,7 +3,7 @@
 import math
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from lpt.command_line import plain_config, point_flags, report, swept_options
 from lpt.config import CONF_DIR, resolve
 from lpt.errors import LptError
-from lpt.sweep.ledger import FAILED, PENDING, RUNNING, Ledger, enter
+from lpt.sweep.ledger import FAILED, PENDING, RUNNING, Ledger, Row, enter
 from lpt.sweep.local import LocalMachine
 from lpt.sweep.points import Point, make_point
 from lpt.sweep.queue import Queue, sole_launcher
@@ -43,8 +43,17 @@ class QueueLauncher(Launcher):
         self._config = config
         self._loader: ConfigLoader = hydra_context.config_loader
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Work on these points; what an earlier launch has completed is taken from its folder."""
+    def launch(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        initial_job_idx: int,
+        watch: Callable[[int, Path], bool] | None = None,
+    ) -> Sequence[JobReturn]:
+        """Work on these points; what an earlier launch has completed is taken from its folder.
+
+        Args:
+            watch: given a point's place in `job_overrides` and its folder, whether to end it as it runs.
+        """
         setup_globals()
         HydraConfig.instance().set_config(self._config)
         folder = Path(self._config.hydra.sweep.dir)
@@ -53,7 +62,7 @@ class QueueLauncher(Launcher):
                 points = [self._point(overrides) for overrides in job_overrides]
                 start = {"flags": point_flags(sys.argv[1:]), "cwd": str(Path.cwd()), "options": self._options}
                 names = enter(ledger, points, self._accept_drift, start)
-                work_on(ledger, names, self._options)
+                work_on(ledger, names, self._options, watch)
                 rows = [ledger.row(name) for name in names]
         except LptError as error:
             raise SystemExit(report(error)) from None
@@ -65,11 +74,17 @@ class QueueLauncher(Launcher):
         return make_point(overrides, resolve(plain_config(cfg)), swept)
 
 
-def work_on(ledger: Ledger, names: Collection[str], options: dict[str, Any]) -> None:
+def work_on(
+    ledger: Ledger,
+    names: Sequence[str],
+    options: dict[str, Any],
+    watch: Callable[[int, Path], bool] | None = None,
+) -> None:
     """Work on these points of a ledger, and tell of it; those that have failed are left as they are.
 
     Args:
         options: hydra.launcher.*
+        watch: as `QueueLauncher.launch`, of the places in `names`.
 
     Raises:
         SystemExit: interrupted.
@@ -82,9 +97,14 @@ def work_on(ledger: Ledger, names: Collection[str], options: dict[str, Any]) -> 
     devices = max((ledger.row(name).point.devices for name in names), default=1)
     place = LocalMachine(options["workers"], devices)
     command = partial(train_command, flags)
+
+    def not_worth_it(row: Row) -> bool:
+        return watch is not None and row.name in names and watch(names.index(row.name), folder / row.name)
+
     open_points = [name for name in names if ledger.row(name).status in (PENDING, RUNNING)]
     with SweepView(folder, len(open_points)) as view:
-        queue = Queue(ledger, command, place, view, cwd=cwd, retries=options["retries"], patience=options["patience"])
+        retries, patience = options["retries"], options["patience"]
+        queue = Queue(ledger, command, place, view, cwd=cwd, retries=retries, patience=patience, watch=not_worth_it)
         try:
             queue.run(names)
         except KeyboardInterrupt:

@@ -17,7 +17,8 @@ from lpt.sweep.points import Point, differences, in_order
 
 FILE = "sweep.db"
 PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
-STATUSES = (COMPLETED, RUNNING, FAILED, PENDING)
+PRUNED = "pruned"  # ended by a search, to which it was not worth going on with
+STATUSES = (COMPLETED, PRUNED, RUNNING, FAILED, PENDING)
 FORMAT = 1
 SHOWN = 10  # lines of a complaint about drift
 
@@ -138,6 +139,9 @@ class Ledger:
 
     def failed(self, name: str, error: str) -> None:
         self._end(name, FAILED, None, error)
+
+    def pruned(self, name: str) -> None:
+        self._end(name, PRUNED, None, None)
 
     def pending(self, name: str, why: str | None) -> None:
         """It is to be worked on, again where it was begun; `why` says what became of that."""

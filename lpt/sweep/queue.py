@@ -107,6 +107,7 @@ class Queue:
         retries: how often a point that fails is tried again.
         patience: seconds that points have to end in, once interrupted.
         poll: seconds between looks at the processes.
+        watch: says of a running point whether to end it, as one that will not be the best.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Queue:
         retries: int = 1,
         patience: float = 10.0,
         poll: float = 0.2,
+        watch: Callable[[Row], bool] = lambda row: False,
     ):
         self._ledger = ledger
         self._command = command
@@ -129,6 +131,7 @@ class Queue:
         self._retries = retries
         self._patience = patience
         self._poll = poll
+        self._watch = watch
         self._failures: dict[str, int] = {}
         self._under_way: dict[str, Work] = {}
         self._interrupts = 0
@@ -154,6 +157,7 @@ class Queue:
                         raise KeyboardInterrupt
                     time.sleep(self._poll)
                     waiting.extend(self._settle())
+                    self._prune()
             finally:
                 self._end_all()
 
@@ -210,6 +214,15 @@ class Queue:
             if retry:
                 again.append(self._ledger.row(name))
         return again
+
+    def _prune(self) -> None:
+        """End what is not worth going on with."""
+        for name, work in list(self._under_way.items()):
+            if self._watch(self._ledger.row(name)):
+                work.clear()
+                del self._under_way[name]
+                self._ledger.pruned(name)
+                self._view.say(f"{name}: pruned")
 
     def _end_all(self) -> None:
         """End what runs: politely, then, or if asked once more, at once."""

@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.table import Table
 
 from lpt.console import console, say
-from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, STATUSES, Row
+from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, PRUNED, RUNNING, STATUSES, Row
 
 TAIL = 15  # lines of a failed point's log
 REFRESH = 1.0  # seconds
-STYLES = {COMPLETED: "green", FAILED: "red", RUNNING: "bold", PENDING: "dim"}
+STYLES = {COMPLETED: "green", PRUNED: "dim", FAILED: "red", RUNNING: "bold", PENDING: "dim"}
 
 
 class SweepView:

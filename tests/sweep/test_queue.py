@@ -224,6 +224,23 @@ except KeyboardInterrupt: sys.exit(130)
 """
 
 
+def test_a_point_that_is_not_worth_going_on_with_is_ended_and_not_started_again(folder):
+    one, two = points(2)
+    seen = []
+
+    def watch(row):
+        seen.append(row.name)
+        return row.name == one.name and has_checkpoint(folder / one.name)
+
+    rows = sweep(folder, [one, two], lambda *a: job(*a, seconds=0.1), watch=watch)
+    assert [row.status for row in rows.values()] == ["pruned", "completed"]
+    assert processes.find(folder / one.name) == []
+    assert set(seen) == {one.name, two.name}
+    view = Silent()
+    sweep(folder, [one, two], view=view)
+    assert view.told == []
+
+
 def test_two_hundred_points_leave_no_descriptor_and_no_memory_behind(folder):
     sweep(folder / "first", points(20), shell(DONE), workers=4)
     me = psutil.Process()

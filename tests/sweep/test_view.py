@@ -74,5 +74,5 @@ def test_the_end_of_a_large_log_is_read_alone(tmp_path):
 def test_the_table_is_of_the_ledger(tmp_path):
     sweep(tmp_path, points(1), shell("kill -9 $$"))
     table = view.overview(tmp_path, Ledger(tmp_path).rows(), ["failed"])
-    assert [list(column.cells)[0] for column in table.columns][-1] == "killed by SIGKILL"
+    assert [next(iter(column.cells)) for column in table.columns][-1] == "killed by SIGKILL"
     assert view.overview(tmp_path, Ledger(tmp_path).rows(), ["running"]).row_count == 0
