@@ -11,5 +11,9 @@ class LocalQueue(QueueLauncher):
     """`hydra/launcher=local_queue`: each point a `train.py` of its own on this machine, a few at a time."""
 
 
+class SubmititSlurm(QueueLauncher):
+    """`hydra/launcher=submitit_slurm`: each point a job of the cluster."""
+
+
 class Optuna(Search):
     """`hydra/sweeper=optuna`: points that Optuna proposes."""

@@ -307,6 +307,8 @@ def _launcher_problems(launcher: DictConfig, sweeper: DictConfig) -> Iterator[st
             if sweeper[name] < lowest:
                 yield f"hydra.sweeper.{name}={sweeper[name]} must be at least {lowest}"
     if _is_ours(launcher):
+        if "cluster" in launcher and find_spec("submitit") is None:
+            yield "hydra/launcher=submitit_slurm needs the package submitit: pip install 'lpt[slurm]'"
         for name, lowest in (("workers", 1), ("retries", 0), ("patience", 0)):
             value = launcher.get(name)
             if value is not None and not value >= lowest:

@@ -242,6 +242,18 @@ class LocalQueueConfig:
 
 
 @dataclass
+class SubmititSlurmConfig(LocalQueueConfig):
+    """How the points of a sweep (-m with hydra/launcher=submitit_slurm) are worked on by a cluster."""
+
+    _target_: str = "hydra_plugins.lpt.SubmititSlurm"
+    # workers: jobs at a time. null: all, as the cluster has a queue of its own.
+    cluster: str = "slurm"
+    # slurm, or local to try it out.
+    parameters: dict[str, Any] = field(default_factory=dict)
+    # Of submitit's executor: {slurm_partition: gpu, timeout_min: 120, cpus_per_task: 8, mem_gb: 32}.
+
+
+@dataclass
 class OptunaConfig:
     """How a search goes (-m with hydra/sweeper=optuna)."""
 
@@ -261,6 +273,7 @@ class OptunaConfig:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(group="hydra/launcher", name="submitit_slurm", node=SubmititSlurmConfig)
 ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConfig)
 ConfigStore.instance().store(group="hydra/launcher", name="local_queue", node=LocalQueueConfig)
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.table import Table
 
-from lpt.console import console, say
+from lpt.console import say
 from lpt.errors import LptError
 from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, STATUSES, Ledger, enter
 from lpt.sweep.processes import find_all
 from lpt.sweep.queue import read_result, sole_launcher
-from lpt.sweep.view import counts, overview
+from lpt.sweep.view import counts, overview, show_whole
 
 
 def show_status(folder: Path) -> None:
@@ -27,9 +27,9 @@ def show_status(folder: Path) -> None:
     processes = find_all(folder.absolute() / row.name for row in here)
     cut = {row.name for row in here if not processes[folder.absolute() / row.name]}
     shown = [replace(row, error="cut: its process is gone") if row.name in cut else row for row in rows]
-    console.width = max(console.width, 120)  # whole, also in a pipe
-    console.print(overview(folder, shown, STATUSES))
-    if any(row.status == PENDING or row.name in cut for row in rows) and len(cut) == len(here):
+    show_whole(overview(folder, shown, STATUSES))
+    at_work = any(row.status == RUNNING and row.name not in cut for row in rows)
+    if not at_work and any(row.status in (PENDING, RUNNING) for row in rows):
         say(f"nobody is at work on it; go on with: lpt sweep resume {shlex.quote(str(folder))}")
 
 
@@ -99,8 +99,7 @@ def show_results(folder: Path, as_csv: bool = False) -> None:
         table.add_column(column, no_wrap=True)
     for line in lines:
         table.add_row(*(line.get(column, "") for column in columns))
-    console.width = max(console.width, 120)
-    console.print(table)
+    show_whole(table)
     say(counts(rows))
 
 

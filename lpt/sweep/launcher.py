@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lpt.command_line import plain_config, point_flags, report, swept_options
 from lpt.config import CONF_DIR, resolve
@@ -21,7 +21,7 @@ from lpt.errors import LptError
 from lpt.sweep.ledger import FAILED, PENDING, RUNNING, Ledger, Row, enter
 from lpt.sweep.local import LocalMachine
 from lpt.sweep.points import Point, make_point
-from lpt.sweep.queue import Queue, sole_launcher
+from lpt.sweep.queue import Place, Queue, sole_launcher
 from lpt.sweep.view import SweepView, counts
 
 failures: list[str] = []  # points of this process's sweeps that have failed
@@ -37,7 +37,10 @@ class QueueLauncher(Launcher):
 
     def __init__(self, accept_drift: bool, **options: Any):
         self._accept_drift = accept_drift
-        self._options = options
+        self._options = {
+            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for name, value in options.items()
+        }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._config = config
@@ -94,8 +97,6 @@ def work_on(
     if not cwd.is_dir():
         raise LptError(f"{folder} was started in {cwd}, which is gone; relative paths in its options start there")
 
-    devices = max((ledger.row(name).point.devices for name in names), default=1)
-    place = LocalMachine(options["workers"], devices)
     command = partial(train_command, flags)
 
     def not_worth_it(row: Row) -> bool:
@@ -104,6 +105,7 @@ def work_on(
     open_points = [name for name in names if ledger.row(name).status in (PENDING, RUNNING)]
     with SweepView(folder, len(open_points)) as view:
         retries, patience = options["retries"], options["patience"]
+        place = place_for(options, [ledger.row(name).point for name in names])
         queue = Queue(ledger, command, place, view, cwd=cwd, retries=retries, patience=patience, watch=not_worth_it)
         try:
             queue.run(names)
@@ -116,6 +118,15 @@ def work_on(
         if failed:
             failures.extend(failed)
             view.say(f"failed: {', '.join(failed)}\nto try again: lpt sweep retry-failed {shlex.quote(str(folder))}")
+
+
+def place_for(options: dict[str, Any], points: Sequence[Point]) -> Place:
+    """Where these points are worked on: what `hydra.launcher.*` says."""
+    if "cluster" in options:
+        from lpt.sweep.cluster import Cluster  # here, as submitit is an extra
+
+        return Cluster(options["cluster"], options["workers"], options["parameters"])
+    return LocalMachine(options["workers"], max((point.devices for point in points), default=1))
 
 
 def train_command(flags: Sequence[str], point: Point, folder: Path, goes_on: bool) -> list[str]:

@@ -107,12 +107,12 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
 def _name(overrides: Sequence[str], swept: list[str], content: str) -> str:
     """Such as `layer-8_seed-13_3fa9c1d2`: of characters that need no quotes in a shell or in Hydra's overrides."""
     last = [option.rpartition(".")[2] for option in swept]
-    parts = []
+    parts = {}
     for override in overrides:
         option, _, value = override.lstrip("+").partition("=")
         if option in swept:
             short = option.rpartition(".")[2]
             part = f"{option if last.count(short) > 1 else short}-{value}"
-            parts.append(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-"))
-    readable = "_".join(parts)[: NAME_LENGTH - HASH_SHOWN - 1]
+            parts[option] = re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-")  # given twice, the last counts
+    readable = "_".join(parts.values())[: NAME_LENGTH - HASH_SHOWN - 1]
     return f"{readable}_{content[:HASH_SHOWN]}" if readable else content[:HASH_SHOWN]

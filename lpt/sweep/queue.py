@@ -49,7 +49,9 @@ class Place(Protocol):
     """Where points are worked on."""
 
     name: str
-    workers: int
+
+    @property
+    def workers(self) -> float: ...  # points at a time
 
     def start(self, point: Point, argv: Sequence[str], cwd: Path, folder: Path, log: Path) -> Work: ...
 

@@ -83,7 +83,14 @@ def overview(folder: Path, rows: Sequence[Row], shown: Sequence[str]) -> Table:
 def counts(rows: Sequence[Row]) -> str:
     found = Counter(row.status for row in rows)
     parts = [f"{found[status]} {status}" for status in STATUSES if found[status]]
-    return f"{len(rows)} points: {', '.join(parts)}" if rows else "no points"
+    return f"{len(rows)} point{'s' * (len(rows) != 1)}: {', '.join(parts)}" if rows else "no points"
+
+
+def show_whole(table: Table) -> None:
+    """Print it in its full width, also in a pipe."""
+    wide = console.options.update(width=10_000)
+    console.width = max(console.width, console.measure(table, options=wide).maximum)
+    console.print(table)
 
 
 def progress(folder: Path) -> str:

@@ -67,7 +67,7 @@ def test_help_does_not_wait_for_torch():
 def test_status_tells_of_every_point_and_how_to_go_on(folder, job, capsys):
     job(f'case "$1" in *seed-2_*) echo "what went wrong"; exit 3;; esac; {DONE}')
     ledger = begin(folder, "seed=1", "seed=2")
-    begin(folder, "seed=3", "seed=4", work=False).started(ledger.rows()[2].name, "elsewhere")
+    begin(folder, "seed=3", "seed=4", work=False).started(ledger.rows()[2].name, socket.gethostname())
     capsys.readouterr()
     main(["sweep", "status", str(folder)])
     *lines, counted, hint = capsys.readouterr().out.splitlines()
@@ -77,16 +77,10 @@ def test_status_tells_of_every_point_and_how_to_go_on(folder, job, capsys):
     assert shown[0].endswith(" 1.0000")
     assert shown[1].endswith("ended with exit status 3")
     assert shown[2].startswith("running 1")
+    assert shown[2].endswith("cut: its process is gone")
     assert shown[3] == "pending 0"
     assert counted.strip() == "4 points: 1 completed, 1 running, 1 failed, 1 pending"
     assert hint == f"nobody is at work on it; go on with: lpt sweep resume {shlex.quote(str(folder))}"
-
-
-def test_status_says_that_a_running_point_was_cut(folder, job, capsys):
-    ledger = begin(folder, "seed=1", work=False)
-    ledger.started(ledger.rows()[0].name, socket.gethostname())
-    main(["sweep", "status", str(folder)])
-    assert "cut: its process is gone" in capsys.readouterr().out
 
 
 def test_results_have_what_varies_and_points_that_have_none(folder, job, capsys):

@@ -67,6 +67,10 @@ def test_any_value_gives_a_name_that_is_safe_and_not_too_long():
     assert len(long) == NAME_LENGTH
 
 
+def test_of_an_option_that_is_given_twice_the_last_counts():
+    assert point("seed=1", "lpt.layer=3", "seed=2", swept=("seed",)).name.startswith("seed-2_")
+
+
 def test_options_of_one_last_name_are_told_apart():
     name = point("seed=1", "fewshot.seed=2", swept=("seed", "fewshot.seed")).name
     assert name.startswith("seed-1_fewshot.seed-2_")

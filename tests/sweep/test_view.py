@@ -5,6 +5,7 @@ import io
 import pytest
 from miniature import DONE, points, shell, sweep
 from rich.console import Console
+from rich.table import Table
 
 from lpt.sweep import view
 from lpt.sweep.ledger import Ledger
@@ -50,7 +51,7 @@ def test_a_terminal_gets_a_table_of_what_is_running_with_step_and_time(screen, t
     with SweepView(tmp_path, 1) as shown:
         sweep(tmp_path, [point], job, view=shown)
     assert f"{point.name}  running      1  3/18  0:00" in written.getvalue()
-    assert "1 points: 1 running" in written.getvalue()
+    assert "1 point: 1 running" in written.getvalue()
     assert f"{point.name}: completed in 0:00" in written.getvalue()
 
 
@@ -76,3 +77,12 @@ def test_the_table_is_of_the_ledger(tmp_path):
     table = view.overview(tmp_path, Ledger(tmp_path).rows(), ["failed"])
     assert [next(iter(column.cells)) for column in table.columns][-1] == "killed by SIGKILL"
     assert view.overview(tmp_path, Ledger(tmp_path).rows(), ["running"]).row_count == 0
+
+
+def test_a_table_is_never_cut_off(screen, tmp_path):
+    written = screen(terminal=False)
+    table = Table()
+    table.add_column("x", no_wrap=True)
+    table.add_row("long" * 100)
+    view.show_whole(table)
+    assert "long" * 100 in written.getvalue()
