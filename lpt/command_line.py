@@ -31,7 +31,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lpt.config import CONF_DIR, Config, describe, hint_of, resolve
+from lpt.config import CONF_DIR, Config, LocalQueueConfig, describe, hint_of, resolve
 from lpt.errors import ConfigError, LptError, did_you_mean
 from lpt.sweep.ledger import FILE as LEDGER
 from lpt.tasks import SOURCES
@@ -380,7 +380,10 @@ def _choices(group: str, loader: ConfigLoader) -> list[str]:
 
 def describe_options(*, _root_: DictConfig) -> str:
     """Every option as it stands, with its meaning: the comment beneath it in the schema."""
-    return "\n".join(_option_lines(Config, _root_, "")).replace("$", "$$")  # Hydra fills in $names
+    launcher = OmegaConf.structured(LocalQueueConfig)
+    lines = [*_option_lines(Config, _root_, ""), f"\n{LocalQueueConfig.__doc__}"]
+    lines += _option_lines(LocalQueueConfig, launcher, "hydra.launcher.")
+    return "\n".join(lines).replace("$", "$$")  # Hydra fills in $names
 
 
 def _option_lines(schema: type, values: Any, prefix: str) -> Iterator[str]:
@@ -392,7 +395,7 @@ def _option_lines(schema: type, values: Any, prefix: str) -> Iterator[str]:
             if name in SOURCES and name != values.source:
                 continue  # of four sources one is read
             yield from _option_lines(hint, values[name], f"{prefix}{name}.")  # type: ignore[arg-type]
-        elif name != "experiment":
+        elif name not in ("experiment", "_target_"):
             option = f"  {prefix}{name}={_as_typed(values[name])}"
             if prefix == "" and name == "seed":
                 yield ""
