@@ -187,13 +187,18 @@ def test_wrong_options_are_not_tried_again(folder):
 
 
 def test_the_error_of_this_attempt_is_told_and_not_that_of_an_earlier_one(folder):
+    (point,) = points(1)
+    sweep(folder, [point])
+    result = folder / point.name / "result.json"
+    result.unlink()  # its checkpoints stay, so that both attempts go on in the folder
     fails = """printf '{"status": "failed", "error": "no such layer"}' > "$1"/result.json; exit 1"""
-    (row,) = sweep(folder, points(1), shell(f'[ -e "$1".again ] && kill -9 $$; touch "$1".again; {fails}')).values()
+    (row,) = sweep(folder, [point], shell(fails)).values()
     assert row.error == "no such layer"
-    with sole_launcher(folder) as ledger:
-        ledger.pending(row.name, None)
-    (row,) = sweep(folder, points(1), shell("kill -9 $$")).values()
-    assert row.error == "killed by SIGKILL"
+    for script, error in (("exit 3", "ended with exit status 3"), ("kill -9 $$", "killed by SIGKILL")):
+        with sole_launcher(folder) as ledger:
+            ledger.pending(row.name, None)
+        (row,) = sweep(folder, [point], shell(script)).values()
+        assert row.error == error
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
