@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 from lpt.command_line import check_command_line, point_name, report, resume_arguments, run_dir, saved_config, sweep_name
 from lpt.config import resolve
 from lpt.errors import LptError
+from lpt.sweep import launcher
 
-failures: list[int] = []  # exit status of each point of a sweep that failed
+failures: list[int] = []  # exit status of each point that has failed under another launcher than ours
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -22,9 +23,10 @@ def main(cfg: DictConfig) -> float:
         config = resolve(saved_config(cfg) if cfg.resume else cfg)
         result = run(config, run_dir(), sweep_name())
     except LptError as error:
-        if sweep_name() is None:
+        point = point_name(sys.argv[1:])
+        if point is None:
             raise SystemExit(report(error)) from None
-        failures.append(report(error, point_name(sys.argv[1:])))
+        failures.append(report(error, point))
         return math.nan  # the sweep goes on with its other points
     except (KeyboardInterrupt, SystemExit):  # the second is how Lightning ends after Ctrl-C
         print(f"\ninterrupted; go on with: python train.py resume='{run_dir()}'", file=sys.stderr)
@@ -39,4 +41,4 @@ if __name__ == "__main__":
         raise SystemExit(report(error)) from None
     sys.argv[1:] = resume_arguments(sys.argv[1:])
     main()
-    sys.exit(max(failures, default=0))
+    sys.exit(max(failures, default=1 if launcher.failures else 0))

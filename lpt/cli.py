@@ -65,6 +65,32 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("list", help="sizes, and what each entry belongs to").set_defaults(command=_cache_list)
     actions.add_parser("clear", help="remove them all").set_defaults(command=_cache_clear)
 
+    sweep = commands.add_parser(
+        "sweep",
+        help="look after sweeps",
+        description="Look after a sweep that `python train.py -m` has started (docs/sweeps.md).",
+    )
+    actions = sweep.add_subparsers(required=True, metavar="action")
+    status = actions.add_parser("status", help="how far each point has come")
+    status.set_defaults(command=_sweep_status)
+    resume = actions.add_parser("resume", help="start what is missing, go on with what was cut")
+    resume.set_defaults(command=_sweep_resume, failed_too=False)
+    retry = actions.add_parser("retry-failed", help="the same, and try again what has failed")
+    retry.set_defaults(command=_sweep_resume, failed_too=True)
+    results = actions.add_parser("results", help="the metrics of every point")
+    results.set_defaults(command=_sweep_results)
+    for action in (status, resume, retry, results):
+        action.add_argument("folder", type=Path, help="of the sweep (hydra.sweep.dir)")
+    for action in (resume, retry):
+        action.add_argument("--workers", type=_positive, help="points at a time (default: as it was started)")
+        action.add_argument("--retries", type=_count, help="of a point that fails (default: as it was started)")
+        action.add_argument(
+            "--accept-drift",
+            action="store_true",
+            help="go on with today's values where defaults have changed since; what is completed stays",
+        )
+    results.add_argument("--csv", action="store_true", help="as CSV")
+
     bench = commands.add_parser(
         "bench",
         help="what training steps cost",
@@ -100,6 +126,10 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return int(text)
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
 
 
 def _load(arguments: argparse.Namespace) -> Any:
@@ -243,6 +273,24 @@ def _cache_clear(arguments: argparse.Namespace) -> None:
     from lpt.trunk_cache import clear, human_bytes, trunk_folder
 
     print(f"{human_bytes(clear(trunk_folder()))} removed from {trunk_folder()}")
+
+
+def _sweep_status(arguments: argparse.Namespace) -> None:
+    from lpt.sweep.commands import show_status
+
+    show_status(arguments.folder)
+
+
+def _sweep_resume(arguments: argparse.Namespace) -> None:
+    from lpt.sweep.commands import resume
+
+    resume(arguments.folder, arguments.workers, arguments.retries, arguments.accept_drift, arguments.failed_too)
+
+
+def _sweep_results(arguments: argparse.Namespace) -> None:
+    from lpt.sweep.commands import show_results
+
+    show_results(arguments.folder, arguments.csv)
 
 
 def _bench(arguments: argparse.Namespace) -> None:

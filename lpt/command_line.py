@@ -9,8 +9,9 @@ import re
 import sys
 import textwrap
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, get_type_hints
@@ -30,8 +31,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lpt.config import CONF_DIR, Config, describe, hint_of, resolve
+from lpt.config import CONF_DIR, Config, LocalQueueConfig, describe, hint_of, resolve
 from lpt.errors import ConfigError, LptError, did_you_mean
+from lpt.sweep.ledger import FILE as LEDGER
 from lpt.tasks import SOURCES
 
 MAY_CHANGE = ("resume", "trainer", "logger", "cache")  # of a run, when it is resumed
@@ -78,9 +80,23 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         complaints += error.complaints
     if complaints:
         raise ConfigError(complaints)
-    arguments = _read_flags(overrides)
-    with _hydra(arguments, CONF_DIR):
-        return _without_hydra(_compose(arguments.overrides, arguments))
+    (cfg,) = compose_points([overrides])
+    return cfg
+
+
+def compose_points(points: Iterable[Sequence[str]], flags: Sequence[str] = ()) -> list[DictConfig]:
+    """What `train.py <flags>` would run with each of these lists of overrides.
+
+    Raises:
+        ConfigError: one of them cannot be composed.
+    """
+    arguments = _read_flags(flags)
+    with _hydra(arguments, CONF_DIR) as loader:
+        composed = [_compose_good(list(overrides), arguments, loader) for overrides in points]
+    complaints = dict.fromkeys(text for _, texts in composed for text in texts)
+    if complaints:
+        raise ConfigError(complaints)
+    return [plain_config(cfg) for cfg, _ in composed if cfg is not None]
 
 
 def _sweeps(text: str) -> bool:
@@ -256,25 +272,51 @@ def _misfits(cfg: DictConfig, sweeps: bool) -> list[str]:
     complaints = []
     try:
         if option != "resume":
-            config = resolve(_without_hydra(cfg))
+            config = resolve(plain_config(cfg))
         elif sweeps:
             complaints.append(f"resume={folder} cannot be combined with -m; go on with one run at a time")
         elif (folder / ".hydra" / "config.yaml").is_file():
             config = resolve(_saved(folder, hydra.overrides.task))
         else:
             complaints.append(f"resume={folder}: there is no run in that folder (.hydra/config.yaml is missing)")
-        if sweeps and not complaints and config.trainer.devices > 1:
-            complaints.append(
-                f"trainer.devices={config.trainer.devices} cannot be combined with -m: each device's process would "
-                "start the whole sweep again; run the points one by one"
-            )
+        if sweeps:
+            complaints += _launcher_problems(hydra.launcher, hydra.sweeper)
+            if not complaints and config.trainer.devices > 1 and not _is_ours(hydra.launcher):
+                complaints.append(
+                    f"trainer.devices={config.trainer.devices} needs hydra/launcher=local_queue with -m: under another "
+                    "launcher each device's process would start the whole sweep again"
+                )
     except ConfigError as error:
         complaints += error.complaints
     writes_config = hydra.output_subdir is not None  # not when resuming, nor in the other processes of a run
-    return [*complaints, *_folder_problems(option, folder, writes_config and option != "resume")]
+    new = writes_config and option != "resume" and not (sweeps and (folder / LEDGER).exists())
+    return [*complaints, *_folder_problems(option, folder, new)]
 
 
-def _without_hydra(cfg: DictConfig) -> DictConfig:
+def _is_ours(plugin: DictConfig) -> bool:
+    return plugin._target_.startswith("hydra_plugins.lpt.")
+
+
+def _launcher_problems(launcher: DictConfig, sweeper: DictConfig) -> Iterator[str]:
+    if _is_ours(sweeper):
+        if not _is_ours(launcher):
+            yield "hydra/sweeper=optuna needs hydra/launcher=local_queue"
+        if find_spec("optuna") is None:
+            yield "hydra/sweeper=optuna needs the package optuna: pip install 'lpt[optuna]'"
+        for name, lowest in (("trials", 1), ("at_once", 1), ("startup", 1)):
+            if sweeper[name] < lowest:
+                yield f"hydra.sweeper.{name}={sweeper[name]} must be at least {lowest}"
+    if _is_ours(launcher):
+        if "cluster" in launcher and find_spec("submitit") is None:
+            yield "hydra/launcher=submitit_slurm needs the package submitit: pip install 'lpt[slurm]'"
+        for name, lowest in (("workers", 1), ("retries", 0), ("patience", 0)):
+            value = launcher.get(name)
+            if value is not None and not value >= lowest:
+                yield f"hydra.launcher.{name}={value} must be at least {lowest}"
+
+
+def plain_config(cfg: DictConfig) -> DictConfig:
+    """A composition without what Hydra has it for."""
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
     del cfg["hydra"]
@@ -292,7 +334,7 @@ def _folder_problems(option: str, folder: Path, new: bool) -> Iterator[str]:
     except OSError as error:
         yield f"{option}={folder}: cannot write in {existing} ({error.strerror}); choose another folder"
         return
-    if new and ((folder / ".hydra").exists() or (folder / "multirun.yaml").exists()):
+    if new and ((folder / ".hydra").exists() or any(folder.glob("*/.hydra"))):
         remedy = f", or go on with it by resume={folder}" if option == "hydra.run.dir" else ""
         yield f"{option}={folder} already holds a run; choose another folder{remedy}"
 
@@ -338,7 +380,10 @@ def _choices(group: str, loader: ConfigLoader) -> list[str]:
 
 def describe_options(*, _root_: DictConfig) -> str:
     """Every option as it stands, with its meaning: the comment beneath it in the schema."""
-    return "\n".join(_option_lines(Config, _root_, "")).replace("$", "$$")  # Hydra fills in $names
+    launcher = OmegaConf.structured(LocalQueueConfig)
+    lines = [*_option_lines(Config, _root_, ""), f"\n{LocalQueueConfig.__doc__}"]
+    lines += _option_lines(LocalQueueConfig, launcher, "hydra.launcher.")
+    return "\n".join(lines).replace("$", "$$")  # Hydra fills in $names
 
 
 def _option_lines(schema: type, values: Any, prefix: str) -> Iterator[str]:
@@ -350,7 +395,7 @@ def _option_lines(schema: type, values: Any, prefix: str) -> Iterator[str]:
             if name in SOURCES and name != values.source:
                 continue  # of four sources one is read
             yield from _option_lines(hint, values[name], f"{prefix}{name}.")  # type: ignore[arg-type]
-        elif name != "experiment":
+        elif name not in ("experiment", "_target_"):
             option = f"  {prefix}{name}={_as_typed(values[name])}"
             if prefix == "" and name == "seed":
                 yield ""
@@ -403,18 +448,39 @@ def run_dir() -> Path:
 def sweep_name() -> str | None:
     """The sweep folder's name, where this job is part of one."""
     hydra = HydraConfig.get()
-    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+    if hydra.mode == RunMode.MULTIRUN:
+        return Path(hydra.sweep.dir).name
+    return run_dir().parent.name if (run_dir().parent / LEDGER).exists() else None
 
 
-def point_name(argv: Sequence[str]) -> str:
-    """Which point of the sweep that `argv` started this job is, for messages."""
+def point_name(argv: Sequence[str]) -> str | None:
+    """Which point this job is of a sweep within one process, for messages; None, where it has a process of its own."""
     hydra = HydraConfig.get()
-    swept = set(hydra.sweeper.get("params") or {})
-    for override in OverridesParser.create().parse_overrides(_read_flags(argv).overrides):
-        if override.is_sweep_override():
-            swept.add(override.key_or_group)
+    if hydra.mode != RunMode.MULTIRUN:
+        return None
+    swept = swept_options(argv, hydra.sweeper.get("params"))
     values = [text for text in hydra.overrides.task if text.lstrip("+").partition("=")[0] in swept]
     return f"point {hydra.job.num} ({' '.join(values)}): "
+
+
+def swept_options(argv: Sequence[str], params: Mapping[str, Any] | None) -> list[str]:
+    """What varies in the sweep that `argv` starts, `params` being the sweeper's own."""
+    swept = dict.fromkeys(params or {})
+    for override in OverridesParser.create().parse_overrides(_read_flags(argv).overrides):
+        if override.is_sweep_override():
+            swept[override.key_or_group] = None
+    return list(swept)
+
+
+def point_flags(argv: Sequence[str]) -> list[str]:
+    """The flags that each point of the sweep that `argv` starts needs too: where its configuration lies."""
+    arguments = _read_flags(argv)
+    flags = []
+    for name in ("config_path", "config_name", "config_dir"):
+        value = getattr(arguments, name)
+        if value is not None:
+            flags += [f"--{name.replace('_', '-')}", value]
+    return flags
 
 
 def resume_arguments(argv: Sequence[str]) -> list[str]:

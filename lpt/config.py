@@ -232,7 +232,56 @@ class Config:
     experiment: Any = None
 
 
+@dataclass
+class LocalQueueConfig:
+    """How the points of a sweep (-m) are worked on."""
+
+    _target_: str = "hydra_plugins.lpt.LocalQueue"
+    workers: int | None = None
+    # Points at a time. null: as many as there are GPUs for; on a CPU, one.
+    retries: int = 1
+    # How often a point that fails is tried again, from its last checkpoint. Wrong options are never tried again.
+    patience: float = 10.0
+    # Seconds to end in, after Ctrl-C, before a point is killed.
+    accept_drift: bool = False
+    # Go on in a folder whose finished points were computed with other defaults than today's.
+
+
+@dataclass
+class SubmititSlurmConfig(LocalQueueConfig):
+    """How the points of a sweep (-m with hydra/launcher=submitit_slurm) are worked on by a cluster."""
+
+    _target_: str = "hydra_plugins.lpt.SubmititSlurm"
+    # workers: jobs at a time. null: all, as the cluster has a queue of its own.
+    cluster: str = "slurm"
+    # slurm, or local to try it out.
+    parameters: dict[str, Any] = field(default_factory=dict)
+    # Of submitit's executor: {slurm_partition: gpu, timeout_min: 120, cpus_per_task: 8, mem_gb: 32}.
+
+
+@dataclass
+class OptunaConfig:
+    """How a search goes (-m with hydra/sweeper=optuna)."""
+
+    _target_: str = "hydra_plugins.lpt.Optuna"
+    trials: int = 20
+    # Of the whole study: the same command into the same folder goes on with it.
+    at_once: int = 1
+    # Trials proposed together; as many as hydra.launcher.workers makes sense.
+    startup: int = 5
+    # Trials at random, and never pruned, to begin with.
+    prune: bool = True
+    # End trials that are worse at a step than the median of the earlier ones was.
+    seed: int = 13
+    # Of the proposals.
+    params: dict[str, Any] | None = None
+    # Option -> values, for experiment files: {optim.lr: "tag(log, interval(1e-4, 1e-2))"}.
+
+
 ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(group="hydra/launcher", name="submitit_slurm", node=SubmititSlurmConfig)
+ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConfig)
+ConfigStore.instance().store(group="hydra/launcher", name="local_queue", node=LocalQueueConfig)
 
 
 def resolve(cfg: DictConfig) -> Config:

@@ -225,8 +225,8 @@ def test_a_bad_command_line_ends_with_its_complaints_alone_and_no_file(tmp_path)
 
 
 @pytest.mark.e2e
-def test_a_bad_point_is_named_and_the_sweep_goes_on(experiment, tmp_path):
-    options = [*experiment.options, "hydra.sweep.dir=sweep", "trainer.max_steps=0"]
+def test_under_hydras_own_launcher_a_bad_point_is_named_and_the_sweep_goes_on(experiment, tmp_path):
+    options = [*experiment.options, "hydra/launcher=basic", "hydra.sweep.dir=sweep", "trainer.max_steps=0"]
     done = command("-m", *options, "lpt.layer=9,2", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == (

@@ -85,9 +85,3 @@ def test_a_finished_run_resumed_with_more_epochs_goes_on_in_its_folder(experimen
     assert sorted(experiment.curve("short", "train/loss")) == list(range(12))
     assert (experiment.run_dir("short") / ".hydra" / "config.yaml").read_text() == config
     assert done.stderr == ""
-
-
-def test_a_sweep_as_typed_runs_its_points_one_after_the_other(experiment):
-    experiment.command("-m", *experiment.options, "lpt.layer=2,4", f"hydra.sweep.dir='{experiment.folder}/sweep'")
-    layers = {json.loads(p.read_text())["lpt"]["layer"] for p in (experiment.folder / "sweep").glob("*/result.json")}
-    assert layers == {2, 4}

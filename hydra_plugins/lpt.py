@@ -1,0 +1,19 @@
+"""Where Hydra looks for launchers and sweepers: in modules of this package alone.
+
+The folder has no __init__.py, since other distributions add to the same package.
+"""
+
+from lpt.sweep.launcher import QueueLauncher
+from lpt.sweep.search import Search
+
+
+class LocalQueue(QueueLauncher):
+    """`hydra/launcher=local_queue`: each point a `train.py` of its own on this machine, a few at a time."""
+
+
+class SubmititSlurm(QueueLauncher):
+    """`hydra/launcher=submitit_slurm`: each point a job of the cluster."""
+
+
+class Optuna(Search):
+    """`hydra/sweeper=optuna`: points that Optuna proposes."""

@@ -1,0 +1,117 @@
+"""`lpt sweep status|resume|retry-failed|results <folder>`."""
+
+import csv
+import shlex
+import socket
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from lpt.console import say
+from lpt.errors import LptError
+from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, STATUSES, Ledger, enter
+from lpt.sweep.processes import find_all
+from lpt.sweep.queue import read_result, sole_launcher
+from lpt.sweep.view import counts, overview, show_whole
+
+
+def show_status(folder: Path) -> None:
+    """Every point and how far it has come."""
+    with closing(Ledger(folder)) as ledger:
+        rows = ledger.rows()
+    here = [row for row in rows if row.status == RUNNING and row.place == socket.gethostname()]
+    processes = find_all(folder.absolute() / row.name for row in here)
+    cut = {row.name for row in here if not processes[folder.absolute() / row.name]}
+    shown = [replace(row, error="cut: its process is gone") if row.name in cut else row for row in rows]
+    show_whole(overview(folder, shown, STATUSES))
+    at_work = any(row.status == RUNNING and row.name not in cut for row in rows)
+    if not at_work and any(row.status in (PENDING, RUNNING) for row in rows):
+        say(f"nobody is at work on it; go on with: lpt sweep resume {shlex.quote(str(folder))}")
+
+
+def resume(
+    folder: Path,
+    workers: int | None = None,
+    retries: int | None = None,
+    accept_drift: bool = False,
+    failed_too: bool = False,
+) -> None:
+    """Work on what is not completed: start what is missing, go on with what was cut.
+
+    Args:
+        workers: points at a time; None: as the sweep was started.
+        retries: of points that fail; None: as the sweep was started.
+        accept_drift: go on with today's values where defaults have changed since.
+        failed_too: also work on points that have failed.
+
+    Raises:
+        LptError: there is no sweep, somebody is at work on it, or defaults have changed since.
+        SystemExit: a point has failed, or an interruption.
+    """
+    from lpt.command_line import compose_points
+    from lpt.config import resolve
+    from lpt.sweep.launcher import failures, work_on
+
+    with sole_launcher(folder) as ledger:
+        wanted = [PENDING, RUNNING, *([FAILED] if failed_too else [])]
+        rows = [row for row in ledger.rows() if row.status in wanted]
+        start = ledger["start"]
+        if start is None:
+            raise LptError(f"{folder} was cut before any point was entered; give the command of the sweep again")
+        composed = compose_points([row.point.overrides for row in rows], start["flags"])
+        points = [row.point.now(resolve(cfg)) for row, cfg in zip(rows, composed, strict=True)]
+        names = enter(ledger, points, accept_drift)
+        for name in names:
+            if ledger.row(name).status == FAILED:
+                ledger.pending(name, "to be tried again")
+        given = {"workers": workers, "retries": retries}
+        options = start["options"] | {name: value for name, value in given.items() if value is not None}
+        work_on(ledger, [row.name for row in ledger.rows()], options)
+    if failures:
+        raise SystemExit(1)
+
+
+def show_results(folder: Path, as_csv: bool = False) -> None:
+    """A line per point, those that are not completed too: what varies, and the metrics."""
+    with closing(Ledger(folder)) as ledger:
+        rows = ledger.rows()
+    given = [dict(text.lstrip("+").split("=", 1) for text in row.point.overrides if "=" in text) for row in rows]
+    options = dict.fromkeys(option for line in given for option in line)
+    varied = [option for option in options if len({line.get(option) for line in given}) > 1]
+    lines = []
+    for row, values in zip(rows, given, strict=True):
+        line = {"point": row.name, **{option: values.get(option, "") for option in varied}, "status": row.status}
+        if row.status == COMPLETED:
+            line |= _metrics(read_result(folder / row.name))
+        lines.append(line)
+    columns = list(dict.fromkeys(column for line in lines for column in line))
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for line in lines:
+        table.add_row(*(line.get(column, "") for column in columns))
+    show_whole(table)
+    say(counts(rows))
+
+
+def _metrics(result: dict[str, Any]) -> dict[str, str]:
+    metrics = {
+        f"{split} {name}": f"{value:.4f}"
+        for split, found in result.get("metrics", {}).items()
+        for name, value in found.items()
+        if name != "loss"
+    }
+    return metrics | {"trained": str(result.get("trainable_parameters", "")), "seconds": _seconds(result)}
+
+
+def _seconds(result: dict[str, Any]) -> str:
+    return f"{result['wall_seconds']:.0f}" if "wall_seconds" in result else ""

@@ -1,0 +1,206 @@
+"""The ledger of a sweep: which points there are, and how far each has come. SQLite, in the sweep folder.
+
+What a point has computed is in its own folder, and the ledger is checked against it whenever work begins: a point is
+completed if its `result.json` says so, whatever was written here before the power failed.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lpt.errors import LptError
+from lpt.sweep.points import Point, differences, in_order
+
+FILE = "sweep.db"
+PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
+PRUNED = "pruned"  # ended by a search, to which it was not worth going on with
+STATUSES = (COMPLETED, PRUNED, RUNNING, FAILED, PENDING)
+FORMAT = 1
+SHOWN = 10  # lines of a complaint about drift
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS sweep (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS points (
+    name TEXT PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,
+    overrides TEXT NOT NULL,
+    config TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'pending',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    place TEXT,
+    job TEXT,
+    started REAL,
+    ended REAL,
+    objective REAL,
+    error TEXT
+);
+"""
+COLUMNS = "name, overrides, config, status, attempts, place, job, started, ended, objective, error"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the ledger says of a point."""
+
+    point: Point
+    status: str
+    attempts: int
+    # Processes started for it so far.
+    place: str | None
+    # Where the last one was started: a machine's name, or a cluster's.
+    job: str | None
+    # Its process id there.
+    started: float | None
+    ended: float | None
+    objective: float | None
+    # Primary metric on the validation rows.
+    error: str | None
+
+    @property
+    def name(self) -> str:
+        return self.point.name
+
+
+class Ledger:
+    """The ledger of one sweep folder; anyone may read it, and one launcher at a time writes.
+
+    Args:
+        folder: of the sweep.
+        create: make the ledger where there is none.
+
+    Raises:
+        LptError: there is none, or it is of another version of this program.
+    """
+
+    def __init__(self, folder: Path, create: bool = False):
+        self.folder = folder.absolute()
+        if create:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        elif not (self.folder / FILE).is_file():
+            raise LptError(f"{folder} is no sweep's folder ({FILE} is missing); sweeps are started by train.py -m")
+        self._db = sqlite3.connect(self.folder / FILE, timeout=30, isolation_level=None)
+        try:
+            # A reader never waits for the writer, and what is committed survives a power failure.
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            if create:
+                self._db.executescript(SCHEMA)
+                self._db.execute("INSERT OR IGNORE INTO sweep VALUES ('format', ?)", [FORMAT])
+            written_as = self["format"]
+        except sqlite3.DatabaseError as error:
+            raise LptError(f"{folder / FILE} cannot be read ({error})") from None
+        if written_as != FORMAT:
+            raise LptError(f"{folder / FILE} was written by another version of lpt; go on with that one")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __getitem__(self, key: str) -> Any:
+        """A fact about the whole sweep; None where it was never set."""
+        row = self._db.execute("SELECT value FROM sweep WHERE key = ?", [key]).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._db.execute("INSERT OR REPLACE INTO sweep VALUES (?, ?)", [key, json.dumps(value)])
+
+    def add(self, points: Iterable[Point], replaced: Iterable[str], start: dict[str, Any] | None) -> None:
+        """Add the points that are not there yet, in place of those named `replaced`, and how to start them."""
+        self._db.execute("BEGIN")  # all or nothing
+        if start is not None:
+            self["start"] = start
+        self._db.executemany("DELETE FROM points WHERE name = ?", [[name] for name in replaced])
+        self._db.executemany(
+            "INSERT INTO points (name, hash, overrides, config) VALUES (?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
+            [(p.name, p.hash, json.dumps(p.overrides), json.dumps(p.facts, sort_keys=True)) for p in points],
+        )
+        self._db.execute("COMMIT")
+
+    def rows(self) -> list[Row]:
+        """Every point, in the order added."""
+        return [_row(values) for values in self._db.execute(f"SELECT {COLUMNS} FROM points ORDER BY rowid")]
+
+    def row(self, name: str) -> Row:
+        return _row(self._db.execute(f"SELECT {COLUMNS} FROM points WHERE name = ?", [name]).fetchone())
+
+    def started(self, name: str, place: str) -> None:
+        """A process for this point is about to be started: noted before, so that none is ever unknown."""
+        began = "attempts = attempts + 1, ended = NULL, objective = NULL, error = NULL, job = NULL"
+        self._set(name, f"status = ?, place = ?, started = ?, {began}", RUNNING, place, time.time())
+
+    def has_job(self, name: str, job: str) -> None:
+        self._set(name, "job = ?", job)
+
+    def completed(self, name: str, objective: float) -> None:
+        self._end(name, COMPLETED, objective, None)
+
+    def failed(self, name: str, error: str) -> None:
+        self._end(name, FAILED, None, error)
+
+    def pruned(self, name: str) -> None:
+        self._end(name, PRUNED, None, None)
+
+    def pending(self, name: str, why: str | None) -> None:
+        """It is to be worked on, again where it was begun; `why` says what became of that."""
+        self._end(name, PENDING, None, why)
+
+    def _end(self, name: str, status: str, objective: float | None, error: str | None) -> None:
+        ended = "ended = ?, status = ?, objective = ?, error = ?, job = NULL"
+        self._set(name, ended, time.time(), status, objective, error)
+
+    def _set(self, name: str, assignments: str, *values: Any) -> None:
+        self._db.execute(f"UPDATE points SET {assignments} WHERE name = ?", [*values, name])
+
+
+def enter(
+    ledger: Ledger, points: Sequence[Point], accept_drift: bool = False, start: dict[str, Any] | None = None
+) -> list[str]:
+    """Enter the points that the ledger does not have yet, in the order to work in; returns the name of each.
+
+    Args:
+        start: `flags` and `cwd` of each point's command, and the launcher's `options`, unless these are there.
+
+    Raises:
+        LptError: the same options have composed to other values before, and `accept_drift` is false. If it is true,
+            what is completed counts as it is, and the rest is worked on with today's values.
+    """
+    rows = ledger.rows()
+    known = {row.point.hash: row.name for row in rows}
+    typed = {tuple(sorted(row.point.overrides)): row for row in rows}
+    drifted = {}
+    for point in points:
+        earlier = typed.get(tuple(sorted(point.overrides)))
+        if earlier is not None and point.hash not in known:
+            drifted[point.hash] = earlier
+    if drifted and not accept_drift:
+        raise LptError(_drift_complaint(ledger.folder, [p for p in points if p.hash in drifted], drifted))
+    kept = {content: row.name for content, row in drifted.items() if row.status == COMPLETED}
+    replaced = [row.name for row in drifted.values() if row.status != COMPLETED]
+    ledger.add(in_order(point for point in points if point.hash not in kept), replaced, start)
+    known = {row.point.hash: row.name for row in ledger.rows()} | kept
+    return [known[point.hash] for point in points]
+
+
+def _drift_complaint(folder: Path, points: Sequence[Point], drifted: dict[str, Row]) -> str:
+    lines = []
+    for point in points:
+        row = drifted[point.hash]
+        lines += [f"{row.name}: {change}" for change in differences(row.point.facts, point.facts)]
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "\n  - ".join(
+        [
+            f"{folder} was begun with other defaults: the same options stood for other values than today, and old and "
+            "new results would be mixed. Sweep into another folder (hydra.sweep.dir=...), give the old values as "
+            "options, or keep what is completed and go on with today's values (hydra.launcher.accept_drift=true):",
+            *lines[:SHOWN],
+            *more,
+        ]
+    )
+
+
+def _row(values: Sequence[Any]) -> Row:
+    name, overrides, config, *others = values
+    return Row(Point(name, tuple(json.loads(overrides)), json.loads(config)), *others)

@@ -1,0 +1,118 @@
+"""A point of a sweep: named by what its results depend on."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lpt.config import Config
+
+# Results do not depend on these options, nor does what a point is.
+ASIDE = ("resume", "experiment", "bench", "logger", "cache", "trainer.progress", "trainer.log_every")
+TRUNK = ("backbone.", "task.", "fewshot.", "trainer.precision", "trainer.accelerator")  # what the cached states are of
+HASH_SHOWN = 8  # digits, in a name
+NAME_LENGTH = 100  # of a folder, and well below what file systems take
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep, to be started as `train.py <overrides>`."""
+
+    name: str
+    # Of its folder.
+    overrides: tuple[str, ...]
+    # As given on the command line, without those that tell Hydra how to sweep.
+    facts: dict[str, Any]
+    # Option -> value, of all that results depend on.
+
+    @property
+    def hash(self) -> str:
+        return content_hash(self.facts)
+
+    def now(self, config: Config) -> "Point":
+        """The same point as its overrides compose today."""
+        facts = result_facts(config)
+        name = self.name.removesuffix(self.hash[:HASH_SHOWN]) + content_hash(facts)[:HASH_SHOWN]
+        return Point(name, self.overrides, facts)
+
+    @property
+    def devices(self) -> int:
+        return self.facts.get("trainer.devices", 1)
+
+
+def make_point(overrides: Sequence[str], config: Config, swept: Iterable[str]) -> Point:
+    """The point that `overrides` compose to.
+
+    Args:
+        swept: options that vary in the sweep, for the readable part of the name.
+    """
+    own = tuple(text for text in overrides if not _of_sweep(text))
+    facts = result_facts(config)
+    return Point(_name(own, list(swept), content_hash(facts)), own, facts)
+
+
+def result_facts(config: Config) -> dict[str, Any]:
+    """What results depend on, flat. Options that are null are left out: a new one, null at first, changes no name."""
+    return {
+        option: value
+        for option, value in _flat(dataclasses.asdict(config))
+        if value is not None and not any(option == aside or option.startswith(f"{aside}.") for aside in ASIDE)
+    }
+
+
+def content_hash(facts: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """`option: old -> new`, one for each that differs."""
+    return [
+        f"{option}: {old.get(option)} -> {new.get(option)}"
+        for option in sorted({*old, *new})
+        if old.get(option) != new.get(option)
+    ]
+
+
+def in_order(points: Iterable[Point]) -> list[Point]:
+    """Points of one trunk are neighbours, lower layers first: their cached states are where higher ones start from."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        trunk = {option: value for option, value in point.facts.items() if option.startswith(TRUNK)}
+        groups.setdefault(content_hash(trunk), []).append(point)
+    return [point for group in groups.values() for point in sorted(group, key=_layer)]
+
+
+def _layer(point: Point) -> float:
+    layer = point.facts.get("lpt.layer" if "lpt" in point.facts["method.name"] else "method.from_layer")
+    return float("inf") if layer is None else layer
+
+
+def _of_sweep(override: str) -> bool:
+    """Whether it tells Hydra where and how to sweep, which is no matter of one point's."""
+    key = override.lstrip("+~").partition("=")[0]
+    return bool(re.match(r"hydra[./](run|sweep|sweeper|launcher|mode)\b", key))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _name(overrides: Sequence[str], swept: list[str], content: str) -> str:
+    """Such as `layer-8_seed-13_3fa9c1d2`: of characters that need no quotes in a shell or in Hydra's overrides."""
+    last = [option.rpartition(".")[2] for option in swept]
+    parts = {}
+    for override in overrides:
+        option, _, value = override.lstrip("+").partition("=")
+        if option in swept:
+            short = option.rpartition(".")[2]
+            part = f"{option if last.count(short) > 1 else short}-{value}"
+            parts[option] = re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-")  # given twice, the last counts
+    readable = "_".join(parts.values())[: NAME_LENGTH - HASH_SHOWN - 1]
+    return f"{readable}_{content[:HASH_SHOWN]}" if readable else content[:HASH_SHOWN]

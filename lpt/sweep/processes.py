@@ -1,0 +1,61 @@
+"""The processes of a point, found by a mark in their environment.
+
+The mark is there from a process's first instruction and is handed on to all that it starts: the ranks of a point are
+found too, and a point whose launcher was killed before it could write a process id down. A process id alone may by
+then belong to somebody else.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from lpt.errors import LptError
+
+MARK = "LPT_SWEEP_POINT"
+LAST_WAIT = 30.0  # seconds for a killed process to be gone
+
+
+def find(folder: Path) -> list[psutil.Process]:
+    """The living processes of the point whose folder this is, those it has started included, oldest first."""
+    return find_all([folder])[folder]
+
+
+def find_all(folders: Iterable[Path]) -> dict[Path, list[psutil.Process]]:
+    """The same for several points, by one look at the system's processes."""
+    found: dict[str, list[psutil.Process]] = {str(folder): [] for folder in folders}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # another user's, or just gone
+            mark = process.environ().get(MARK)
+            if mark in found and process.status() != psutil.STATUS_ZOMBIE:
+                found[mark].append(process)
+    return {Path(folder): sorted(those, key=lambda p: p.create_time()) for folder, those in found.items()}
+
+
+def interrupt(processes: Iterable[psutil.Process]) -> None:
+    """As Ctrl-C would."""
+    _signal(processes, signal.SIGINT)
+
+
+def kill(folder: Path) -> None:
+    """End all that is left of a point at once; returns when it is gone.
+
+    Raises:
+        LptError: the system does not end it, as when a driver hangs.
+    """
+    deadline = time.monotonic() + LAST_WAIT
+    while processes := find(folder):
+        if time.monotonic() > deadline:
+            raise LptError(f"process {processes[0].pid} of {folder.name} cannot be ended")
+        _signal(processes, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _signal(processes: Iterable[psutil.Process], number: int) -> None:
+    for process in processes:
+        with suppress(psutil.Error, OSError):
+            os.kill(process.pid, number)

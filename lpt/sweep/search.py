@@ -1,0 +1,161 @@
+"""`hydra/sweeper=optuna`: points that Optuna proposes, from what earlier ones have come to.
+
+Every trial is a point like any other: named by content, in the ledger, gone on with after it was cut. The study is
+kept beside the ledger, so that the same command into the same folder goes on with the search. A trial that at some
+step is worse than half of the earlier ones were is ended there.
+"""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from lpt.console import say
+from lpt.sweep.launcher import QueueLauncher
+
+STUDY = "optuna.db"
+
+
+class Search(Sweeper):
+    """Asks a study for points, has them worked on, and tells it what they came to.
+
+    Args:
+        trials: of the whole study, those of earlier launches included.
+        at_once: trials asked for together, before any of them is known.
+        startup: trials drawn at random, and not pruned, to begin with.
+        prune: end trials early that are worse than the median.
+        seed: of the proposals.
+        params: option -> values, as on the command line, for experiment files.
+    """
+
+    def __init__(
+        self, trials: int, at_once: int, startup: int, prune: bool, seed: int, params: Mapping[str, Any] | None = None
+    ):
+        self._trials = trials
+        self._at_once = at_once
+        self._startup = startup
+        self._prune = prune
+        self._seed = seed
+        self._params = dict(params or {})
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        assert isinstance(launcher, QueueLauncher)  # as the command line has checked
+        self._launcher = launcher
+        self._config = config
+
+    def sweep(self, arguments: list[str]) -> float:
+        """Run the study to its end; returns the best value, with the options that gave it told."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        given = [*(f"{option}={values}" for option, values in self._params.items()), *arguments]
+        overrides = OverridesParser.create().parse_overrides(given)
+        fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+        space = {o.get_key_element(): _distribution(o) for o in overrides if o.is_sweep_override()}
+        folder = Path(self._config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        study = self._study(folder)
+        while (missing := self._trials - len(_finished(study))) > 0:
+            trials = [study.ask(space) for _ in range(min(missing, self._at_once))]
+            watch = Watch(trials, self._config.task.metrics[0]) if self._prune else None
+            points = [[*fixed, *(f"{option}={value}" for option, value in t.params.items())] for t in trials]
+            returns = self._launcher.launch(points, 0, watch)
+            for trial, result in zip(trials, returns, strict=True):
+                if watch and trial.number in watch.pruned:
+                    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                elif math.isnan(result.return_value):
+                    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                else:
+                    study.tell(trial, result.return_value)
+        best = study.best_trial
+        options = " ".join(f"{option}={value}" for option, value in best.params.items())
+        say(f"best of {len(_finished(study))}: {best.value:.4f} with {options}")
+        return best.value
+
+    def _study(self, folder: Path) -> Any:
+        import optuna
+
+        storage = f"sqlite:///{(folder / STUDY).absolute()}"
+        known = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
+        begun = len(optuna.load_study(study_name=STUDY, storage=storage).trials) if STUDY in known else 0
+        study = optuna.create_study(
+            study_name=STUDY,
+            storage=storage,
+            load_if_exists=True,
+            direction="maximize",
+            # Another seed than before, lest the same proposals come again.
+            sampler=optuna.samplers.TPESampler(seed=self._seed + begun, n_startup_trials=self._startup),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=self._startup),
+        )
+        for trial in study.trials:
+            if trial.state == optuna.trial.TrialState.RUNNING:  # cut: the same options again, whose point goes on
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                study.enqueue_trial(trial.params, user_attrs={"instead_of": trial.number})
+        return study
+
+
+class Watch:
+    """Looks after the trials that are running, and says which are to be ended.
+
+    Args:
+        trials: in the order of their points.
+        metric: of metrics.csv, on the validation rows.
+    """
+
+    def __init__(self, trials: Sequence[Any], metric: str):
+        self._trials = trials
+        self._column = f"validation/{metric}"
+        self._seen: dict[int, int] = {}
+        self.pruned: set[int] = set()
+
+    def __call__(self, index: int, folder: Path) -> bool:
+        """Whether the point with this index, which is at work in `folder`, is to be ended."""
+        trial = self._trials[index]
+        for step, value in evaluations(folder, self._column):
+            if step > self._seen.get(trial.number, -1):
+                self._seen[trial.number] = step
+                trial.report(value, step)
+                if trial.should_prune():
+                    self.pruned.add(trial.number)
+        return trial.number in self.pruned
+
+
+def evaluations(folder: Path, column: str) -> list[tuple[int, float]]:
+    """The steps at which a run was evaluated so far, and what came out."""
+    try:
+        whole, newline, _ = (folder / "metrics.csv").read_text(encoding="utf-8").rpartition("\n")
+    except OSError:  # none yet
+        return []
+    rows = csv.DictReader((whole + newline).splitlines())  # without a line that is being written
+    return [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
+
+
+def _finished(study: Any) -> list[Any]:
+    """The trials that count: without those that were cut, as others have taken their place."""
+    replaced = {trial.user_attrs.get("instead_of") for trial in study.trials}
+    return [trial for trial in study.trials if trial.state.is_finished() and trial.number not in replaced]
+
+
+def _distribution(override: Override) -> Any:
+    """What Optuna draws from, for the ways in which Hydra writes several values."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    value: Any = override.value()
+    if override.is_interval_sweep():
+        whole = isinstance(value.start, int) and isinstance(value.end, int)
+        return (IntDistribution if whole else FloatDistribution)(value.start, value.end, log="log" in value.tags)
+    if override.is_range_sweep() and all(isinstance(x, int) for x in (value.start, value.stop, value.step)):
+        numbers = range(value.start, value.stop, value.step)
+        return IntDistribution(min(numbers), max(numbers), step=abs(value.step))
+    return CategoricalDistribution(list(override.sweep_string_iterator()))

@@ -1,0 +1,125 @@
+"""What a person sees of a sweep: a line per change, and on a terminal a table of what is running beneath."""
+
+import csv
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.live import Live
+from rich.table import Table
+
+from lpt.console import console, say
+from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, PRUNED, RUNNING, STATUSES, Row
+
+TAIL = 15  # lines of a failed point's log
+REFRESH = 1.0  # seconds
+STYLES = {COMPLETED: "green", PRUNED: "dim", FAILED: "red", RUNNING: "bold", PENDING: "dim"}
+
+
+class SweepView:
+    """Shows a sweep while it is worked on; a context manager, which takes the table away at the end."""
+
+    def __init__(self, folder: Path, total: int):
+        self._folder = folder
+        self._total = total
+        self._done = 0
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._next = 0.0
+
+    def __enter__(self) -> "SweepView":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, message: str) -> None:
+        say(message)
+
+    def started(self, row: Row) -> None:
+        if not self._live:
+            say(f"{row.name}: started")
+
+    def completed(self, row: Row) -> None:
+        self._done += 1
+        say(f"{row.name}: completed in {_duration(row)}, {row.objective:.4f} on validation ({self._count()})")
+
+    def failed(self, row: Row, log: Path, again: bool) -> None:
+        self._done += not again
+        say(f"{row.name}: failed: {row.error}")
+        for line in tail(log):
+            say(f"    {line}")
+        say(f"    the whole log: {log}" + ("; it is tried again" if again else f" ({self._count()})"))
+
+    def refresh(self, rows: Callable[[], list[Row]]) -> None:
+        if self._live and time.monotonic() >= self._next:
+            self._next = time.monotonic() + REFRESH
+            self._live.update(overview(self._folder, rows(), [RUNNING]), refresh=True)
+
+    def _count(self) -> str:
+        return f"{self._done} of {self._total}"
+
+
+def overview(folder: Path, rows: Sequence[Row], shown: Sequence[str]) -> Table:
+    """How far each point has come, of those whose status is in `shown`; the caption counts all."""
+    table = Table(box=None, pad_edge=False, caption=counts(rows), caption_justify="left")
+    for heading in ("point", "status", "tries", "step", "time", "validation"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading in ("point", "status") else "right")
+    table.add_column("", overflow="fold")
+    for row in rows:
+        if row.status in shown:
+            step = progress(folder / row.name) if row.attempts else ""
+            value = "" if row.objective is None else f"{row.objective:.4f}"
+            status = f"[{STYLES[row.status]}]{row.status}[/]"
+            error = (row.error or "").partition("\n")[0]
+            table.add_row(row.name, status, str(row.attempts), step, _duration(row), value, error)
+    return table
+
+
+def counts(rows: Sequence[Row]) -> str:
+    found = Counter(row.status for row in rows)
+    parts = [f"{found[status]} {status}" for status in STATUSES if found[status]]
+    return f"{len(rows)} point{'s' * (len(rows) != 1)}: {', '.join(parts)}" if rows else "no points"
+
+
+def show_whole(table: Table) -> None:
+    """Print it in its full width, also in a pipe."""
+    wide = console.options.update(width=10_000)
+    console.width = max(console.width, console.measure(table, options=wide).maximum)
+    console.print(table)
+
+
+def progress(folder: Path) -> str:
+    """The step that a run has come to, and of how many where its log says so."""
+    steps = re.findall(r"^step +(\d+)/(\d+)", "\n".join(tail(folder / "train.log")), re.MULTILINE)
+    done, total = (int(steps[-1][0]), f"/{steps[-1][1]}") if steps else (0, "")
+    try:
+        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            heading = next(csv.reader(file), [])
+        last = next(csv.reader(tail(folder / "metrics.csv")[-1:]), [])
+        done = max(done, int(dict(zip(heading, last, strict=False)).get("step", 0)))
+    except (OSError, ValueError):  # none yet, or half a line
+        pass
+    return f"{done}{total}" if done else ""
+
+
+def tail(path: Path) -> list[str]:
+    """The last lines of a text file that may be large, or missing."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 100 * TAIL))
+            return file.read().decode(errors="replace").splitlines()[-TAIL:]
+    except OSError:
+        return []
+
+
+def _duration(row: Row) -> str:
+    if row.started is None:
+        return ""
+    seconds = round((row.ended or time.time()) - row.started)
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"

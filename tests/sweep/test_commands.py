@@ -1,0 +1,154 @@
+"""`lpt sweep ...`, with a trivial job in place of training."""
+
+import csv
+import io
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from miniature import DONE, shell
+from omegaconf import OmegaConf
+
+from lpt.cli import main
+from lpt.command_line import check_command_line, compose_points
+from lpt.config import resolve
+from lpt.sweep import launcher
+from lpt.sweep.launcher import train_command, work_on
+from lpt.sweep.ledger import Ledger, enter
+from lpt.sweep.points import make_point
+
+OPTIONS = {"workers": 2, "retries": 0, "patience": 1.0}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "it's a sweep"
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """Says what is run in place of training."""
+    monkeypatch.setattr(launcher, "failures", [])
+
+    def set_to(script: str) -> None:
+        monkeypatch.setattr(launcher, "train_command", lambda flags, *arguments: shell(script)(*arguments))
+
+    set_to(DONE)
+    return set_to
+
+
+def begin(folder: Path, *lines: str, work: bool = True) -> Ledger:
+    """A sweep over the points of these command lines."""
+    overrides = [shlex.split(line) for line in lines]
+    points = [
+        make_point(given, resolve(cfg), ["seed"])
+        for given, cfg in zip(overrides, compose_points(overrides), strict=True)
+    ]
+    ledger = Ledger(folder, create=True)
+    names = enter(ledger, points, start={"flags": [], "cwd": str(folder), "options": OPTIONS})
+    if work:
+        work_on(ledger, names, OPTIONS)
+    return ledger
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys, lpt.cli, lpt.sweep.launcher, lpt.sweep.commands\ntry: lpt.cli.main(['sweep', '--help'])\n"
+        "except SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "retry-failed" in done.stdout
+
+
+def test_status_tells_of_every_point_and_how_to_go_on(folder, job, capsys):
+    job(f'case "$1" in *seed-2_*) echo "what went wrong"; exit 3;; esac; {DONE}')
+    ledger = begin(folder, "seed=1", "seed=2")
+    begin(folder, "seed=3", "seed=4", work=False).started(ledger.rows()[2].name, socket.gethostname())
+    capsys.readouterr()
+    main(["sweep", "status", str(folder)])
+    *lines, counted, hint = capsys.readouterr().out.splitlines()
+    shown = [" ".join(line.split()[1:]) for line in lines[1:]]
+    assert [line.split()[0] for line in lines[1:]] == [row.name for row in ledger.rows()]
+    assert shown[0].startswith("completed 1 0:0")
+    assert shown[0].endswith(" 1.0000")
+    assert shown[1].endswith("ended with exit status 3")
+    assert shown[2].startswith("running 1")
+    assert shown[2].endswith("cut: its process is gone")
+    assert shown[3] == "pending 0"
+    assert counted.strip() == "4 points: 1 completed, 1 running, 1 failed, 1 pending"
+    assert hint == f"nobody is at work on it; go on with: lpt sweep resume {shlex.quote(str(folder))}"
+
+
+def test_results_have_what_varies_and_points_that_have_none(folder, job, capsys):
+    job(f'case "$1" in *seed-2_*) exit 3;; esac; {DONE}')
+    begin(folder, "seed=1 lpt.layer=4 generator=npg", "seed=2 lpt.layer=4 generator=npg")
+    capsys.readouterr()
+    main(["sweep", "results", "--csv", str(folder)])
+    one, two = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (one["seed"], one["status"], one["validation x"]) == ("1", "completed", "1.0000")
+    assert (two["seed"], two["status"], two["validation x"]) == ("2", "failed", "")
+    assert "lpt.layer" not in one
+    main(["sweep", "results", str(folder)])
+    assert "2 points: 1 completed, 1 failed" in capsys.readouterr().out
+
+
+def test_resuming_does_what_is_missing_and_leaves_what_has_failed(folder, job, capsys):
+    job(f'case "$1" in *seed-2_*) echo "what went wrong"; exit 3;; esac; {DONE}')
+    begin(folder, "seed=1", "seed=2")
+    assert "    what went wrong\n" in capsys.readouterr().out
+    ledger = begin(folder, "seed=3", work=False)
+    with pytest.raises(SystemExit, match="1"):
+        main(["sweep", "resume", str(folder)])
+    assert [(row.status, row.attempts) for row in ledger.rows()] == [("completed", 1), ("failed", 1), ("completed", 1)]
+    assert f"to try again: lpt sweep retry-failed {shlex.quote(str(folder))}" in capsys.readouterr().out
+
+
+def test_failed_points_are_tried_again_when_asked(folder, job):
+    job(f'case "$1" in *seed-2_*) exit 3;; esac; {DONE}')
+    ledger = begin(folder, "seed=1", "seed=2")
+    with pytest.raises(SystemExit, match="1"):
+        main(["sweep", "retry-failed", str(folder), "--retries", "2", "--workers", "1"])
+    assert [(row.status, row.attempts) for row in ledger.rows()] == [("completed", 1), ("failed", 4)]
+    job(DONE)
+    launcher.failures.clear()
+    main(["sweep", "retry-failed", str(folder)])
+    assert [(row.status, row.attempts) for row in ledger.rows()] == [("completed", 1), ("completed", 5)]
+
+
+def test_resuming_after_a_default_has_changed_is_refused_unless_accepted(folder, job, capsys, monkeypatch):
+    ledger = begin(folder, "seed=1", "seed=2", work=False)
+    old = [row.name for row in ledger.rows()]
+    with monkeypatch.context() as today:
+        today.setattr("lpt.command_line.compose_points", lambda points, flags: compose_points([*map(changed, points)]))
+        with pytest.raises(SystemExit, match="1"):
+            main(["sweep", "resume", str(folder)])
+        assert f"{old[0]}: optim.clip: 1.0 -> 2.0" in capsys.readouterr().err
+        assert [row.name for row in ledger.rows()] == old
+        main(["sweep", "resume", str(folder), "--accept-drift"])
+    rows = ledger.rows()
+    assert {row.status for row in rows} == {"completed"}
+    assert [row.point.facts["optim.clip"] for row in rows] == [2.0, 2.0]
+    assert [row.name.rpartition("_")[0] for row in rows] == ["seed-1", "seed-2"]
+    assert not set(old) & {row.name for row in rows}
+
+
+def changed(overrides):
+    return [*overrides, "optim.clip=2"]
+
+
+def test_the_command_of_a_point_is_one_that_train_py_takes(tmp_path):
+    folder = tmp_path / "it's a sweep, of mine" / "point"
+    (cfg,) = compose_points([["lpt.layer=4"]])
+    point = make_point(["lpt.layer=4", "hydra.sweep.dir=x"], resolve(cfg), ["lpt.layer"])
+    _, train, *arguments = train_command(["--config-dir", str(tmp_path)], point, folder, False)
+    assert Path(train).name == "train.py"
+    check_command_line(arguments)
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    _, _, *arguments = train_command([], point, folder, True)
+    assert len(arguments) == 1
+    check_command_line(arguments)

@@ -1,0 +1,121 @@
+"""The search asks Optuna, has points worked on, and goes on where it was cut."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
+
+from lpt.sweep import search
+from lpt.sweep.search import STUDY, Search, Watch, evaluations
+
+optuna = pytest.importorskip("optuna")
+SPACE = ["optim.lr=tag(log,interval(1e-4,1e-1))", "lpt.layer=range(2,9,2)", "generator=npg,appg", "seed=3"]
+
+
+class Launcher:
+    """Answers at once: the best is lr = 0.01. Fails or is killed where told."""
+
+    def __init__(self, folder: Path, fail=(), killed_at: int | None = None):
+        self.points: list[list[str]] = []
+        self._fail, self._killed_at = fail, killed_at
+
+    def launch(self, points, initial, watch=None):
+        returns = []
+        for point in points:
+            if len(self.points) == self._killed_at:
+                raise KeyboardInterrupt
+            number = len(self.points)
+            self.points.append(point)
+            lr = next(float(text.partition("=")[2]) for text in point if text.startswith("optim.lr="))
+            result = JobReturn(status=JobStatus.COMPLETED)
+            result.return_value = math.nan if number in self._fail else -abs(math.log10(lr) + 2)
+            returns.append(result)
+        return returns
+
+
+def make(folder: Path, trials: int, at_once: int = 1, **options) -> tuple[Search, Launcher]:
+    made = Search(trials, at_once, startup=3, prune=False, seed=1)
+    made._config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}, "task": {"metrics": ["accuracy"]}})
+    made._launcher = launcher = Launcher(folder, **options)
+    return made, launcher
+
+
+def test_proposals_are_within_what_was_typed_and_options_that_do_not_vary_go_with_them(tmp_path):
+    made, launcher = make(tmp_path / "it's a search", trials=8, at_once=3)
+    best = made.sweep(SPACE)
+    assert len(launcher.points) == 8
+    for point in launcher.points:
+        values = dict(text.split("=") for text in point)
+        assert 1e-4 <= float(values["optim.lr"]) <= 1e-1
+        assert values["lpt.layer"] in "2468"
+        assert values["generator"] in ("npg", "appg")
+        assert values["seed"] == "3"
+    assert best == max(-abs(math.log10(float(dict(t.split("=") for t in p)["optim.lr"])) + 2) for p in launcher.points)
+
+
+def test_a_search_that_was_cut_goes_on_with_the_very_point_and_counts_earlier_trials(tmp_path):
+    made, launcher = make(tmp_path, trials=6, killed_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        made.sweep(SPACE)
+    study = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{tmp_path / STUDY}")
+    cut = study.trials[-1].params
+    made, again = make(tmp_path, trials=6)
+    made.sweep(SPACE)
+    assert {f"{option}={value}" for option, value in cut.items()} <= set(again.points[0])
+    assert len(launcher.points) + len(again.points) == 6
+    proposed = [tuple(point) for point in [*launcher.points, *again.points]]
+    assert len(set(proposed)) == 6
+    made, idle = make(tmp_path, trials=6)
+    made.sweep(SPACE)
+    assert idle.points == []
+
+
+def test_a_failed_point_does_not_end_the_search(tmp_path):
+    made, launcher = make(tmp_path, trials=4, fail=(1,))
+    made.sweep(SPACE)
+    assert len(launcher.points) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("lpt.layer=range(1,10,3)", {1, 4, 7}),
+        ("lpt.layer=4,8", {"4", "8"}),
+        ("generator=choice(npg,mppg)", {"npg", "mppg"}),
+        ("lpt.layer=int(interval(3,4))", {3, 4}),
+    ],
+)
+def test_whole_numbers_and_names_are_drawn_as_typed(text, values):
+    (override,) = OverridesParser.create().parse_overrides([text])
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = {study.ask({"x": search._distribution(override)}).params["x"] for _ in range(40)}
+    assert drawn == values
+
+
+def test_a_trial_worse_than_the_median_of_the_earlier_ones_is_ended(tmp_path):
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=2))
+    verdicts = []
+    for quality in (0.9, 0.8, 0.2, 0.95):
+        trial = study.ask()
+        watch = Watch([trial], "accuracy")
+        folder = tmp_path / str(quality)
+        folder.mkdir()
+        verdicts.append([])
+        for step in range(1, 4):
+            lines = [f"{i},{quality + i / 100}," for i in range(1, step + 1)]
+            (folder / "metrics.csv").write_text("\n".join(["step,validation/accuracy,lr", *lines, "9,,1e-3\n"]))
+            verdicts[-1].append(watch(0, folder))
+            watch(0, folder)  # a step is told once
+        study.tell(trial, quality)
+    assert verdicts == [[False] * 3, [False] * 3, [True] * 3, [False] * 3]
+
+
+def test_half_written_metrics_are_read_later(tmp_path):
+    assert evaluations(tmp_path, "validation/accuracy") == []
+    (tmp_path / "metrics.csv").write_text("step,validation/accuracy\n1,0.5\n2,0.")
+    assert evaluations(tmp_path, "validation/accuracy") == [(1, 0.5)]
+    (tmp_path / "metrics.csv").write_text("step,validation/accu")
+    assert evaluations(tmp_path, "validation/accuracy") == []
