@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lpt.sweep.ledger import FILE
+
 
 @dataclass(frozen=True)
 class Point:
@@ -20,12 +22,12 @@ class Point:
 
 
 def points_without_run(folder: Path, runs: Collection[str]) -> list[Point]:
-    """Points in any `ledger.sqlite` under `folder` whose name is no run folder's.
+    """Points in any `sweep.db` under `folder` whose name is no run folder's.
 
     Args:
         runs: names of the folders that runs are in.
     """
-    points = [point for ledger in sorted(folder.rglob("ledger.sqlite")) for point in _points(ledger)]
+    points = [point for ledger in sorted(folder.rglob(FILE)) for point in _points(ledger)]
     return [point for point in points if point.name not in runs]
 
 

@@ -156,7 +156,7 @@ def test_a_task_that_lacks_a_configuration_is_named(tmp_path):
 
 
 def test_points_of_a_ledger_that_never_ran_are_named(three):
-    with sqlite3.connect(three / "ledger.sqlite") as connection:
+    with sqlite3.connect(three / "sweep.db") as connection:
         connection.execute("CREATE TABLE points (name TEXT, overrides TEXT, status TEXT, error TEXT)")
         rows = [
             ("lora1", '["method=lora"]', "completed", None),
@@ -169,7 +169,7 @@ def test_points_of_a_ledger_that_never_ran_are_named(three):
 
 
 def test_a_ledger_that_cannot_be_read_does_no_harm(three):
-    (three / "ledger.sqlite").write_text("nonsense")
+    (three / "sweep.db").write_text("nonsense")
     assert study_of(three).gaps == []
 
 
