@@ -164,5 +164,5 @@ def test_the_summary_says_which_method_with_its_settings(experiment, capsys):
     shown = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line)
     method, _, settings = shown["method"].strip().partition("  ")
     assert method == "lpt_lora"
-    assert set(settings.strip("()").split(", ")) == {"layer 3", "rank 2", "alpha 16", "targets all"}
+    assert set(settings.strip("()").split(", ")) == {"rank 2", "alpha 16", "targets all"}
     assert shown["prompt"].strip() == "npg, 4 rows, entering layer 3"
