@@ -206,7 +206,7 @@ def test_an_interruption_ends_every_process_within_seconds_and_the_ledger_says_s
     """One point ends when asked, one does not listen."""
     process = subprocess.Popen(
         [sys.executable, "-c", STUBBORN, str(folder)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path[:2], str(Path(miniature.__file__).parents[2])])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, list(Path(miniature.__file__).parents)[:3]))},
     )
     until(lambda: len(list(folder.glob("*.ready"))) == 2)
     started = time.monotonic()
