@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lpt.command_line import describe_options
-from lpt.config import CONF_DIR, Config, resolve
+from lpt.config import CONF_DIR, Config, LocalQueueConfig, resolve
 from lpt.errors import ConfigError
 
 
@@ -187,7 +187,8 @@ def test_help_shows_every_option_of_the_chosen_source_with_value_and_meaning(def
                 continue
             yield from options(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
 
-    assert shown == list(options(Config))
+    launcher = [f"hydra.launcher.{name}" for name in get_type_hints(LocalQueueConfig) if name != "_target_"]
+    assert shown == [*options(Config), *launcher]
     assert "  lpt.prompt_length=5               P, rows of the prompt.\n" in text
     assert "  task.labels=[rotten,fresh]        Class names, in class order.\n" in text
     assert "  trainer.progress=true             A live bar" in text
