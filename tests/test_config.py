@@ -17,6 +17,7 @@ from lpt.config import (
     CONF_DIR,
     Config,
     GeneratorConfig,
+    LocalQueueConfig,
     LptConfig,
     MethodConfig,
     contestants,
@@ -302,7 +303,8 @@ def test_help_shows_every_option_of_the_chosen_source_with_value_and_meaning(def
                 continue
             yield from options(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
 
-    assert shown == list(options(Config))
+    launcher = [f"hydra.launcher.{name}" for name in get_type_hints(LocalQueueConfig) if name != "_target_"]
+    assert shown == [*options(Config), *launcher]
     assert "  lpt.prompt_length=5               P, rows of the prompt.\n" in text
     assert "  task.labels=[rotten,fresh]        Class names, in class order.\n" in text
     assert "  trainer.progress=true             A live bar" in text
