@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -27,6 +28,7 @@ METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 PRECISIONS = ("auto", "32", "bf16", "16")
 QUANTIZATIONS = ("int8", "nf4")
 LATE_BY_NATURE = ("lpt", "lpt_lora", "adapterdrop", "linear_probe", "zero_shot")  # with a trunk, whatever the options
+LOGGERS_NEED = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
 STOCK_CONTESTANTS = ("full", "lora", "prompt_tuning", "per_label")  # of `lpt bench`: by Hugging Face's forward pass
 
 
@@ -169,11 +171,17 @@ class LoggerConfig:
     """Where metrics go."""
 
     name: str = "csv"
-    # csv (metrics.csv in the run folder), wandb or tensorboard (besides metrics.csv), none.
+    # csv (metrics.csv in the run folder); wandb, tensorboard or mlflow (besides metrics.csv); none.
     project: str = "late-prompt-tuning"
+    # wandb; mlflow, which calls it an experiment.
     group: str | None = None
+    # wandb, mlflow. null: the name of the sweep, where the run is part of one.
     offline: bool = False
-    # wandb: write to the run folder alone, to be synced later.
+    # wandb: write to the run folder alone, to be synced later; without a key, so it is anyway.
+    rows: int = 500
+    # Most rows of a table of predictions, the most confident mistakes first. 0: no tables.
+    adapter: bool = True
+    # wandb, mlflow: keep the adapter as an artifact.
 
 
 @dataclass
@@ -357,6 +365,7 @@ def _out_of_range(config: Config) -> Iterator[str]:
         ("trainer.devices", trainer.devices, 1),
         ("trainer.log_every", trainer.log_every, 1),
         ("cache.max_bytes", config.cache.max_bytes, 0),
+        ("logger.rows", config.logger.rows, 0),
         ("bench.tokens", config.bench.tokens, 1),
         ("bench.labels", config.bench.labels, 1),
         ("bench.steps", config.bench.steps, 1),
@@ -417,6 +426,10 @@ def _out_of_range(config: Config) -> Iterator[str]:
             f"optim.batch_size={optim.batch_size} cannot be shared by trainer.devices={trainer.devices} x "
             f"optim.accumulate={accumulate} micro-batches; raise it or lower them"
         )
+    missing = [package for package in LOGGERS_NEED.get(config.logger.name, ()) if find_spec(package) is None]
+    if missing:
+        name = config.logger.name
+        yield f"logger={name} needs {' and '.join(missing)}, not installed here: pip install 'lpt[{name}]'"
     yield from _bench_problems(config.bench)
     yield from describe_problems(config.task, list(METRICS))
 

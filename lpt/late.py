@@ -14,6 +14,7 @@ Late Prompt Tuning (`lpt.late_prompt`) is one such method; LoRA, adapters, prefi
 Shapes: B batch, T tokens, P prompt length, H hidden size, V vocabulary.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,6 +40,8 @@ class LateMethod(nn.Module):
     """
 
     backbone: SplitBackbone
+    watch: Callable[[Tensor, Tensor, Tensor | None], None] | None = None
+    # Shown prompt, states entering layer k and attention mask whenever a state is read out.
 
     def __init__(self, model: Any, layer: int | None = None, trunk_dropout: bool = False):
         super().__init__()
@@ -63,6 +66,8 @@ class LateMethod(nn.Module):
         With `further`, at so many positions behind it too: `[B, 1 + further, H]`.
         """
         prompt = self.prompt(h, attention_mask, readout_position)
+        if self.watch is not None:
+            self.watch(prompt, h, attention_mask)
         positions = readout_position
         if further:
             positions = readout_position[:, None] + torch.arange(1 + further, device=h.device)

@@ -17,8 +17,11 @@ from transformers import get_linear_schedule_with_warmup
 from lpt.adapter import check_state, trained_state
 from lpt.batches import Batch, EncodedSplit
 from lpt.classifier import LatePromptClassifier
+from lpt.hardware import peak_memory_bytes, wait
 from lpt.regression import interpolate
 from lpt.stats import compute, interval
+
+GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,20 @@ class Predictions:
         path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
+@torch.no_grad()
+def norm_ratio(prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Mean norm of the prompt's rows over that of the attended tokens' states, a scalar: 1 is a prompt of their size.
+
+    Args:
+        prompt_BPH: `[B, P, H]`.
+        h_BTH: `[B, T, H]` states entering layer k.
+        attention_mask: `[B, T]`, 0 at padding; None: nothing is padded.
+    """
+    prompt_BP, h_BT = (torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32) for x in (prompt_BPH, h_BTH))
+    attended_BT = torch.ones_like(h_BT) if attention_mask is None else attention_mask.bool().float()
+    return prompt_BP.mean() * attended_BT.sum() / (h_BT * attended_BT).sum()
+
+
 class PromptModule(pl.LightningModule):
     """Trains what a classifier trains; its backbone stays as it was, and out of checkpoints.
 
@@ -107,8 +124,12 @@ class PromptModule(pl.LightningModule):
         self.predictions: Predictions | None = None
         self._outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self.train_seconds, self._started = 0.0, 0.0
-        self.train_steps, self.train_tokens, self._first_step = 0, 0, 0
+        self.train_steps, self.train_tokens, self.train_rows, self._first_step = 0, 0, 0, 0
         self._step_loss = torch.zeros(())  # of the micro-batches so far
+        self._writes_line = False  # whether loggers are told of this step
+        self._last_line = (0, 0.0)  # rows and seconds of training up to there
+        self._grad_norm = torch.zeros(())
+        self._prompt_norm_ratio: Tensor | None = None
 
     # Training
 
@@ -119,23 +140,70 @@ class PromptModule(pl.LightningModule):
     def on_train_start(self) -> None:
         self._first_step = self.global_step
         self._step_loss = torch.zeros((), device=self.device)
+        self._last_line = (self.train_rows, self.train_seconds)
         self._started = time.perf_counter()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Dropout as a function of the step: a resumed run draws the masks that the undisturbed one did.
         place = np.random.SeedSequence([self.seed, self.global_rank, self.current_epoch, batch_idx])
         torch.manual_seed(int(place.generate_state(1)[0]))
+        ends_step = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        trainer: Any = self.trainer
+        due = (self.global_step + 1) % trainer.log_every_n_steps == 0
+        self._writes_line = ends_step and due and bool(self.trainer.loggers)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        method = self.classifier.method
+        method.watch = self._see_prompt if self._writes_line else None
         loss = (self.classifier.losses(batch) * batch.weights).sum()
+        method.watch = None
         self.train_tokens += batch.num_tokens
+        self.train_rows += len(batch.rows)
         self._step_loss = self._step_loss + loss.detach() / self.trainer.accumulate_grad_batches
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
             # Not for the bar: Lightning would read it at every step, and so wait for the GPU (see `summary.Bar`).
             self.log("train/loss", self._step_loss, on_step=True, sync_dist=True, batch_size=1)
-            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
             self._step_loss = torch.zeros_like(self._step_loss)
         return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning clips, with the norm kept that this computes anyway."""
+        assert gradient_clip_val is not None
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        self._grad_norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        lr = optimizer.param_groups[0]["lr"]
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self._writes_line:
+            self._log_step(lr)
+
+    def _see_prompt(self, prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None) -> None:
+        if prompt_BPH.shape[1]:
+            self._prompt_norm_ratio = norm_ratio(prompt_BPH, h_BTH, attention_mask)
+
+    def _log_step(self, lr: float) -> None:
+        """What loggers are told of a step besides its loss.
+
+        Only of steps that they are told of: even to hand a number to Lightning waits for the GPU.
+        """
+        accelerator = "gpu" if self.device.type == "cuda" else "cpu"
+        wait(accelerator)  # for the clock to tell the truth; the loggers would do so next
+        seconds = self.train_seconds + time.perf_counter() - self._started
+        last_rows, last_seconds = self._last_line
+        speed = (self.train_rows - last_rows) / (seconds - last_seconds)
+        self._last_line = (self.train_rows, seconds)
+        self.log("lr", lr)
+        self.log("train/grad_norm", self._grad_norm)
+        self.log("train/examples_per_second", speed, sync_dist=True, reduce_fx="sum")
+        self.log("train/peak_memory_gb", peak_memory_bytes(accelerator) / GIGABYTE)
+        if self._prompt_norm_ratio is not None:
+            self.log("train/prompt_norm_ratio", self._prompt_norm_ratio, sync_dist=True)
 
     def on_train_end(self) -> None:
         self.train_seconds += time.perf_counter() - self._started

@@ -26,6 +26,7 @@ from lpt.backbone import check_layer, max_length
 from lpt.batches import EncodedSplit, EvaluationBatches
 from lpt.classifier import LatePromptClassifier
 from lpt.config import Config
+from lpt.dashboards import FinishedRun
 from lpt.data import PromptData
 from lpt.draw import Draw, draw
 from lpt.errors import LptError
@@ -46,7 +47,7 @@ from lpt.pretrained import Pretrained, find_pretrained
 from lpt.sources import load_tables
 from lpt.summary import progress, say, show_result
 from lpt.templates import check_template
-from lpt.tracking import build_loggers, finished, log_tests
+from lpt.tracking import build_loggers, finished, show_on_dashboards
 from lpt.trunk_cache import TrunkCache
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "lpt")
@@ -176,7 +177,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             accumulate_grad_batches=accumulate,
             gradient_clip_val=optim.clip,
             logger=loggers,
-            log_every_n_steps=min(trainer_config.log_every, steps_per_epoch) * accumulate,
+            log_every_n_steps=min(trainer_config.log_every, steps_per_epoch),
             callbacks=[
                 *([checkpoint] if trains else []),
                 bar,
@@ -226,7 +227,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             if trains:
                 classifier.save_pretrained(run_dir / "adapter")
             tests = {name: (predictions[name], splits[name]) for name in rows.tests()}
-            log_tests(trainer.loggers, result, tests, config)
+            show_on_dashboards(loggers, FinishedRun(result, tests, config, run_dir))
             _write_json(run_dir / "result.json", result)
             show_result(result, run_dir)
     return result

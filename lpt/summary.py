@@ -43,7 +43,9 @@ class EvaluationLines(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn != "fit":
             return
-        seen = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "lr"}
+        metrics = trainer.callback_metrics
+        shown = [name for name in metrics if name == "train/loss" or name.startswith("validation/")]
+        seen = {name: float(metrics[name]) for name in shown}
         width = len(str(trainer.max_steps))
         say(
             f"step {trainer.global_step:>{width}}/{trainer.max_steps}  "

@@ -12,7 +12,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from tiny import tiny_model, tiny_tokenizer
 
-from lpt.config import resolve
+from lpt.config import Config, resolve
 from lpt.runner import run
 
 REPOSITORY = Path(__file__).parent.parent
@@ -70,10 +70,13 @@ class Experiment:
             assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def run(self, name: str, *options: str) -> dict:
-        """The same without a process of its own."""
+    def config(self, *options: str) -> Config:
         with initialize_config_dir(version_base="1.3", config_dir=str(REPOSITORY / "conf")):
-            config = resolve(compose("config", overrides=[*self.options, *options]))
+            return resolve(compose("config", overrides=[*self.options, *options]))
+
+    def run(self, name: str, *options: str) -> dict:
+        """The same as `train` without a process of its own."""
+        config = self.config(*options)
         self.run_dir(name).mkdir(parents=True, exist_ok=True)
         return run(config, self.run_dir(name))
 
