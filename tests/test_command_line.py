@@ -134,7 +134,8 @@ CHOICES = {
     "++fewshot=full": "++fewshot=full: write fewshot=full; + is for what is not there yet",
     "optim=sgd": "optim=sgd: there is no optim 'sgd'; choose one of adamw",
     "hydra/launcher=slurm": (
-        "hydra/launcher=slurm: there is no hydra/launcher 'slurm'; choose one of basic, local_queue, submitit_slurm; did you mean 'submitit_slurm'?"
+        "hydra/launcher=slurm: there is no hydra/launcher 'slurm'; choose one of basic, local_queue, submitit_slurm; "
+        "did you mean 'submitit_slurm'?"
     ),
     "trainer.precision=fp16": (
         "trainer.precision=fp16 is not known; choose one of auto, 32, bf16, 16; did you mean 'bf16'?"
