@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from filelock import FileLock
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
@@ -117,7 +118,7 @@ class WandbDashboard(WandbLogger, Dashboard):
             self._mode = _wandb_mode(config.logger.offline)
             run = wandb.init(
                 project=config.logger.project,
-                name=run_dir.name,
+                name=_swept_values() or run_dir.name,
                 group=config.logger.group or sweep,
                 dir=run_dir,
                 mode=self._mode,
@@ -181,6 +182,16 @@ def _wandb_mode(offline: bool) -> Any:
     if chosen == "disabled":
         return chosen
     return "online" if wandb.login(prompt=False, verify=False) else "offline"
+
+
+def _swept_values() -> str | None:
+    """What varies in a sweep that W&B runs, as in `layer-8_seed-13`; its agents leave the values of a run in a file."""
+    path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
+    if path is None:
+        return None
+    parameters = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    values = {name: entry["value"] for name, entry in parameters.items() if name != "wandb_version"}
+    return "_".join(f"{name.rpartition('.')[2]}-{value}" for name, value in values.items())
 
 
 def _stored_id(path: Path, given: str | None) -> str:

@@ -6,12 +6,16 @@ from importlib.util import find_spec
 
 import pytest
 import wandb
-from experiment import make_experiment, write_scores
+import yaml
+from experiment import REPOSITORY, make_experiment, write_scores
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 from wandb.proto.wandb_internal_pb2 import Record
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from lpt import dashboards
+from lpt.command_line import compose_config
+from lpt.config import resolve
 from lpt.errors import ConfigError, LptError
 from lpt.module import PromptModule
 from lpt.tracking import MetricsFile, build_loggers
@@ -234,15 +238,21 @@ def test_wandb_runs_are_finished_when_the_run_fails(experiment, monkeypatch):
     assert [record.exit_code for record in of_kind(records, "exit")] == [1]
 
 
-def test_a_resumed_run_continues_its_wandb_run_even_where_its_folder_was_moved(experiment, monkeypatch):
+def cut(experiment, name, *options):
+    """A run that dies in its second epoch, four steps after its last checkpoint."""
+
     def die(self, outputs, batch, batch_idx):
         if self.global_step == 10:
             raise RuntimeError("power cut")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(PromptModule, "on_train_batch_end", die, raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PromptModule, "on_train_batch_end", die)
         with pytest.raises(RuntimeError, match="power cut"):
-            experiment.run("cut", "logger=wandb")
+            experiment.run(name, *options)
+
+
+def test_a_resumed_run_continues_its_wandb_run_even_where_its_folder_was_moved(experiment):
+    cut(experiment, "cut", "logger=wandb")
     moved = experiment.run_dir("moved")
     (before,) = of_kind(wandb_records(experiment.run_dir("cut")), "run")
     shutil.move(experiment.run_dir("cut"), moved)
@@ -250,7 +260,7 @@ def test_a_resumed_run_continues_its_wandb_run_even_where_its_folder_was_moved(e
     records = wandb_records(moved)
     (after,) = of_kind(records, "run")
     assert after.run_id == before.run_id
-    assert list(curve(records, "train/loss")) == [*range(6, 18)]  # the last checkpoint was that of the first epoch
+    assert list(curve(records, "train/loss")) == [*range(6, 18)]
 
 
 def test_the_command_to_sync_an_offline_run_is_printed_at_the_end(experiment, capsys):
@@ -300,6 +310,28 @@ def test_a_run_that_wandb_starts_has_the_id_that_wandb_knows_but_points_of_a_swe
     assert len({*points, "abc123"}) == 3
     monkeypatch.delenv("WANDB_RUN_ID")
     assert started(tmp_path / "one")["id"] == "abc123"
+
+
+def test_a_run_that_wandb_starts_is_named_by_what_varies(started, tmp_path, monkeypatch):
+    values = "wandb_version: 1\nlpt.layer: {value: 8}\ngenerator: {value: appg}\n"
+    (tmp_path / "values.yaml").write_text(values)
+    monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / "values.yaml"))
+    assert started(tmp_path / "one")["name"] == "layer-8_generator-appg"
+
+
+def test_the_sweep_for_wandb_gives_options_that_there_are_and_a_metric_that_is_logged(experiment, offline):
+    sweep = yaml.safe_load((REPOSITORY / "experiments" / "wandb_sweep.yaml").read_text())
+    values = {}
+    for name, parameter in sweep["parameters"].items():
+        values[name] = {"value": parameter["values"][0] if "values" in parameter else parameter["min"]}
+    arguments = create_sweep_command_args({"args": values})["args_no_hyphens"]
+    assert sweep["command"][-1] == "${args_no_hyphens}"
+    options = [text for text in sweep["command"] if "=" in text]
+    config = resolve(compose_config([*options, *arguments]))
+    assert config.logger.name == "wandb"
+    assert config.lpt.layer == sweep["parameters"]["lpt.layer"]["values"][0]
+    _, records = offline
+    assert curve(records, sweep["metric"]["name"])
 
 
 @pytest.mark.parametrize(
@@ -374,6 +406,16 @@ def test_tensorboard_gets_results_and_tables(experiment, events):
         assert [int(count) for count in found] == [of_gold.count("bad"), of_gold.count("good")]
     shown = rows("predictions")[2:]
     assert [int(row[0]) for row in shown] == [row["index"] for row in most_telling(predictions)[:3]]
+
+
+def test_tensorboard_shows_the_steps_that_a_resumed_run_repeats_once(experiment):
+    cut(experiment, "cut for tensorboard", "logger=tensorboard")
+    folder = experiment.run_dir("cut for tensorboard")
+    time.sleep(1.1)  # event files are told apart, and put in order, by the second of their name
+    experiment.run("cut for tensorboard", "logger=tensorboard", f"resume='{folder}'")
+    found = EventAccumulator(str(folder / "tensorboard"))
+    found.Reload()
+    assert [event.step for event in found.Scalars("train/loss")] == [*range(18)]
 
 
 # MLflow
