@@ -30,11 +30,12 @@ def make_adapter(tmp_path_factory):
             backbone=str(folder / "backbone"),
             revision=None,
             method="lpt",
-            lpt={"layer": 2, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
+            settings={"layer": 2, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
             head="linear",  # any number of labels, and no words for them
             labels=task.labels,
             label_words={},
             template=task.template.decoder,
+            answer=task.template.answer,
             max_length=30,
             range=task.range,
         )
