@@ -1,10 +1,10 @@
 import shlex
 
 import pytest
+from made_runs import write_run
 
 from lpt.report.commands import commands, quoted, split_overrides
 from lpt.report.runs import collect_runs
-from runs import write_run
 
 
 def test_all_combinations_are_one_sweep(tmp_path):

@@ -1,6 +1,7 @@
+from made_runs import older, write_run
+
 from lpt.report.configurations import distinguishing_options, make_boards
 from lpt.report.runs import collect_runs
-from runs import older, write_run
 
 
 def boards(folder):

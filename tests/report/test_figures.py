@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from made_runs import write_run
 
 from lpt.report.curves import AGAINST, varied_lines
 from lpt.report.drawing import drawing_style, file_name, spread_out
 from lpt.report.figures import draw_study
 from lpt.report.study import study_of
-from runs import write_run
 
 BY_NAME = {against.name: against for against in AGAINST}
 

@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import pytest
+from made_runs import LABELS, write_run
 
 from lpt.errors import LptError
 from lpt.report.runs import collect_runs, read_curves, read_predictions
-from runs import LABELS, write_run
 
 
 def test_runs_are_found_at_any_depth_and_named_from_the_folder(tmp_path):

@@ -2,11 +2,11 @@ import sqlite3
 
 import numpy as np
 import pytest
+from made_runs import older, write_run
 
 from lpt.errors import LptError
 from lpt.report.standings import difference_between
 from lpt.report.study import study_of
-from runs import older, write_run
 
 
 def flipped(rows, wrong):

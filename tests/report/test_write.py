@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from experiment import make_experiment
+from made_runs import write_run
 
 from lpt.cli import main
 from lpt.errors import LptError
 from lpt.report.write import write_report
-from runs import write_run
 
 EMPTY = {"meta", "link", "br", "img", "path", "use", "rect", "circle"}
 
