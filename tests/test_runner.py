@@ -295,7 +295,8 @@ def test_training_on_cached_states_is_training(experiment, mode):
     assert cached["metrics"]["test"] == pytest.approx(computed["metrics"]["test"], rel=1e-6)
 
 
-def test_runs_share_the_states_on_disk(experiment):
+def test_runs_share_the_states_on_disk(experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("LPT_CACHE", str(tmp_path))  # where no other test has left anything
     options = ["cache=disk", "lpt.layer=4", "trainer.max_steps=2"]
     first = experiment.run("first-to-cache", *options)
     second = experiment.run("second-to-cache", *options, "generator=none", "lpt.prompt_length=2")
