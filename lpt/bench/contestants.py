@@ -46,8 +46,9 @@ def build_contestant(name: str, model: Any, config: Config, label_ids: list[int]
     if name.startswith("late_"):
         settings["layer"] = config.lpt.layer or default_layer(model.config.num_hidden_layers)
     method = build_method(config.method.name, model, **settings)
-    head = "linear" if config.method.name == "linear_probe" else config.head.name
-    scorer = Scorer(method, build_head(head, method.backbone, len(label_ids), [[token] for token in label_ids]))
+    scorer = Scorer(
+        method, build_head(config.head.name, method.backbone, len(label_ids), [[token] for token in label_ids])
+    )
     if config.trainer.compile:
         method.backbone.compile(dynamic=True)
     return scorer

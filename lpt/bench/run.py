@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lpt.bench.report import LEGEND, plot, seconds, table
-from lpt.config import STOCK_CONTESTANTS, Config, MethodConfig, describe, method_of, method_options, resolve
+from lpt.config import STOCK_CONTESTANTS, Config, HeadConfig, MethodConfig, describe, method_of, method_options, resolve
 from lpt.console import console, say
 from lpt.errors import ConfigError, LptError
 
@@ -87,9 +87,10 @@ def _points(cfg: DictConfig, config: Config) -> list[tuple[str, Any, Config]]:
         for method in bench.methods:
             for value, point in [(None, config)] if ours_alone and method in STOCK_CONTESTANTS else varied:
                 trainer = dataclasses.replace(point.trainer, precision=precision)
-                points.append(
-                    (method, value, dataclasses.replace(point, trainer=trainer, method=_method(method, point)))
-                )
+                own = _method(method, point)
+                # A probe trains its head alone.
+                head = HeadConfig("linear") if own.name == "linear_probe" else point.head
+                points.append((method, value, dataclasses.replace(point, trainer=trainer, method=own, head=head)))
     return points
 
 
