@@ -120,9 +120,14 @@ class SplitBackbone(nn.Module):
         return self.model.get_output_embeddings() is not None
 
     @property
-    def upper_layers(self) -> list[tuple[int, nn.Module]]:
-        """Layers k..L, each with its number from 1."""
-        return list(enumerate(self.layers, 1))[self.layer - 1 :]
+    def upper_layers(self) -> list[nn.Module]:
+        """Layers k..L."""
+        return list(self.layers)[self.layer - 1 :]
+
+    @property
+    def final_norm(self) -> nn.Module | None:
+        """The norm after layer L, outside it; of some families not every model has one."""
+        return attrgetter(self.family.final_norm)(self.base) if self.family.final_norm else None
 
     def own_layers(self) -> list[nn.Module]:
         """Layers k..L, each once, to be changed.
@@ -130,7 +135,7 @@ class SplitBackbone(nn.Module):
         Raises:
             LptError: layers from k on share their weights with those below.
         """
-        upper = {id(layer): layer for _, layer in self.upper_layers}
+        upper = {id(layer): layer for layer in self.upper_layers}
         if any(id(layer) in upper for layer in self.layers[: self.layer - 1]):
             raise LptError(
                 f"the layers of {self.name} share their weights, so layers {self.layer}..{self.num_layers} cannot "
@@ -160,8 +165,8 @@ class SplitBackbone(nn.Module):
             modules = [module for name, module in self.base.named_children() if name != "pooler"]
         else:
             modules = self.own_layers()
-            if self.family.final_norm:
-                modules.append(attrgetter(self.family.final_norm)(self.base))
+            if self.final_norm is not None:
+                modules.append(self.final_norm)
         base, projection = set(self.base.modules()), self.model.get_output_embeddings()
         head = (m for m in self.model.modules() if m not in base and m is not projection and not list(m.children()))
         return [*modules, *head]
@@ -178,7 +183,7 @@ class SplitBackbone(nn.Module):
     def train(self, mode: bool = True) -> "SplitBackbone":
         super().train(mode)
         self.model.train(mode and (self.trunk_dropout or self.whole))
-        for layer in self.layers[self.layer - 1 :]:
+        for layer in self.upper_layers:
             layer.train(mode)
         return self
 
@@ -194,7 +199,7 @@ class SplitBackbone(nn.Module):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Have `torch.compile` fuse what is elementwise in layers k..L; arguments as for `torch.compile`."""
-        for layer in self.layers[self.layer - 1 :]:
+        for layer in self.upper_layers:
             layer.compile(*args, **kwargs)
         self.compiled = True
 
@@ -296,9 +301,8 @@ class SplitBackbone(nn.Module):
 
     def finish(self, h: Tensor) -> Tensor:
         """Final norm and LM-head transform of any states `[..., H]`: what the vocabulary projection reads."""
-        norm = attrgetter(self.family.final_norm)(self.base) if self.family.final_norm else None
-        if norm is not None:
-            h = norm(h)
+        if self.final_norm is not None:
+            h = self.final_norm(h)
         if self.family.lm_transform and self.has_lm_head:
             h = self.family.lm_transform(self.model, h)
         return h

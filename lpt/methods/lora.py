@@ -47,7 +47,7 @@ class Lora(LateMethod):
 class LatePromptLora(LatePromptModel):
     """A late prompt, and LoRA in the layers that see it.
 
-    Args: as for `LatePromptModel` and `Lora`; `lora_dropout` is the latter's `dropout`.
+    Args: as for `LatePromptModel`, and `rank`, `alpha` and `targets` as for `Lora`.
     """
 
     def __init__(

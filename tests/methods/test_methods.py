@@ -143,8 +143,14 @@ def test_over_a_half_precision_backbone_all_that_is_trained_is_float32(name, fam
 def test_a_method_stays_in_the_mode_that_the_model_was_given_in(name):
     for training in (False, True):
         method = build_method(name, tiny_model("bert").train(training), **SETTINGS.get(name, {}))
-        layers = {module.training for layer in method.backbone.upper_layers for module in layer[1].modules()}
+        layers = {module.training for layer in method.backbone.upper_layers for module in layer.modules()}
         assert (layers, method.training) == ({training}, training)
+
+
+def test_a_model_without_a_final_norm_can_be_trained_late():
+    method = build_method("full", tiny_model("opt that is normed behind"), layer=K)
+    layers = {id(p) for layer in method.backbone.upper_layers for p in layer.parameters()}
+    assert {id(p) for p in method.parameters() if p.requires_grad} == layers
 
 
 # What cannot be
