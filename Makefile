@@ -18,7 +18,7 @@ train: env  ## the main job: film reviews, SmolLM2-135M, a late prompt. Options:
 	$(BIN)/python train.py $(ARGS)
 
 test: env  ## the test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 $(ARGS)
 
 check: env  ## lint, format, types
 	$(BIN)/ruff check .
