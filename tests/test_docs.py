@@ -1,0 +1,106 @@
+"""The Python examples of README.md and docs/ work as they stand, here on tiny models."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import HIDDEN, LAYERS, tiny_model, tiny_tokenizer, token_batch
+from transformers import AutoModelForCausalLM
+
+from lpt import LatePromptClassifier
+from lpt.adapter import AdapterConfig
+from lpt.backbone import SplitBackbone
+from lpt.families import FAMILIES
+from lpt.generators import GENERATORS, build_generator
+from lpt.late_prompt import LatePromptModel
+from lpt.methods import METHODS, build_method
+from lpt.pretrained import find_pretrained
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_example(page, about, **names):
+    """Run the one Python example of a page that speaks of `about`; the names it leaves behind."""
+    examples = re.findall(r"```python\n(.+?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = (example for example in examples if about in example)
+    exec(code, names)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def registers_stay_as_they_are(monkeypatch):
+    for register, name in ((FAMILIES, "stablelm"), (GENERATORS, "mine"), (METHODS, "mine")):
+        monkeypatch.setitem(register, name, None)
+
+
+def test_a_family_of_ones_own_is_the_stock_forward():
+    run_example("docs/backbones.md", "FAMILIES")
+    model = tiny_model("stablelm", num_key_value_heads=1)
+    ids, mask = token_batch()
+    for layer in (1, LAYERS):
+        backbone = SplitBackbone(model, layer)
+        with torch.no_grad():
+            h = backbone.trunk(ids, mask)
+            states = backbone.upper(h.new_empty(len(h), 0, HIDDEN), h, mask)
+            split = backbone.vocabulary_logits(backbone.finish(states))
+            stock = model(input_ids=ids, attention_mask=mask).logits
+        torch.testing.assert_close(split[mask.bool()], stock[mask.bool()], atol=2e-5, rtol=1e-4)
+
+
+def test_a_method_of_ones_own_trains_the_norms_of_layers_k_to_L():
+    run_example("docs/methods.md", "NormTuning")
+    method = build_method("mine", tiny_model("llama"), layer=3)
+    ids, mask = token_batch()
+    method(ids, mask, mask.sum(1) - 1).sum().backward()
+    with_gradient = {
+        name.removeprefix("backbone.model.") for name, p in method.named_parameters() if p.grad is not None
+    }
+    norms = {f"model.layers.{i}.{norm}_layernorm.weight" for i in (2, 3) for norm in ("input", "post_attention")}
+    assert found == {f"backbone.model.{name}" for name in norms | {"model.norm.weight"}}
+
+
+def test_a_generator_of_ones_own_writes_the_prompt():
+    run_example("README.md", "ScaledPrompt")
+    generator = build_generator("mine", HIDDEN, prompt_length=5, bottleneck=4)
+    h, summary, mask = torch.randn(2, 7, HIDDEN), torch.tensor([0, 6]), torch.ones(2, 7, dtype=torch.bool)
+    first, second = generator(h, summary, mask)
+    torch.testing.assert_close(first / h[0, 0].norm(), second / h[1, 6].norm())
+
+
+def test_the_method_alone_works_on_a_hugging_face_model(monkeypatch):
+    tiny = tiny_model("gpt2", num_hidden_layers=8)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda name: {"gpt2": tiny}[name])
+    ids, mask = token_batch()
+    batch = {"input_ids": ids, "attention_mask": mask, "readout_position": mask.sum(1) - 1}
+    made = run_example("README.md", "AutoModelForCausalLM", **batch)
+    assert isinstance(made["model"], LatePromptModel)
+    assert made["logits"].shape == (len(ids), tiny.config.vocab_size)
+
+
+def test_a_trained_adapter_classifies_texts_and_pairs(tmp_path, monkeypatch):
+    tiny_model("llama").save_pretrained(tmp_path / "backbone")
+    tiny_tokenizer().save_pretrained(tmp_path / "backbone")
+    folder = tmp_path / "runs" / "<folder>" / "adapter"
+    for template, page, about in (
+        ("{a} It was", "README.md", 'from_pretrained("runs/'),
+        ("{a} {b} It was", "docs/tasks.md", '("A man sleeps."'),
+    ):
+        config = AdapterConfig(
+            task="reviews",
+            backbone=str(tmp_path / "backbone"),
+            revision=None,
+            method="lpt",
+            settings={"layer": None, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
+            head="label_words",
+            labels=["bad", "good"],
+            label_words={"bad": "terrible", "good": "great"},
+            template=template,
+            answer="{word} .",
+            max_length=30,
+        )
+        classifier = LatePromptClassifier(config, find_pretrained(config.backbone), torch.float32)
+        classifier.save_pretrained(folder)
+        monkeypatch.chdir(tmp_path)
+        made = run_example(page, about, classifier=classifier.eval())
+        assert isinstance(made["classifier"], LatePromptClassifier)
