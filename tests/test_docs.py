@@ -53,9 +53,7 @@ def test_a_method_of_ones_own_trains_the_norms_of_layers_k_to_L():
     method = build_method("mine", tiny_model("llama"), layer=3)
     ids, mask = token_batch()
     method(ids, mask, mask.sum(1) - 1).sum().backward()
-    with_gradient = {
-        name.removeprefix("backbone.model.") for name, p in method.named_parameters() if p.grad is not None
-    }
+    found = {name for name, p in method.named_parameters() if p.grad is not None}
     norms = {f"model.layers.{i}.{norm}_layernorm.weight" for i in (2, 3) for norm in ("input", "post_attention")}
     assert found == {f"backbone.model.{name}" for name in norms | {"model.norm.weight"}}
 
