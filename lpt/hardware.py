@@ -4,6 +4,8 @@ import ctypes
 import gc
 import math
 import os
+import platform
+import re
 import resource
 import shutil
 import sys
@@ -11,6 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -19,6 +22,7 @@ from lpt.errors import LptError
 
 LONG_TEXT = 256  # tokens from which sdpa is the faster attention on a CPU in float32; in bf16, four times as many
 MICRO_BATCH_TOKENS = 1200  # about; from which matrix products on a CPU are no faster for being larger
+BF16_FLAGS = {"amx_bf16", "avx512_bf16"}  # of processors that multiply bf16 fast
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -63,15 +67,31 @@ def fast_bf16(accelerator: str) -> bool:
     if accelerator == "gpu":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capability = torch.backends.cpu.get_cpu_capability()
-    return "AMX" in capability or bool(_cpu_flags() & {"amx_bf16", "avx512_bf16"})
+    return "AMX" in capability or bool(_cpu_flags() & BF16_FLAGS)
+
+
+def describe_hardware(accelerator: str, devices: int) -> dict[str, Any]:
+    """What times are measured on: the device's name, how many, and on a CPU the threads of each process.
+
+    A processor's name tells little of what it can, so that goes with it: `AMD EPYC, AVX512, amx_bf16`.
+    """
+    if accelerator == "gpu":
+        return {"device": torch.cuda.get_device_name(), "devices": devices}
+    brand = re.search(r"^model name\s*: (.+)$", _cpu_info(), re.MULTILINE)
+    name = brand[1] if brand else platform.machine()
+    abilities = [torch.backends.cpu.get_cpu_capability(), *sorted(_cpu_flags() & BF16_FLAGS)]
+    return {"device": ", ".join([name, *abilities]), "devices": devices, "threads": torch.get_num_threads()}
 
 
 def _cpu_flags() -> set[str]:
+    return {flag for line in _cpu_info().splitlines() if line.startswith("flags") for flag in line.split()}
+
+
+def _cpu_info() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path("/proc/cpuinfo").read_text()
     except OSError:  # not Linux
-        return set()
-    return {flag for line in lines if line.startswith("flags") for flag in line.split()}
+        return ""
 
 
 def choose_attention(

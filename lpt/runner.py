@@ -37,6 +37,7 @@ from lpt.hardware import (
     choose_accumulate,
     choose_attention,
     choose_dtype,
+    describe_hardware,
     keep_freed_memory,
     peak_memory_bytes,
 )
@@ -222,6 +223,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             "attention": attention,
             "backbone_commit": pretrained.commit,
             "wall_seconds": round(time.perf_counter() - started, 2),
+            "hardware": describe_hardware(accelerator, trainer_config.devices),
             "versions": {name: version(name) for name in PACKAGES},
             "git": _git_state(),
         }

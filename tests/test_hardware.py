@@ -205,3 +205,15 @@ def test_the_matmul_rate_is_the_best_over_shapes_in_flop_per_second(monkeypatch)
 )
 def test_micro_batches_on_a_cpu_are_of_about_a_thousand_tokens(asked, accelerator, rows, length, micro_batches):
     assert hardware.choose_accumulate(asked, accelerator, rows, length) == micro_batches
+
+
+def test_the_hardware_is_told_with_what_it_can(monkeypatch):
+    monkeypatch.setattr(hardware, "_cpu_info", lambda: "model name\t: Fast 9000\nflags\t\t: fpu amx_bf16 sse\n")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    told = {"device": "Fast 9000, AVX512, amx_bf16", "devices": 2, "threads": torch.get_num_threads()}
+    assert hardware.describe_hardware("cpu", 2) == told
+
+
+def test_gpus_are_told_by_their_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    assert hardware.describe_hardware("gpu", 4) == {"device": "NVIDIA H200", "devices": 4}

@@ -45,7 +45,19 @@ def find_mixtures(runs: Sequence[Run]) -> list[str]:
     precisions = {str(run.result.get("precision")) for run in completed}
     if len(precisions) > 1 and len({str(run.options.get("trainer.precision")) for run in completed}) == 1:
         found.append(f"Runs in different number formats ({', '.join(sorted(precisions))}): do not compare their costs.")
+    machines = {hardware_of(run) for run in completed}
+    if len(machines) > 1:
+        found.append(f"Runs on different hardware ({'; '.join(sorted(machines))}): do not compare their times.")
     return found
+
+
+def hardware_of(run: Run) -> str:
+    """What the run computed on, such as `2 x NVIDIA H200`."""
+    hardware = run.result.get("hardware")
+    if not hardware:
+        return "not recorded"
+    threads = f", {hardware['threads']} threads" if "threads" in hardware else ""
+    return f"{hardware['devices']} x {hardware['device']}{threads}"
 
 
 def commit_of(run: Run) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from lpt.report.commands import split_overrides
 from lpt.report.comparison import Difference
 from lpt.report.gaps import Gap
-from lpt.report.mixtures import commit_of
+from lpt.report.mixtures import commit_of, hardware_of
 from lpt.report.runs import Predictions, Run
 from lpt.report.standings import Standing, Standings, difference_between
 from lpt.report.study import Study
@@ -167,8 +167,7 @@ def facts_table(study: Study) -> Table:
         facts["number format"][str(run.result.get("precision", NONE))] = None
         facts["attention"][str(run.result.get("attention", NONE))] = None
         facts["trunk cache"][str(run.result.get("cache", {}).get("mode", NONE))] = None
-        devices = run.options.get("trainer.devices", 1)
-        facts["device"][f"{devices} x {run.options.get('trainer.accelerator', NONE)}"] = None
+        facts["hardware"][hardware_of(run)] = None
         facts["code"][commit_of(run)] = None
         for package, version in run.result.get("versions", {}).items():
             facts["versions"][f"{package} {version}"] = None

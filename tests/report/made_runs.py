@@ -105,6 +105,7 @@ def write_run(
         "precision": "bfloat16",
         "attention": "eager",
         "wall_seconds": 90.0,
+        "hardware": {"device": "NVIDIA H200", "devices": 1},
         "versions": VERSIONS,
         "git": {"commit": "0123456789abcdef", "changed": False},
     }

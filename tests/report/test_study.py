@@ -211,9 +211,13 @@ def test_without_predictions_there_is_a_score_but_nothing_is_claimed(tmp_path):
         ({"git": {"commit": "fedcba9876543210"}}, "different states of the code: 0123456789, fedcba9876"),
         ({"git": {"changed": True}}, "different states of the code: 0123456789, 0123456789, changed"),
         ({"precision": "float32"}, "different number formats"),
+        (
+            {"hardware": {"devices": 2}},
+            "different hardware (1 x NVIDIA H200; 2 x NVIDIA H200)",
+        ),
         ({"data": {"fingerprint": {"test": "reviews", "train": "new"}}}, "gave different training rows"),
     ],
-    ids=["versions", "commit", "uncommitted", "precision", "training rows"],
+    ids=["versions", "commit", "uncommitted", "precision", "hardware", "training rows"],
 )
 def test_what_should_not_differ_between_runs_is_pointed_out(three, changed, caution):
     write_run(three / "odd", method="bitfit", seed=1, predicted=flipped(300, range(50)), result=changed)
