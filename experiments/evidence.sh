@@ -30,11 +30,6 @@ encoder() {  # a sentence encoder without LM head
   sweep "$@" backbone=minilm-l6 head=linear method=linear_probe optim.lr=1e-2
 }
 
-# What limits a generator: scale of what it reads, where it starts, the learned prompt's learning rate.
-sweep task=film_reviews generator=npg generator.init=default,static generator.normalise=false,true
-sweep task=film_reviews generator=none optim.lr=3e-3,1e-2,3e-2
-sweep task=film_reviews generator=appg,mppg generator.init=static generator.normalise=true
-
 everywhere task=film_reviews
 more task=film_reviews
 # shellcheck disable=SC2046  # words are options
@@ -47,3 +42,12 @@ more task=film_reviews
   everywhere $(tsv subj)
   everywhere $(tsv rte)
 }
+
+# What limits a prompt: scale of what the generator reads, its start, dropout, learning rate, length.
+limits() { sweep task=film_reviews "$@"; }
+limits generator=npg generator.normalise=true
+limits generator=none optim.lr=1e-2,3e-2
+limits generator=npg optim.lr=1e-3,1e-2
+limits generator=npg lpt.prompt_length=1,20
+limits generator=npg generator.dropout=0.1
+limits generator=appg,mppg generator.normalise=true

@@ -113,8 +113,7 @@ class GeneratorConfig:
     dropout: float | None = None
     # On its output. null: the backbone's hidden dropout.
     init: str = "default"
-    # default; vocabulary (generator=none): start from random rows of the vocabulary embeddings; static (the others):
-    # start with the same prompt for every input.
+    # default, or vocabulary (generator=none only): start from random rows of the vocabulary embeddings.
 
 
 @dataclass
@@ -393,7 +392,7 @@ def _out_of_range(config: Config) -> Iterator[str]:
         ("fewshot.protocol", fewshot.protocol, ("full", "total", "per_class")),
         ("method.name", config.method.name, choices("method")),
         ("generator.name", config.generator.name, choices("generator")),
-        ("generator.init", config.generator.init, ("default", "vocabulary", "static")),
+        ("generator.init", config.generator.init, ("default", "vocabulary")),
         ("head.name", config.head.name, choices("head")),
         ("trainer.accelerator", trainer.accelerator, ("auto", "cpu", "gpu")),
         ("trainer.precision", trainer.precision, PRECISIONS),
@@ -412,11 +411,6 @@ def _out_of_range(config: Config) -> Iterator[str]:
     if config.generator.init == "vocabulary" and not static:
         yield (
             f"generator.init=vocabulary goes with generator=none or method=prompt_tuning, not {config.generator.name}"
-        )
-    if config.generator.init == "static" and (static or config.method.name not in ("lpt", "lpt_lora")):
-        yield (
-            "generator.init=static goes with a generator (method=lpt or lpt_lora), not with "
-            f"generator={config.generator.name} method={config.method.name}"
         )
     yield from _method_problems(config)
     if fewshot.protocol != "full" and fewshot.k is None:

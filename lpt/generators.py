@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from lpt.errors import LptError, did_you_mean
 
-STATIC_STD = 0.02  # of the values a learned prompt starts from, as embeddings do
-
 
 def adaptive_bins(pooling_mask_BT: Tensor, bins: int) -> Tensor:
     """Which pooled token falls into which bin, for every row at once.
@@ -83,7 +81,6 @@ class PromptGenerator(nn.Module):
     """
 
     normalise = False
-    proj_up: nn.Linear | PHMLinear  # the last map, of those that write from what they read
 
     def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int, dropout: float = 0.0):
         super().__init__()
@@ -109,11 +106,6 @@ class PromptGenerator(nn.Module):
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
         raise NotImplementedError
-
-    def start_static(self) -> None:
-        """Write the last map's bias alone at first: one prompt for every input, which training teaches to differ."""
-        nn.init.zeros_(self.proj_up.b if isinstance(self.proj_up, PHMLinear) else self.proj_up.weight)
-        nn.init.normal_(self.proj_up.bias, std=STATIC_STD)
 
 
 class NaivePromptGenerator(PromptGenerator):
@@ -181,7 +173,7 @@ class StaticPrompt(PromptGenerator):
 
     def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int = 0, dropout: float = 0.0):
         super().__init__(hidden_size, prompt_length, bottleneck, dropout)
-        self.prompt = nn.Parameter(torch.randn(prompt_length, hidden_size) * STATIC_STD)
+        self.prompt = nn.Parameter(torch.randn(prompt_length, hidden_size) * 0.02)
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
         return self.prompt.expand(len(h_BTH), -1, -1)

@@ -30,7 +30,7 @@ from lpt.dashboards import FinishedRun
 from lpt.data import PromptData
 from lpt.draw import Draw, draw
 from lpt.errors import LptError
-from lpt.generators import PromptGenerator, StaticPrompt
+from lpt.generators import StaticPrompt
 from lpt.hardware import (
     check_compiler,
     choose_accelerator,
@@ -109,10 +109,6 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     )
     if config.generator.init == "vocabulary":
         _start_from_vocabulary(classifier)
-    elif config.generator.init == "static":
-        generator = classifier.method.generator
-        assert isinstance(generator, PromptGenerator)
-        generator.start_static()
     splits = {
         name: EncodedSplit.from_table(table, classifier.template, config.task.range)
         for name, table in rows.splits().items()

@@ -131,22 +131,6 @@ def test_a_static_prompt_can_start_from_vocabulary_embeddings():
     assert all((row == embeddings).all(1).any() for row in prompt.prompt)
 
 
-@pytest.mark.parametrize("name", ["npg", "appg", "mppg", "phm"])
-def test_a_generator_can_start_with_one_prompt_for_every_input_and_leave_it(name):
-    generator = build_generator(name, H, prompt_length=4, bottleneck=M)
-    generator.start_static()
-    h, summary, mask = torch.randn(2, 5, H), torch.tensor([0, 4]), torch.ones(2, 5, dtype=torch.bool)
-    optimizer = torch.optim.SGD(generator.parameters(), lr=0.1)
-    prompts = generator(h, summary, mask)
-    assert torch.equal(prompts[0], prompts[1])
-    assert prompts.any()
-
-    (prompts * torch.randn_like(prompts)).sum().backward()
-    optimizer.step()
-    changed = generator(h, summary, mask)
-    assert not torch.allclose(changed[0], changed[1])
-
-
 def test_an_unknown_generator_is_refused_with_the_nearest_name():
     with pytest.raises(LptError, match=r"generator='npq' is not known; choose one of .*did you mean 'npg'"):
         build_generator("npq", H, 5, M)
