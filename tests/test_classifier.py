@@ -8,10 +8,12 @@ from tiny import tiny_model, tiny_tokenizer
 
 from lpt import LatePromptClassifier
 from lpt.adapter import AdapterConfig
+from lpt.batches import EncodedSplit
 from lpt.errors import LptError
 from lpt.generators import GENERATORS
 from lpt.methods import METHODS, method_settings
 from lpt.pretrained import find_pretrained
+from lpt.sources import Table
 
 TEXTS = ["a good film", "the film was dull never again", "it", "fine plot " * 10, "bad"]
 
@@ -130,6 +132,32 @@ def test_every_method_saves_and_loads_what_gives_the_same_predictions(config, fa
     classifier.save_pretrained(tmp_path / "adapter")
     loaded = LatePromptClassifier.from_pretrained(tmp_path / "adapter", accelerator="cpu", precision="32")
     assert loaded.predict(TEXTS) == classifier.predict(TEXTS) != before
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("head", ["label_words", "vocabulary", "continuation", "linear"])
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "zero_shot"])
+def test_all_that_is_trained_gets_a_gradient_under_every_head(config, family, method, head, late):
+    """Several processes would wait for one that never comes."""
+    fits = (
+        (head != "continuation" or family == "llama")
+        and (head == "linear" or method != "linear_probe")
+        and (method != "bitfit" or family != "llama")
+        and (not late or "layer" in method_settings(method))
+    )
+    if not fits:
+        pytest.skip("do not go together")
+    settings = SETTINGS.get(method, {}) | ({"layer": 4} if late else {})
+    classifier = build(replace(config, method=method, settings=settings, head=head)).train()
+    trained = {name: p for name, p in classifier.named_parameters() if p.requires_grad}
+    with torch.no_grad():
+        for parameter in trained.values():
+            parameter.add_(0.3 * torch.randn_like(parameter))  # LoRA starts at zeros, behind which no gradient gets
+    split = EncodedSplit.from_table(Table([(TEXTS[0],), (TEXTS[1],)], [0, 1], [0, 1]), classifier.template)
+    batch = split.collate([(0, 1.0), (1, 1.0)], classifier.pad_id)
+    torch.nn.functional.cross_entropy(classifier.scores(batch), torch.tensor([0, 1])).backward()
+    assert trained
+    assert [name for name, parameter in trained.items() if parameter.grad is None] == []
 
 
 def test_an_adapter_records_the_layer_that_a_default_stood_for(config, tmp_path):
