@@ -28,6 +28,8 @@ NAMED = {
     "method.bottleneck": "m={}",
     "optim.lr": "lr {}",
 }
+# What a reader asks for first is named wherever it varies; of the others, only values that are not the usual one.
+ALWAYS_NAMED = ("method.name", "generator.name", "fewshot.protocol", "fewshot.k", "head.name")
 
 
 @dataclass
@@ -37,12 +39,14 @@ class Configuration:
     Attributes:
         values: what tells it from the others: option -> value, in the order of its name.
         label: its name in tables and figures.
+        usual: words for what the label leaves out, as most configurations of its method have it.
         runs: the completed ones, one per seed, by seed.
         others: failed and unfinished ones, and those that a newer run of the same seed replaces.
     """
 
     values: dict[str, Any]
     label: str
+    usual: str = ""
     runs: list[Run] = field(default_factory=list)
     others: list[Run] = field(default_factory=list)
 
@@ -146,7 +150,7 @@ def _configurations(group: Sequence[Run], options: Sequence[str], everywhere: Se
     found = []
     for runs in alike.values():
         values = {name: runs[0].options.get(name) for name in options}
-        configuration = Configuration(values, _label(runs[0], options, everywhere))
+        configuration = Configuration(values, *_label(runs[0], options, everywhere))
         newest: dict[Any, Run] = {}
         for run in sorted(runs, key=lambda run: run.finished):
             if run.status != "completed":
@@ -160,11 +164,22 @@ def _configurations(group: Sequence[Run], options: Sequence[str], everywhere: Se
     return found
 
 
-def _label(run: Run, options: Sequence[str], everywhere: Sequence[Run]) -> str:
-    """Its method, if there are several, and what varies among the runs of its method."""
-    same_method = [other for other in everywhere if other.options["method.name"] == run.options["method.name"]]
+def _label(run: Run, options: Sequence[str], everywhere: Sequence[Run]) -> tuple[str, str]:
+    """Its method, if there are several, and what varies among the runs of its method; and what was left out of that."""
+    method = str(run.options["method.name"])
+    same_method = [other for other in everywhere if other.options["method.name"] == method]
     varied = [name for name in options if name == "method.name" or _varies(name, same_method, given=[])]
-    return _words({name: run.options.get(name) for name in varied}) or str(run.options["method.name"])
+    usual = [name for name in varied if name not in ALWAYS_NAMED and _is_usual(run, name, same_method, options)]
+    named = {name: run.options.get(name) for name in varied if name not in usual}
+    return _words(named) or method, _words({name: run.options.get(name) for name in usual})
+
+
+def _is_usual(run: Run, name: str, runs: Sequence[Run], options: Sequence[str]) -> bool:
+    """Whether more than half of the configurations among `runs` have the run's value of this option."""
+    values = [other.options.get(name) for other in {_key(other, options): other for other in runs}.values()]
+    if None in values:  # which is never named, and so must be the only value that is not
+        return False
+    return 2 * values.count(run.options.get(name)) > len(values)
 
 
 def _words(values: dict[str, Any]) -> str:

@@ -41,11 +41,26 @@ def test_an_unnamed_option_that_follows_from_others_is_left_out(tmp_path):
         write_run(tmp_path / f"{k}", fewshot__k=k, fewshot__k_dev=k)
     write_run(tmp_path / "long", fewshot__k=16, fewshot__k_dev=16, optim__batch_size=32)
     (board,) = boards(tmp_path)
-    assert set(labels(board)) == {
-        "k=16 · optim.batch_size=16",
-        "k=32 · optim.batch_size=16",
-        "k=16 · optim.batch_size=32",
-    }
+    assert set(labels(board)) == {"k=16", "k=32", "k=16 · optim.batch_size=32"}
+
+
+def test_a_name_leaves_out_what_most_configurations_of_its_method_have(tmp_path):
+    """One option changed at a time, as in an ablation: each is named by what was changed."""
+    write_run(tmp_path / "plain")
+    write_run(tmp_path / "layer", lpt__layer=8)
+    write_run(tmp_path / "length", lpt__prompt_length=20)
+    write_run(tmp_path / "none", generator__name="none")
+    (board,) = boards(tmp_path)
+    assert set(labels(board)) == {"npg", "npg · layer 8", "npg · P=20", "none"}
+    assert {c.usual for c in board.configurations} == {"layer 16 · P=5", "P=5", "layer 16"}
+
+
+def test_a_value_that_has_no_words_is_the_only_one_left_out(tmp_path):
+    for i, layer in enumerate((None, 16, 16)):
+        write_run(tmp_path / f"{i}", method="lora", method__from_layer=layer, optim__batch_size=16 * (1 + i))
+    (board,) = boards(tmp_path)
+    late = {f"from layer 16 · optim.batch_size={size}" for size in (32, 48)}
+    assert set(labels(board)) == {"optim.batch_size=16"} | late
 
 
 def test_the_default_layer_and_the_same_one_named_are_one_configuration(tmp_path):
