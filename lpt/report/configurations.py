@@ -39,14 +39,14 @@ class Configuration:
     Attributes:
         values: what tells it from the others: option -> value, in the order of its name.
         label: its name in tables and figures.
-        usual: words for what the label leaves out, as most configurations of its method have it.
+        usual: what the label leaves out, as most configurations of its method have it, in words.
         runs: the completed ones, one per seed, by seed.
         others: failed and unfinished ones, and those that a newer run of the same seed replaces.
     """
 
     values: dict[str, Any]
     label: str
-    usual: str = ""
+    usual: list[str] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     others: list[Run] = field(default_factory=list)
 
@@ -164,14 +164,14 @@ def _configurations(group: Sequence[Run], options: Sequence[str], everywhere: Se
     return found
 
 
-def _label(run: Run, options: Sequence[str], everywhere: Sequence[Run]) -> tuple[str, str]:
+def _label(run: Run, options: Sequence[str], everywhere: Sequence[Run]) -> tuple[str, list[str]]:
     """Its method, if there are several, and what varies among the runs of its method; and what was left out of that."""
     method = str(run.options["method.name"])
     same_method = [other for other in everywhere if other.options["method.name"] == method]
     varied = [name for name in options if name == "method.name" or _varies(name, same_method, given=[])]
     usual = [name for name in varied if name not in ALWAYS_NAMED and _is_usual(run, name, same_method, options)]
     named = {name: run.options.get(name) for name in varied if name not in usual}
-    return _words(named) or method, _words({name: run.options.get(name) for name in usual})
+    return _words(named) or method, [_words({name: run.options.get(name)}) for name in usual]
 
 
 def _is_usual(run: Run, name: str, runs: Sequence[Run], options: Sequence[str]) -> bool:

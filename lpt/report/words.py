@@ -61,9 +61,9 @@ def _finding(standings: Standings) -> str:
 def legend(standings: Standings) -> str:
     """How to read a board's table."""
     text = ""
-    usual = dict.fromkeys(row.configuration.usual for row in standings.rows if row.configuration.usual)
+    usual = dict.fromkeys(words for row in standings.rows for words in row.configuration.usual)
     if usual:
-        text = f"Names leave out what most configurations of a method have: {'; '.join(usual)}. "
+        text = f"Names leave out what most configurations of a method have: {', '.join(usual)}. "
     text += "Mean and standard deviation over seeds."
     if any(row.interval for row in standings.rows):
         text += " The interval is for other test rows of the same kind and these trained models, averaged over seeds."

@@ -7,6 +7,7 @@ from made_runs import older, write_run
 from lpt.errors import LptError
 from lpt.report.standings import difference_between
 from lpt.report.study import study_of
+from lpt.report.words import legend
 
 
 def flipped(rows, wrong):
@@ -229,3 +230,10 @@ def test_further_test_splits_and_metrics_do_not_disturb(three):
     predicted = flipped(300, range(30))
     write_run(three / "odd", method="bitfit", seed=1, predicted=predicted, result={"metrics": scores})
     assert study_of(three).standings[0].rows[0].mean == pytest.approx(0.9)
+
+
+def test_what_names_leave_out_is_said_under_the_table(tmp_path):
+    for name, options in {"plain": {}, "layer": {"lpt__layer": 8}, "length": {"lpt__prompt_length": 20}}.items():
+        write_run(tmp_path / name, **options)
+    (standings,) = study_of(tmp_path).standings
+    assert legend(standings).startswith("Names leave out what most configurations of a method have: layer 16, P=5. ")
