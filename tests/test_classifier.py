@@ -4,10 +4,9 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from tiny import tiny_model, tiny_tokenizer
+from tiny import tiny_adapter
 
 from lpt import LatePromptClassifier
-from lpt.adapter import AdapterConfig
 from lpt.batches import EncodedSplit
 from lpt.errors import LptError
 from lpt.generators import GENERATORS
@@ -25,21 +24,7 @@ def family(request):
 
 @pytest.fixture
 def config(family, tmp_path):
-    tiny_model(family).save_pretrained(tmp_path / "backbone")
-    tiny_tokenizer().save_pretrained(tmp_path / "backbone")
-    return AdapterConfig(
-        task="reviews",
-        backbone=str(tmp_path / "backbone"),
-        revision=None,
-        method="lpt",
-        settings={"layer": None, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
-        head="label_words",
-        labels=["bad", "good"],
-        label_words={"bad": "terrible", "good": "great"},
-        template="{a} It was" if family == "llama" else "{a} It was {mask} .",
-        answer="{word} .",
-        max_length=30,
-    )
+    return tiny_adapter(tmp_path, family)
 
 
 def build(config, **options):

@@ -1,15 +1,15 @@
 """The Python examples of README.md and docs/ work as they stand, here on tiny models."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import HIDDEN, LAYERS, tiny_model, tiny_tokenizer, token_batch
+from tiny import HIDDEN, LAYERS, tiny_adapter, tiny_model, token_batch
 from transformers import AutoModelForCausalLM
 
 from lpt import LatePromptClassifier
-from lpt.adapter import AdapterConfig
 from lpt.backbone import SplitBackbone
 from lpt.families import FAMILIES
 from lpt.generators import GENERATORS, build_generator
@@ -76,29 +76,13 @@ def test_the_method_alone_works_on_a_hugging_face_model(monkeypatch):
     assert made["logits"].shape == (len(ids), tiny.config.vocab_size)
 
 
-def test_a_trained_adapter_classifies_texts_and_pairs(tmp_path, monkeypatch):
-    tiny_model("llama").save_pretrained(tmp_path / "backbone")
-    tiny_tokenizer().save_pretrained(tmp_path / "backbone")
-    folder = tmp_path / "runs" / "<folder>" / "adapter"
-    for template, page, about in (
-        ("{a} It was", "README.md", 'from_pretrained("runs/'),
-        ("{a} {b} It was", "docs/tasks.md", '("A man sleeps."'),
-    ):
-        config = AdapterConfig(
-            task="reviews",
-            backbone=str(tmp_path / "backbone"),
-            revision=None,
-            method="lpt",
-            settings={"layer": None, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
-            head="label_words",
-            labels=["bad", "good"],
-            label_words={"bad": "terrible", "good": "great"},
-            template=template,
-            answer="{word} .",
-            max_length=30,
-        )
-        classifier = LatePromptClassifier(config, find_pretrained(config.backbone), torch.float32)
-        classifier.save_pretrained(folder)
-        monkeypatch.chdir(tmp_path)
-        made = run_example(page, about, classifier=classifier.eval())
-        assert isinstance(made["classifier"], LatePromptClassifier)
+@pytest.mark.parametrize(
+    ("page", "about", "template"),
+    [("README.md", 'from_pretrained("runs/', "{a} It was"), ("docs/tasks.md", "A man sleeps", "{a} {b} It was")],
+)
+def test_a_trained_adapter_classifies_texts_and_pairs(tmp_path, monkeypatch, page, about, template):
+    config = replace(tiny_adapter(tmp_path, "llama"), template=template)
+    classifier = LatePromptClassifier(config, find_pretrained(config.backbone), torch.float32)
+    classifier.save_pretrained(tmp_path / "runs" / "<folder>" / "adapter")
+    monkeypatch.chdir(tmp_path)
+    run_example(page, about, classifier=classifier.eval())

@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from lpt.adapter import AdapterConfig
 from lpt.families import FAMILIES as KNOWN
 
 LAYERS, HIDDEN, VOCABULARY = 4, 16, 50
@@ -130,4 +131,23 @@ def tiny_tokenizer(words=WORDS):
         eos_token="</s>",
         unk_token="<unk>",
         mask_token="<mask>",
+    )
+
+
+def tiny_adapter(folder, shape):
+    """What a classifier of film reviews is, over a tiny model that is saved under `folder`."""
+    tiny_model(shape).save_pretrained(folder / "backbone")
+    tiny_tokenizer().save_pretrained(folder / "backbone")
+    return AdapterConfig(
+        task="reviews",
+        backbone=str(folder / "backbone"),
+        revision=None,
+        method="lpt",
+        settings={"layer": None, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
+        head="label_words",
+        labels=["bad", "good"],
+        label_words={"bad": "terrible", "good": "great"},
+        template="{a} It was" if shape in DECODERS else "{a} It was {mask} .",
+        answer="{word} .",
+        max_length=30,
     )
