@@ -6,10 +6,10 @@ import sys
 
 import pytest
 import torch
-from tiny import tiny_model, tiny_tokenizer
+from tiny import tiny_adapter
 
 from lpt import LatePromptClassifier, trunk_cache
-from lpt.adapter import CONFIG_NAME, AdapterConfig
+from lpt.adapter import CONFIG_NAME
 from lpt.cli import main
 from lpt.pretrained import find_pretrained
 
@@ -17,21 +17,7 @@ from lpt.pretrained import find_pretrained
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    tiny_model("llama").save_pretrained(folder / "backbone")
-    tiny_tokenizer().save_pretrained(folder / "backbone")
-    config = AdapterConfig(
-        task="reviews",
-        backbone=str(folder / "backbone"),
-        revision=None,
-        method="lpt",
-        settings={"layer": 2, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
-        head="label_words",
-        labels=["bad", "good"],
-        label_words={"bad": "terrible", "good": "great"},
-        template="{a} It was",
-        answer="{word} .",
-        max_length=30,
-    )
+    config = tiny_adapter(folder, "llama")
     classifier = LatePromptClassifier(config, find_pretrained(config.backbone), torch.float32)
     classifier.save_pretrained(folder / "adapter")
     return str(folder / "adapter")

@@ -6,10 +6,9 @@ import torch
 from layouts import TSV, is_pair, rows_of, write_file, write_tsv_folder
 from test_tasks import GLUE as REAL_FOLDER
 from test_tasks import REAL_DATA, load_task
-from tiny import tiny_model, tiny_tokenizer
+from tiny import tiny_adapter
 
 from lpt import LatePromptClassifier
-from lpt.adapter import AdapterConfig
 from lpt.cli import main
 from lpt.errors import LptError
 from lpt.glue import GLUE, read_test_sets
@@ -20,23 +19,18 @@ from lpt.pretrained import find_pretrained
 def make_adapter(tmp_path_factory):
     """An untrained adapter of a GLUE task over a tiny backbone; options change its configuration."""
     folder = tmp_path_factory.mktemp("glue")
-    tiny_model("llama").save_pretrained(folder / "backbone")
-    tiny_tokenizer().save_pretrained(folder / "backbone")
+    reviews = tiny_adapter(folder, "llama")
 
     def make(name, **changes):
         task = load_task(name)
-        config = AdapterConfig(
+        config = replace(
+            reviews,
             task=name,
-            backbone=str(folder / "backbone"),
-            revision=None,
-            method="lpt",
-            settings={"layer": 2, "prompt_length": 3, "generator": "npg", "bottleneck": 4},
             head="linear",  # any number of labels, and no words for them
             labels=task.labels,
             label_words={},
             template=task.template.decoder,
             answer=task.template.answer,
-            max_length=30,
             range=task.range,
         )
         config = replace(config, **changes)
