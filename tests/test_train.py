@@ -85,3 +85,14 @@ def test_a_finished_run_resumed_with_more_epochs_goes_on_in_its_folder(experimen
     assert sorted(experiment.curve("short", "train/loss")) == list(range(12))
     assert (experiment.run_dir("short") / ".hydra" / "config.yaml").read_text() == config
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("method", [["method=lpt_lora"], ["method=full", "head=linear", "optim.lr=1e-3"]], ids=" ".join)
+def test_rivals_train_alike_on_several_processes(experiment, method):
+    few = [*method, "trainer.max_steps=6", "trainer.eval_every=3"]
+    experiment.run(f"{method[0]} on one", *few)
+    experiment.train(f"{method[0]} on two", *few, "trainer.devices=2")
+    for column in ("train/loss", "validation/loss"):
+        alone, together = (experiment.curve(f"{method[0]} on {count}", column) for count in ("one", "two"))
+        assert alone
+        assert together == pytest.approx(alone, rel=1e-4), column
