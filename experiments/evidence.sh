@@ -16,17 +16,20 @@ late() {  # on cached states
   sweep "$@" method=zero_shot seed=13
   sweep "$@" method=lora method.from_layer=16 method.targets=all optim.lr=1e-3 seed=13,21,42
   sweep "$@" method=lpt_lora optim.lr=1e-3 seed=13,21,42
+  sweep "$@" method=adapter method.from_layer=16 seed=13,21,42
   sweep "$@" generator=npg,none seed=13,21,42
 }
 whole() {  # through all layers
   sweep "$@" method=lora optim.lr=1e-3 seed=13,21
-  sweep "$@" method=prompt_tuning,p_tuning_v2,adapter seed=13,21
+  sweep "$@" method=p_tuning_v2,adapter seed=13,21
+  sweep "$@" method=prompt_tuning optim.lr=3e-3 generator.init=vocabulary seed=13,21
 }
 prompts() {  # other layers, other generators
   sweep "$@" generator=npg lpt.layer=8,21,26 seed=13,21,42
   sweep "$@" generator=appg,mppg seed=13,21,42
 }
 limits() {  # what limits a prompt: scale of what is read, rate, length, dropout
+  sweep "$@" method=prompt_tuning seed=13,21
   sweep "$@" generator=npg,appg,mppg generator.normalise=true seed=13,21
   sweep "$@" generator=none optim.lr=1e-2,3e-2 seed=13,21
   sweep "$@" generator=npg optim.lr=1e-3,1e-2 seed=13,21
@@ -48,6 +51,7 @@ rte=(task=rte task.source=tsv "task.data_dir=$data")
 
 late "${film[@]}"; whole "${film[@]}"; prompts "${film[@]}"
 late "${trec[@]}"; whole "${trec[@]}"; prompts "${trec[@]}"
+late "${subj[@]}"
 limits "${film[@]}"
 encoder "${film[@]}"; encoder "${trec[@]}"; encoder "${subj[@]}"
-late "${subj[@]}"; late "${rte[@]}"
+late "${rte[@]}"
