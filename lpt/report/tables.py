@@ -167,8 +167,9 @@ def facts_table(study: Study) -> Table:
         facts["number format"][str(run.result.get("precision", NONE))] = None
         facts["attention"][str(run.result.get("attention", NONE))] = None
         facts["trunk cache"][str(run.result.get("cache", {}).get("mode", NONE))] = None
-        devices = run.options.get("trainer.devices", 1)
-        facts["device"][f"{devices} x {run.options.get('trainer.accelerator', NONE)}"] = None
+        nodes, devices = run.options.get("trainer.nodes", 1), run.options.get("trainer.devices", 1)
+        per_node = f"{devices} x {run.options.get('trainer.accelerator', NONE)}"
+        facts["device"][per_node if nodes == 1 else f"{nodes} nodes with {per_node} each"] = None
         facts["code"][commit_of(run)] = None
         for package, version in run.result.get("versions", {}).items():
             facts["versions"][f"{package} {version}"] = None
