@@ -13,6 +13,7 @@ from lpt.config import Config
 # Results do not depend on these options, nor does what a point is.
 ASIDE = ("resume", "experiment", "bench", "logger", "cache", "trainer.progress", "trainer.log_every")
 TRUNK = ("backbone.", "task.", "fewshot.", "trainer.precision", "trainer.accelerator")  # what the cached states are of
+ABSENT = {"trainer.nodes": 1}  # options that older sweeps lack, and what they had instead
 HASH_SHOWN = 8  # digits, in a name
 NAME_LENGTH = 100  # of a folder, and well below what file systems take
 
@@ -42,6 +43,10 @@ class Point:
     def devices(self) -> int:
         return self.facts.get("trainer.devices", 1)
 
+    @property
+    def nodes(self) -> int:
+        return self.facts.get("trainer.nodes", 1)
+
 
 def make_point(overrides: Sequence[str], config: Config, swept: Iterable[str]) -> Point:
     """The point that `overrides` compose to.
@@ -55,11 +60,16 @@ def make_point(overrides: Sequence[str], config: Config, swept: Iterable[str]) -
 
 
 def result_facts(config: Config) -> dict[str, Any]:
-    """What results depend on, flat. Options that are null are left out: a new one, null at first, changes no name."""
+    """What results depend on, flat. Options that are null are left out: a new one, null at first, changes no name.
+
+    So are those in `ABSENT`.
+    """
     return {
         option: value
         for option, value in _flat(dataclasses.asdict(config))
-        if value is not None and not any(option == aside or option.startswith(f"{aside}.") for aside in ASIDE)
+        if value is not None
+        and value != ABSENT.get(option)
+        and not any(option == aside or option.startswith(f"{aside}.") for aside in ASIDE)
     }
 
 

@@ -49,6 +49,12 @@ def test_an_option_that_is_null_is_as_one_that_is_not_there(base):
     assert None not in base.facts.values()
 
 
+def test_one_node_is_as_no_word_of_nodes(base):
+    """Sweeps are older than that option."""
+    assert point("lpt.layer=8", "seed=21", "trainer.nodes=1").name == base.name
+    assert point("lpt.layer=8", "seed=21", "trainer.nodes=2", "optim.batch_size=4").nodes == 2
+
+
 def test_overrides_that_say_how_to_sweep_are_not_a_points_own():
     overrides = [
         "seed=1",
