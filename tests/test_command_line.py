@@ -154,7 +154,6 @@ RANGES = {
     "generator.dropout=1": "generator.dropout=1.0 must be a probability, 0 <= dropout < 1",
     "generator.init=vocabulary": "generator.init=vocabulary goes with generator=none or method=prompt_tuning, not npg",
     "fewshot.k=null": "fewshot=total needs fewshot.k=<number of training rows>",
-    "trainer.nodes=0": "trainer.nodes=0 must be at least 1",
     "trainer.devices=17": (
         "optim.batch_size=16 cannot be shared by trainer.devices=17 x optim.accumulate=1 micro-batches; raise it or "
         "lower them"
@@ -283,6 +282,7 @@ def test_a_sweep_that_cannot_run_gets_one_complaint(line, complaint):
 
 
 def test_nodes_need_to_be_told_of_each_other_and_of_a_folder():
+    assert complaints("trainer.nodes=0") == ["trainer.nodes=0 must be at least 1"]
     assert complaints("trainer.nodes=2 lpt.layer=0") == [
         "lpt.layer=0 must be at least 1 (layers are numbered 1..L)",
         "processes that start apart cannot name the run folder by the time; give hydra.run.dir=<folder on a disk that "
