@@ -6,6 +6,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from lpt import ranks
 from lpt.command_line import check_command_line, point_name, report, resume_arguments, run_dir, saved_config, sweep_name
 from lpt.config import resolve
 from lpt.errors import LptError
@@ -29,7 +30,8 @@ def main(cfg: DictConfig) -> float:
         failures.append(report(error, point))
         return math.nan  # the sweep goes on with its other points
     except (KeyboardInterrupt, SystemExit):  # the second is how Lightning ends after Ctrl-C
-        print(f"\ninterrupted; go on with: python train.py resume='{run_dir()}'", file=sys.stderr)
+        if ranks.is_first():
+            print(f"\ninterrupted; go on with: python train.py resume='{run_dir()}'", file=sys.stderr)
         raise SystemExit(130) from None
     return result["metrics"]["validation"][result["primary_metric"]]
 

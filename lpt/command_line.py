@@ -31,7 +31,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lpt.config import CONF_DIR, Config, LocalQueueConfig, describe, hint_of, resolve
+from lpt import ranks
+from lpt.config import CONF_DIR, Config, LocalQueueConfig, TrainerConfig, describe, hint_of, resolve
 from lpt.errors import ConfigError, LptError, did_you_mean
 from lpt.sweep.ledger import FILE as LEDGER
 from lpt.tasks import SOURCES
@@ -259,38 +260,40 @@ def _compose_good(
 
 def _misfits(cfg: DictConfig, sweeps: bool) -> list[str]:
     """What is wrong with a composition: values, and the folder where it would write."""
-    hydra = cfg.hydra
+    hydra, complaints = cfg.hydra, []
     try:
-        if cfg.get("resume") is not None:
-            option, folder = "resume", Path(cfg.resume)
-        elif sweeps:
-            option, folder = "hydra.sweep.dir", Path(hydra.sweep.dir)
-        else:
-            option, folder = "hydra.run.dir", Path(hydra.run.dir)
+        complaints += _value_problems(cfg, sweeps)
+        option = "resume" if cfg.get("resume") is not None else "hydra.sweep.dir" if sweeps else "hydra.run.dir"
+        folder = Path(OmegaConf.select(cfg, option))
     except OmegaConfBaseException as error:
-        return [describe(error)]
-    complaints = []
-    try:
-        if option != "resume":
-            config = resolve(plain_config(cfg))
-        elif sweeps:
-            complaints.append(f"resume={folder} cannot be combined with -m; go on with one run at a time")
-        elif (folder / ".hydra" / "config.yaml").is_file():
-            config = resolve(_saved(folder, hydra.overrides.task))
-        else:
-            complaints.append(f"resume={folder}: there is no run in that folder (.hydra/config.yaml is missing)")
-        if sweeps:
-            complaints += _launcher_problems(hydra.launcher, hydra.sweeper)
-            if not complaints and config.trainer.devices > 1 and not _is_ours(hydra.launcher):
-                complaints.append(
-                    f"trainer.devices={config.trainer.devices} needs hydra/launcher=local_queue with -m: under another "
-                    "launcher each device's process would start the whole sweep again"
-                )
-    except ConfigError as error:
-        complaints += error.complaints
+        return [*complaints, describe(error)]
     writes_config = hydra.output_subdir is not None  # not when resuming, nor in the other processes of a run
     new = writes_config and option != "resume" and not (sweeps and (folder / LEDGER).exists())
     return [*complaints, *_folder_problems(option, folder, new)]
+
+
+def _value_problems(cfg: DictConfig, sweeps: bool) -> list[str]:
+    """What is wrong with the values of a composition, or with how it was started."""
+    hydra, resumed, complaints = cfg.hydra, cfg.get("resume"), []
+    try:
+        if resumed is None:
+            config = resolve(plain_config(cfg))
+        elif sweeps:
+            complaints.append(f"resume={resumed} cannot be combined with -m; go on with one run at a time")
+        elif (Path(resumed) / ".hydra" / "config.yaml").is_file():
+            config = resolve(_saved(Path(resumed), hydra.overrides.task))
+        else:
+            complaints.append(f"resume={resumed}: there is no run in that folder (.hydra/config.yaml is missing)")
+        if sweeps:
+            complaints += _launcher_problems(hydra.launcher, hydra.sweeper)
+        if not complaints:
+            trainer = config.trainer
+            complaints += (
+                _start_problems(trainer, hydra.launcher) if sweeps else ranks.problems(trainer.nodes, trainer.devices)
+            )
+    except ConfigError as error:
+        complaints += error.complaints
+    return complaints
 
 
 def _is_ours(plugin: DictConfig) -> bool:
@@ -313,6 +316,22 @@ def _launcher_problems(launcher: DictConfig, sweeper: DictConfig) -> Iterator[st
             value = launcher.get(name)
             if value is not None and not value >= lowest:
                 yield f"hydra.launcher.{name}={value} must be at least {lowest}"
+
+
+def _start_problems(trainer: TrainerConfig, launcher: DictConfig) -> Iterator[str]:
+    """Why the processes of a point cannot be started by this launcher, or the launcher as it was."""
+    if ranks.started_together(nodes=1):
+        yield "-m starts the processes of each point itself; run it as one process, outside srun and torchrun"
+    if trainer.nodes > 1 and launcher.get("cluster") != "slurm":
+        yield (
+            f"trainer.nodes={trainer.nodes} with -m needs a cluster, hydra/launcher=submitit_slurm: this launcher "
+            "works on one machine"
+        )
+    elif trainer.devices > 1 and not _is_ours(launcher):
+        yield (
+            f"trainer.devices={trainer.devices} needs hydra/launcher=local_queue with -m: under another "
+            "launcher each device's process would start the whole sweep again"
+        )
 
 
 def plain_config(cfg: DictConfig) -> DictConfig:
@@ -440,6 +459,15 @@ OmegaConf.register_new_resolver("options", describe_options, replace=True)
 # Where a run writes, and going on with one
 
 
+def config_folder() -> str | None:
+    """Where Hydra saves the configuration, within the run folder: one process of a run does."""
+    return ".hydra" if ranks.is_first() else None
+
+
+OmegaConf.register_new_resolver("config_folder", config_folder, replace=True)
+OmegaConf.register_new_resolver("common_name", ranks.common_name, replace=True)
+
+
 def run_dir() -> Path:
     """The run folder that Hydra has made for this job."""
     return Path(HydraConfig.get().runtime.output_dir)
@@ -525,6 +553,11 @@ def _saved(folder: Path, overrides: Iterable[str]) -> DictConfig:
 
 
 def report(error: LptError, where: str = "") -> int:
-    """Print the message alone; returns the exit status: 2 for a bad configuration, 1 for the rest."""
-    print(f"error: {where}{error}", file=sys.stderr, flush=True)
-    return 2 if isinstance(error, ConfigError) else 1
+    """Print the message alone; returns the exit status: 2 for a bad configuration, 1 for the rest.
+
+    A bad configuration is bad for every process of a run; the rest may be so on one node alone.
+    """
+    bad_configuration = isinstance(error, ConfigError)
+    if ranks.speaks() or not bad_configuration:
+        print(f"error: {ranks.whose()}{where}{error}", file=sys.stderr, flush=True)
+    return 2 if bad_configuration else 1

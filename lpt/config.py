@@ -20,7 +20,7 @@ from omegaconf.errors import (
 )
 from yaml import MarkedYAMLError
 
-from lpt.errors import ConfigError, did_you_mean
+from lpt.errors import ConfigError, LptError, did_you_mean
 from lpt.tasks import Task, describe_problems
 
 CONF_DIR = Path(__file__).parent.parent / "conf"
@@ -135,7 +135,7 @@ class OptimConfig:
     warmup: float = 0.06
     # Share of all steps.
     batch_size: int = 16
-    # Rows per step, over all devices and micro-batches.
+    # Rows per step, over all devices of all nodes and micro-batches.
     accumulate: int | None = None
     # Micro-batches per step: same result, less memory. null: on a CPU, as many as cost no time; 1 on GPUs.
     clip: float = 1.0
@@ -156,6 +156,9 @@ class TrainerConfig:
     accelerator: str = "auto"
     # auto, cpu or gpu.
     devices: int = 1
+    # Of each node.
+    nodes: int = 1
+    # Machines. With several, srun or torchrun starts the processes: docs/sweeps.md.
     precision: str = "auto"
     # 32, bf16, 16, or auto: bf16 where the hardware computes it fast. The generator stays float32.
     compile: bool = False
@@ -164,6 +167,11 @@ class TrainerConfig:
     # Steps between lines of metrics.csv.
     progress: bool = True
     # A live bar on a terminal; otherwise a line per evaluation.
+
+    @property
+    def processes(self) -> int:
+        """One for each device of each node."""
+        return self.nodes * self.devices
 
 
 @dataclass
@@ -363,6 +371,7 @@ def _out_of_range(config: Config) -> Iterator[str]:
         ("trainer.eval_every", trainer.eval_every, 1),
         ("trainer.eval_batch_size", trainer.eval_batch_size, 1),
         ("trainer.devices", trainer.devices, 1),
+        ("trainer.nodes", trainer.nodes, 1),
         ("trainer.log_every", trainer.log_every, 1),
         ("cache.max_bytes", config.cache.max_bytes, 0),
         ("logger.rows", config.logger.rows, 0),
@@ -421,9 +430,10 @@ def _out_of_range(config: Config) -> Iterator[str]:
             "fewshot=total or fewshot=full"
         )
     accumulate = optim.accumulate or 1
-    if accumulate * trainer.devices > optim.batch_size:
+    if accumulate * trainer.processes > optim.batch_size:
+        nodes = f"trainer.nodes={trainer.nodes} x " if trainer.nodes > 1 else ""
         yield (
-            f"optim.batch_size={optim.batch_size} cannot be shared by trainer.devices={trainer.devices} x "
+            f"optim.batch_size={optim.batch_size} cannot be shared by {nodes}trainer.devices={trainer.devices} x "
             f"optim.accumulate={accumulate} micro-batches; raise it or lower them"
         )
     missing = [package for package in LOGGERS_NEED.get(config.logger.name, ()) if find_spec(package) is None]
@@ -512,7 +522,9 @@ def describe(error: BaseException, override: str = "") -> str:
     subject = f"{file[1]}.yaml" if file else override
     key = override.lstrip("+~").partition("=")[0]
     cause: BaseException | None = error
-    while cause:  # Hydra wraps what OmegaConf says
+    while cause:  # Hydra wraps what OmegaConf says, and both what our resolvers say
+        if isinstance(cause, LptError):
+            return str(cause)
         if isinstance(cause, OmegaConfBaseException):
             error, key = cause, cause.full_key or key
         cause = cause.__cause__ or cause.__context__

@@ -43,8 +43,9 @@ class PromptData(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Have the trunk's states of the splits that this stage reads; every process computes its share."""
         assert self.trainer is not None
-        backbone, ranks = self.classifier.method.backbone, cast(Any, self.trainer.strategy)
-        backbone.model.to(ranks.root_device)
+        backbone, strategy = self.classifier.method.backbone, cast(Any, self.trainer.strategy)
+        backbone.model.to(strategy.root_device)
+        ranks = strategy if self.trainer.world_size > 1 else None
         plan = self.cache.plan or self.cache.prepare(backbone, self.splits, ranks)
         for name in {"fit": ("train", "validation"), "validate": ("validation",), "test": (self.test_split,)}[stage]:
             # States that are read once and forgotten with the process are not worth keeping.

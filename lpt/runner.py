@@ -45,6 +45,7 @@ from lpt.heads import check_head
 from lpt.methods import ONLY_IN_TRAINING, chosen_settings, has_late_prompt, trains_backbone
 from lpt.module import Predictions, PromptModule, Schedule
 from lpt.pretrained import Pretrained, find_pretrained
+from lpt.ranks import global_rank
 from lpt.sources import load_tables
 from lpt.summary import progress, say, show_result
 from lpt.templates import check_template
@@ -69,6 +70,8 @@ def run(config: Config, run_dir: Path, sweep: str | None = None) -> dict[str, An
         LptError: bad input; `result.json` then says `"status": "failed"` and why.
     """
     started = time.perf_counter()
+    # Lightning learns it late where processes were started by hand.
+    rank_zero_only.rank = global_rank(config.trainer.devices)  # type: ignore[attr-defined]
     if (run_dir / "result.json").exists() and config.resume is None:
         raise LptError(f"{run_dir} already holds a run; choose another hydra.run.dir, or go on with resume={run_dir}")
     try:
@@ -136,7 +139,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         backbone.compile(dynamic=True)
 
     optim = config.optim
-    rows_per_device = optim.batch_size // trainer_config.devices
+    rows_per_device = optim.batch_size // trainer_config.processes
     accumulate = choose_accumulate(optim.accumulate, accelerator, rows_per_device, length + config.lpt.prompt_length)
     belongs_to = {"backbone": config.backbone.name, "task": config.task.name}
     cache = TrunkCache(config.cache.mode, config.cache.max_bytes, belongs_to=belongs_to, say=say)
@@ -166,8 +169,9 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=trainer_config.devices,
+            num_nodes=trainer_config.nodes,
             # The frozen part has no buffers that change: nothing to broadcast at every step.
-            strategy=DDPStrategy(broadcast_buffers=False) if trainer_config.devices > 1 else "auto",
+            strategy=DDPStrategy(broadcast_buffers=False) if trainer_config.processes > 1 else "auto",
             plugins=_precision_plugin(dtype, computed, accelerator),
             max_epochs=math.ceil(total_steps / steps_per_epoch),
             max_steps=total_steps,
@@ -219,7 +223,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             "attention": attention,
             "backbone_commit": pretrained.commit,
             "wall_seconds": round(time.perf_counter() - started, 2),
-            "hardware": describe_hardware(accelerator, trainer_config.devices),
+            "hardware": describe_hardware(accelerator, trainer_config.processes),
             "versions": {name: version(name) for name in PACKAGES},
             "git": _git_state(),
         }
@@ -288,6 +292,16 @@ class BestOnValidation(ModelCheckpoint):
             enable_version_counter=False,
         )
         self.best_step = 0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Have every process see the folder: each reads its best step in the end, and resumes from it."""
+        super().setup(trainer, pl_module, stage)
+        folder = Path(str(self.dirpath))
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+        trainer.strategy.barrier("checkpoint folder made")
+        if not trainer.strategy.reduce_boolean_decision(folder.is_dir()):
+            raise LptError(f"hydra.run.dir={folder.parent} is not on a disk that all nodes share; choose one that is")
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         path = Path(filepath)
@@ -457,5 +471,6 @@ def _quiet() -> None:
         "Experiment logs directory",
         "It is recommended to use .self.log",  # every rank logs what it has gathered from all
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+        "`broadcast_buffers` is deprecated",  # in favour of what older releases of torch do not know
     ):
         warnings.filterwarnings("ignore", message=f".*{note}")

@@ -119,26 +119,35 @@ class TrunkKey:
 
 
 class Ranks(Protocol):
-    """The processes that build together; a Lightning strategy does."""
+    """The processes that build together, as Lightning's strategies for several know them."""
 
     global_rank: int
     world_size: int
+    local_rank: int
+    # On its node.
+    node_rank: int
+    num_nodes: int
 
     def barrier(self, name: str | None = None) -> None: ...
 
     def broadcast(self, obj: Any, src: int = 0) -> Any: ...
 
+    def reduce_boolean_decision(self, decision: bool) -> bool: ...  # whether all say so
+
 
 class Alone:
     """One process."""
 
-    global_rank, world_size = 0, 1
+    global_rank, world_size, local_rank, node_rank, num_nodes = 0, 1, 0, 0, 1
 
     def barrier(self, name: str | None = None) -> None:
         pass
 
     def broadcast(self, obj: Any, src: int = 0) -> Any:
         return obj
+
+    def reduce_boolean_decision(self, decision: bool) -> bool:
+        return decision
 
 
 # The cache
@@ -217,7 +226,7 @@ class TrunkCache:
     ) -> RaggedStates | None:
         """The states of a split, opened or computed; None where the cache is off.
 
-        Every process of a run calls this together; each computes its share.
+        Every process of a run calls this together; each of the first node computes its share.
         """
         assert self.plan is not None, "prepare first"
         ranks = ranks or Alone()
@@ -252,6 +261,7 @@ class TrunkCache:
             _raise(found.problem)
             if not found.there:
                 self._build(place, key, backbone, split, name, pad_id, ranks, found.below)
+            self._check_shared(place, ranks)
             states = RaggedStates(_map(place / STATES, backbone, split), split.lengths)
             ranks.barrier("trunk cache opened")
         self.facts["reused" if found.there else "built"].append(name)
@@ -326,24 +336,41 @@ class TrunkCache:
         ranks: Ranks,
         below: int,
     ) -> None:
-        partial = place.with_suffix(".partial")
-        states = RaggedStates(_map(partial / STATES, backbone, split, writable=True), split.lengths)
-        lower = None
-        if below:
-            lower_place = self.folder / self._key(below, key.rows).name
-            lower = RaggedStates(_map(lower_place / STATES, backbone, split), split.lengths)
-        self._compute(backbone, split, name, pad_id, states, ranks, lower, max(below, 1))
+        # Two nodes that write to one mapped file of a network disk lose rows where these meet: whole pages travel.
+        if ranks.node_rank == 0:
+            states = RaggedStates(_map(place.with_suffix(".partial") / STATES, backbone, split, True), split.lengths)
+            lower = None
+            if below:
+                lower_place = self.folder / self._key(below, key.rows).name
+                lower = RaggedStates(_map(lower_place / STATES, backbone, split), split.lengths)
+            self._compute(backbone, split, name, pad_id, states, ranks, lower, max(below, 1))
         ranks.barrier("trunk cache computed")
-        problem = self._publish(place, key, backbone, split, name) if ranks.global_rank == 0 else None
+        problem = None
+        if ranks.global_rank == 0:
+            problem = self._publish(place, key, backbone, split, name, flush=ranks.num_nodes > 1)
         _raise(ranks.broadcast(problem))
 
+    def _check_shared(self, place: Path, ranks: Ranks) -> None:
+        """Whether every process sees the entry that the first one sees, and not one of its own node's."""
+        try:
+            entry = (place / ENTRY).read_text(encoding="utf-8")
+        except OSError:
+            entry = None
+        if not ranks.reduce_boolean_decision(entry == ranks.broadcast(entry)):
+            raise _UnusableDiskError(
+                f"not every node sees {self.folder}; set LPT_CACHE to a folder on a disk that all of them share"
+            )
+
     def _publish(
-        self, place: Path, key: TrunkKey, backbone: SplitBackbone, split: EncodedSplit, name: str
+        self, place: Path, key: TrunkKey, backbone: SplitBackbone, split: EncodedSplit, name: str, flush: bool
     ) -> OSError | None:
         """Describe what was computed and move it to its place; what went wrong, if it did."""
         partial = place.with_suffix(".partial")
         facts = {"layer": backbone.layer, "split": name, "rows": len(split), "bytes": _bytes(backbone, split)}
         try:
+            if flush:  # as other nodes read what has reached the disk
+                with (partial / STATES).open("rb+") as file:
+                    os.fsync(file.fileno())
             entry = {
                 "key": asdict(key),
                 "checksum": _checksum(partial / STATES),
@@ -373,7 +400,8 @@ class TrunkCache:
         """This process's share, in batches of like length, from the states entering layer `start` if they are given."""
         was_training = backbone.training
         backbone.eval()
-        batches = EvaluationBatches(split.lengths, 32, ranks.global_rank, ranks.world_size)
+        world = ranks.world_size // ranks.num_nodes
+        batches = EvaluationBatches(split.lengths, 32, ranks.local_rank, world)
         with _bar(f"trunk, {name}", len(split), ranks.global_rank == 0) as advance:
             for items in batches:
                 batch = split.collate(items, pad_id).to(backbone.model.device)
@@ -384,7 +412,7 @@ class TrunkCache:
                 h = backbone.run(h, batch.attention_mask, start, backbone.layer - 1).cpu()
                 for place, (i, _) in enumerate(items):
                     into.row(i).copy_(h[place, : into.lengths[i]])
-                advance(len(items) * ranks.world_size)
+                advance(len(items) * world)
         backbone.train(was_training)
 
     def _nearest_below(self, backbone: SplitBackbone, split: EncodedSplit, rows: str) -> int:

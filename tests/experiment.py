@@ -5,8 +5,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 from hydra import compose, initialize_config_dir
@@ -58,16 +61,28 @@ class Experiment:
 
     def command(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """`python train.py` with these arguments, from the repository's folder."""
-        done = subprocess.run(
-            [sys.executable, "train.py", *arguments],
-            cwd=REPOSITORY,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        (done,) = self.together([environment], *arguments, check=check, cwd=REPOSITORY)
+        return done
+
+    def together(
+        self, environments: Sequence[dict[str, str]], *arguments: str, check: bool = True, cwd: Path | None = None
+    ) -> list[subprocess.CompletedProcess]:
+        """The same command at once in each of these environments, from the experiment's folder or `cwd`."""
+        command = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
+        plain = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        with ExitStack() as ends:
+            started = [
+                subprocess.Popen(
+                    command, cwd=cwd or self.folder, env={**plain, **own}, stdout=PIPE, stderr=PIPE, text=True
+                )
+                for own in environments
+            ]
+            for process in started:
+                ends.callback(process.kill)  # those that wait for one that has failed
+            ended = [(process, *process.communicate(timeout=300)) for process in started]
+        done = [subprocess.CompletedProcess(command, process.returncode, *said) for process, *said in ended]
         if check:
-            assert done.returncode == 0, done.stdout + done.stderr
+            assert not any(one.returncode for one in done), "\n".join(one.stdout + one.stderr for one in done)
         return done
 
     def config(self, *options: str) -> Config:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+import slurm
 from groups import choices, one_of
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -263,6 +264,11 @@ def test_every_bad_point_of_a_sweep_is_named_before_the_first_one_runs():
             "trainer.devices=2 needs hydra/launcher=local_queue with -m: under another launcher each device's process "
             "would start the whole sweep again",
         ),
+        (
+            "seed=1,2 trainer.nodes=2 trainer.devices=2",
+            "trainer.nodes=2 with -m needs a cluster, hydra/launcher=submitit_slurm: this launcher works on one "
+            "machine",
+        ),
         ("resume=runs/a", "resume=runs/a cannot be combined with -m; go on with one run at a time"),
         ("seed=1,2 hydra.launcher.workers=0", "hydra.launcher.workers=0 must be at least 1"),
         ("seed=1,2 hydra.launcher.retries=-1", "hydra.launcher.retries=-1 must be at least 0"),
@@ -270,6 +276,31 @@ def test_every_bad_point_of_a_sweep_is_named_before_the_first_one_runs():
 )
 def test_a_sweep_that_cannot_run_gets_one_complaint(line, complaint):
     assert complaints(f"-m {line}") == [complaint]
+
+
+# Processes that somebody else starts
+
+
+def test_nodes_need_to_be_told_of_each_other_and_of_a_folder():
+    assert complaints("trainer.nodes=0") == ["trainer.nodes=0 must be at least 1"]
+    assert complaints("trainer.nodes=2 lpt.layer=0") == [
+        "lpt.layer=0 must be at least 1 (layers are numbered 1..L)",
+        "processes that start apart cannot name the run folder by the time; give hydra.run.dir=<folder on a disk that "
+        "all nodes share>",
+    ]
+    assert complaints("trainer.nodes=2 hydra.run.dir=runs/a") == [
+        "trainer.nodes=2: this process cannot find the others without MASTER_ADDR, MASTER_PORT, NODE_RANK; start "
+        "all of them by srun or torchrun, or one on each node with MASTER_ADDR, MASTER_PORT, NODE_RANK set"
+    ]
+
+
+def test_one_of_several_tasks_sweeps_nothing_and_may_write_into_the_first_ones_folder(monkeypatch, saved_run):
+    for name, value in slurm.tasks(nodes=2, on_each=1, job=71)[1].items():
+        monkeypatch.setenv(name, value)
+    assert complaints("trainer.nodes=2", f'hydra.run.dir="{saved_run}"') == []
+    assert complaints("-m seed=1,2") == [
+        "-m starts the processes of each point itself; run it as one process, outside srun and torchrun"
+    ]
 
 
 # Experiment files

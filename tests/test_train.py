@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import slurm
 from experiment import make_experiment
 
 pytestmark = pytest.mark.e2e
@@ -43,6 +44,10 @@ def test_the_command_prints_a_table_and_nothing_else_on_stderr(experiment, one):
 def test_devices_and_micro_batches_change_nothing(experiment, one, name, options):
     """44 rows in batches of 8 leave an uneven last batch; 30 rows in batches of 7 an uneven number of them."""
     experiment.train(name, *options)
+    assert_same(experiment, name)
+
+
+def assert_same(experiment, name):
     found, expected = experiment.result(name), experiment.result("one")
     assert found["data"] == expected["data"]
     assert found["best_step"] == expected["best_step"]
@@ -64,6 +69,35 @@ def test_the_loss_curve_does_not_depend_on_the_number_of_processes(experiment, o
         curves = [experiment.curve(name, column) for name in ("two processes", "one")]
         assert len(curves[0]) == 18
         assert curves[0] == pytest.approx(curves[1], rel=1e-4), column
+
+
+def test_a_node_started_by_hand_changes_nothing(experiment, one, tmp_path):
+    """Two nodes with a cache on a disk of each: nobody but the first node could read it, so it is left alone."""
+    options = [*experiment.options, f"hydra.run.dir='{experiment.run_dir('two nodes')}'", "trainer.nodes=2"]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": slurm.free_port()}
+    nodes = [{**place, "NODE_RANK": str(node), "LPT_CACHE": str(tmp_path / str(node))} for node in range(2)]
+    first, second = experiment.together(nodes, *options, "cache=disk")
+    assert_same(experiment, "two nodes")
+    assert f"off, because not every node sees {tmp_path / '0' / 'trunk'}; set LPT_CACHE" in first.stdout
+    assert experiment.result("two nodes")["cache"]["mode"] == "off"
+    assert (second.stdout, second.stderr) == ("", "")
+
+
+def test_tasks_of_a_slurm_job_agree_on_a_folder_and_change_nothing(experiment, one, tmp_path):
+    tasks = [{**task, "LPT_CACHE": str(tmp_path)} for task in slurm.tasks(nodes=2, on_each=1, job=71)]
+    first, second = experiment.together(tasks, *experiment.options, "trainer.nodes=2", "cache=disk")
+    (folder,) = (experiment.folder / "runs").glob("slurm-*")
+    assert folder.name == "slurm-71.0_custom_tiny_lpt"
+    assert f"run folder            {folder}" in first.stdout
+    assert (folder / ".hydra" / "config.yaml").is_file()
+    assert_same(experiment, folder.name)
+    assert experiment.result(folder.name)["cache"]["built"] == ["train", "validation", "test"]
+    assert (second.stdout, second.stderr) == ("", "")
+    experiment.together(slurm.tasks(2, 1, job=72), f"resume='{folder}'", "trainer.max_epochs=4")
+    assert experiment.result(folder.name)["train"]["steps"] == 24
+    bad = experiment.together(tasks, "trainer.nodes=2", "lpt.layer=0", check=False)
+    assert [done.returncode for done in bad] == [2, 2]
+    assert [done.stderr.count("lpt.layer=0 must be at least 1") for done in bad] == [1, 0]
 
 
 def test_the_number_of_processes_does_not_change_what_is_cached(experiment, tmp_path):

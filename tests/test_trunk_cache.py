@@ -14,7 +14,7 @@ from lpt.batches import EncodedSplit, RaggedStates
 from lpt.families import ATTENTION_IMPLEMENTATIONS
 from lpt.sources import Table
 from lpt.templates import Encoded
-from lpt.trunk_cache import Plan, TrunkCache, TrunkHash, entries, rows_fingerprint
+from lpt.trunk_cache import Plan, TrunkCache, TrunkHash, _Found, entries, rows_fingerprint
 
 LENGTHS = [5, 1, 12, 7, 7, 3, 30, 2]
 
@@ -336,3 +336,45 @@ def test_ragged_states_know_their_rows():
     ragged = RaggedStates(torch.arange(12.0).view(6, 2), [3, 1, 2])
     assert ragged.row(1).tolist() == [[6.0, 7.0]]
     assert ragged.pad([1, 2]).tolist() == [[[6.0, 7.0], [0.0, 0.0]], [[8.0, 9.0], [10.0, 11.0]]]
+
+
+class OtherNode:
+    """The other of two nodes, as the first process tells it what it found."""
+
+    global_rank, world_size, local_rank, node_rank, num_nodes = 1, 2, 0, 1, 2
+
+    def __init__(self, *told):
+        self._told = list(told)
+
+    def barrier(self, name=None):
+        pass
+
+    def broadcast(self, obj, src=0):
+        return self._told.pop(0)
+
+    def reduce_boolean_decision(self, decision):
+        return decision
+
+
+@pytest.mark.parametrize("what", ["shares the folder", "has none", "has an entry of its own"])
+def test_another_node_computes_nothing_and_reads_the_first_ones_states_or_none(tmp_path, what):
+    backbone, split = make_backbone(), make_split()
+    theirs, _ = get(tmp_path / "first", backbone, split)
+    (entry,) = tmp_path.glob("first/*/entry.json")
+    own = tmp_path / ("first" if what == "shares the folder" else "other")
+    if what == "has an entry of its own":
+        shutil.copytree(tmp_path / "first", own)
+        (own / entry.parent.name / "entry.json").write_text("{}")
+    cache = TrunkCache("disk", folder=own, say=print)
+    built = _Found(there=False)
+    ranks = OtherNode(Plan("disk", ""), built, None, entry.read_text())
+    cache.prepare(backbone, {"train": split}, ranks)
+    backbone.run = None  # not to be called
+    states = cache.states(backbone, split, "train", 1, ranks)
+    if what == "shares the folder":
+        assert torch.equal(states.row(2), theirs.row(2))
+    else:
+        assert states is None
+        assert cache.plan.reason == (
+            f"off, because not every node sees {own}; set LPT_CACHE to a folder on a disk that all of them share"
+        )

@@ -9,11 +9,9 @@ from typing import Any
 
 import submitit
 
+from lpt.ranks import starting_its_own
 from lpt.sweep import processes
 from lpt.sweep.points import Point
-
-# Lightning would take these for ranks that srun has started; a point starts its own.
-SRUN = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_TASKS_PER_NODE")
 
 
 class ClusterWork:
@@ -57,10 +55,18 @@ class Cluster:
     def start(self, point: Point, argv: Sequence[str], cwd: Path, folder: Path, log: Path) -> ClusterWork:
         """Submit `argv` as the job of a point, with its output appended to `log`."""
         executor = submitit.AutoExecutor(folder=self._jobs(folder), cluster=self.name)
-        gpus = {} if point.facts.get("trainer.accelerator") == "cpu" else {"gpus_per_node": point.devices}
-        parameters: dict[str, Any] = {"name": point.name, "timeout_min": 24 * 60, **gpus, **self._parameters}
-        executor.update_parameters(**parameters)
-        return ClusterWork(executor.submit(run, list(argv), str(cwd), str(folder), str(log)))
+        parameters: dict[str, Any] = {"name": point.name, "timeout_min": 24 * 60}
+        if point.facts.get("trainer.accelerator") != "cpu":
+            parameters["gpus_per_node"] = point.devices
+        srun: list[str] = []
+        if point.nodes > 1:
+            # The job is then a script on its first node, for which srun starts a rank as each task of the job.
+            parameters |= {"nodes": point.nodes, "tasks_per_node": point.devices, "slurm_use_srun": False}
+            # One that fails ends the others, which would wait for it.
+            srun = ["srun", f"--nodes={point.nodes}", f"--ntasks-per-node={point.devices}", "--kill-on-bad-exit=1"]
+        executor.update_parameters(**{**parameters, **self._parameters})
+        job = executor.submit(run, list(argv), str(cwd), str(folder), str(log), srun)
+        return ClusterWork(job.task(0))  # the script
 
     def find(self, folder: Path, job: str | None) -> ClusterWork | None:
         """The job that an earlier launcher has submitted for a point, unless it has ended."""
@@ -73,14 +79,21 @@ class Cluster:
         return folder.parent / ".jobs" / folder.name  # beside the run folder, which a new attempt empties
 
 
-def run(argv: Sequence[str], cwd: str, folder: str, log: str) -> int:
-    """On the node of a job: work on the point, and leave no process of it behind; returns its exit status."""
-    environment = {name: value for name, value in os.environ.items() if name not in SRUN}
+def run(argv: Sequence[str], cwd: str, folder: str, log: str, srun: Sequence[str] = ()) -> int:
+    """On the first node of a job: work on the point, and leave no process of it there; returns its exit status.
+
+    Args:
+        srun: what starts the point's processes, unless it starts them itself.
+    """
+    environment = dict(os.environ) if srun else starting_its_own(os.environ)
+    if srun and "SLURM_CPUS_PER_TASK" in environment:
+        environment.setdefault("SRUN_CPUS_PER_TASK", environment["SLURM_CPUS_PER_TASK"])  # not handed on by itself
     environment |= {processes.MARK: folder, "PYTHONUNBUFFERED": "1"}
     try:
         with open(log, "ab") as file:
+            command = [*srun, *argv]
             return subprocess.run(
-                argv, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+                command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
             ).returncode
     finally:
         processes.kill(Path(folder))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from lpt.ranks import starting_its_own
 from lpt.sweep import processes
 from lpt.sweep.points import Point
 
@@ -62,7 +63,7 @@ class LocalMachine:
         on_gpus = bool(self._gpus) and point.facts.get("trainer.accelerator") != "cpu"
         count = point.devices if on_gpus else max(1, len(self._cores) // self.workers)
         units = self._least_used(self._gpus if on_gpus else self._cores, count)
-        environment = {**os.environ, processes.MARK: str(folder), "PYTHONUNBUFFERED": "1"}
+        environment = {**starting_its_own(os.environ), processes.MARK: str(folder), "PYTHONUNBUFFERED": "1"}
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(units) if on_gpus else ""
         if not on_gpus and self.workers > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, count // point.devices)))

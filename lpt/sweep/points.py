@@ -42,6 +42,10 @@ class Point:
     def devices(self) -> int:
         return self.facts.get("trainer.devices", 1)
 
+    @property
+    def nodes(self) -> int:
+        return self.facts.get("trainer.nodes", 1)
+
 
 def make_point(overrides: Sequence[str], config: Config, swept: Iterable[str]) -> Point:
     """The point that `overrides` compose to.
