@@ -109,11 +109,12 @@ class GeneratorConfig:
     name: str = MISSING
     # npg, appg, mppg, phm or none.
     normalise: bool = False
-    # Read states divided by their root mean square: they differ in size from layer to layer and token to token.
+    # Read and write in units of the states' size, which differs from layer to layer and token to token.
     dropout: float | None = None
     # On its output. null: the backbone's hidden dropout.
     init: str = "default"
-    # default, or vocabulary (generator=none only): start from random rows of the vocabulary embeddings.
+    # default; states: start from states entering layer k of training texts (npg, phm, none); vocabulary: from
+    # embeddings of random words (none).
 
 
 @dataclass
@@ -401,7 +402,7 @@ def _out_of_range(config: Config) -> Iterator[str]:
         ("fewshot.protocol", fewshot.protocol, ("full", "total", "per_class")),
         ("method.name", config.method.name, choices("method")),
         ("generator.name", config.generator.name, choices("generator")),
-        ("generator.init", config.generator.init, ("default", "vocabulary")),
+        ("generator.init", config.generator.init, ("default", "states", "vocabulary")),
         ("head.name", config.head.name, choices("head")),
         ("trainer.accelerator", trainer.accelerator, ("auto", "cpu", "gpu")),
         ("trainer.precision", trainer.precision, PRECISIONS),
@@ -416,10 +417,12 @@ def _out_of_range(config: Config) -> Iterator[str]:
     for option, given, allowed in one_of:
         if given not in allowed:
             yield f"{option}={given} is not known; choose one of {', '.join(allowed)}{did_you_mean(given, allowed)}"
-    static = config.method.name == "prompt_tuning" or config.generator.name == "none"
-    if config.generator.init == "vocabulary" and not static:
+    starts = {"vocabulary": ["none"], "states": ["npg", "phm", "none"]}.get(config.generator.init)
+    method, generator = config.method.name, config.generator.name
+    if starts and method != "prompt_tuning" and (method not in ("lpt", "lpt_lora") or generator not in starts):
         yield (
-            f"generator.init=vocabulary goes with generator=none or method=prompt_tuning, not {config.generator.name}"
+            f"generator.init={config.generator.init} goes with method=prompt_tuning, or with "
+            f"generator={' or '.join(starts)} of method=lpt or lpt_lora; not with generator={generator} method={method}"
         )
     yield from _method_problems(config)
     if fewshot.protocol != "full" and fewshot.k is None:

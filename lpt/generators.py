@@ -71,13 +71,14 @@ class PHMLinear(nn.Module):
 
 
 class PromptGenerator(nn.Module):
-    """What all generators share: the interface, and dropout on what they write.
+    """What all generators share: the interface, units, and dropout on what they write.
 
     A new generator is a subclass with `write` and a row in `GENERATORS`.
 
     Attributes:
-        normalise: read states divided by their root mean square, as layers do. In some models single tokens are a
-            hundred times as large as the others, and grow from layer to layer.
+        normalise: read and write in units of the states' size: every state is divided by its root mean square, and
+            what is written is multiplied by the median one of the text. In some models states grow a hundredfold from
+            layer to layer, and single tokens are a hundred times as large as the others.
     """
 
     normalise = False
@@ -100,12 +101,40 @@ class PromptGenerator(nn.Module):
         """
         # The generator stays in float32 over a half-precision backbone, also under autocast.
         with torch.autocast(h_BTH.device.type, enabled=False):
-            read_BTH = nn.functional.rms_norm(h_BTH.float(), h_BTH.shape[-1:]) if self.normalise else h_BTH
-            prompt_BPH = self.write(read_BTH, summary_index_B, pooling_mask_BT)
+            if self.normalise:
+                prompt_BPH = self.write(in_units(h_BTH), summary_index_B, pooling_mask_BT)
+                prompt_BPH = prompt_BPH * typical_size(h_BTH, pooling_mask_BT)[:, None, None]
+            else:
+                prompt_BPH = self.write(h_BTH, summary_index_B, pooling_mask_BT)
             return self.dropout(prompt_BPH).to(h_BTH.dtype)
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def start_from(self, rows_PH: Tensor) -> None:
+        """Write about these rows at first, `[P, H]`, whatever is read."""
+        with torch.no_grad():
+            self.constant_rows.copy_((in_units(rows_PH) if self.normalise else rows_PH).view_as(self.constant_rows))
+
+    @property
+    def constant_rows(self) -> Tensor:
+        """The part of the prompt that no input changes, of P*H values.
+
+        Raises:
+            LptError: the generator has none.
+        """
+        raise LptError("this generator writes no rows of its own to start from; use generator npg, phm or none")
+
+
+def in_units(h: Tensor) -> Tensor:
+    """States `[..., H]` divided by their root mean square, in float32."""
+    return nn.functional.rms_norm(h.float(), h.shape[-1:])
+
+
+def typical_size(h_BTH: Tensor, mask_BT: Tensor) -> Tensor:
+    """Median root mean square of each row's states where the mask is true, `[B]`."""
+    size_BT = h_BTH.float().square().mean(-1).sqrt()
+    return size_BT.masked_fill(~mask_BT, math.nan).nanmedian(1).values
 
 
 class NaivePromptGenerator(PromptGenerator):
@@ -121,6 +150,10 @@ class NaivePromptGenerator(PromptGenerator):
 
     def linear(self, in_features: int, out_features: int) -> nn.Linear | PHMLinear:
         return nn.Linear(in_features, out_features)
+
+    @property
+    def constant_rows(self) -> Tensor:
+        return self.proj_up.bias
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
         rows_B = torch.arange(len(h_BTH), device=h_BTH.device)
@@ -178,11 +211,9 @@ class StaticPrompt(PromptGenerator):
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
         return self.prompt.expand(len(h_BTH), -1, -1)
 
-    def initialise_from(self, embedding_VH: Tensor, generator: torch.Generator | None = None) -> None:
-        """Start from P random rows of the vocabulary embeddings `[V, H]`."""
-        rows_P = torch.randint(len(embedding_VH), (self.prompt_length,), generator=generator)
-        with torch.no_grad():
-            self.prompt.copy_(embedding_VH[rows_P.to(embedding_VH.device)])
+    @property
+    def constant_rows(self) -> Tensor:
+        return self.prompt
 
 
 GENERATORS: dict[str, type[PromptGenerator]] = {

@@ -32,7 +32,7 @@ class LatePromptModel(LateMethod):
         prompt_length: P.
         generator: a name of `lpt.generators.GENERATORS`: `npg`, `appg`, `mppg`, `phm` or `none`.
         bottleneck: m, the generator's inner size.
-        normalise: have the generator read states divided by their root mean square.
+        normalise: have the generator read and write in units of the states' size.
         dropout: on the generator's output; None is the backbone's hidden-dropout rate.
         trunk_dropout: dropout also below layer k while training (the paper's code has it).
 

@@ -30,7 +30,7 @@ from lpt.dashboards import FinishedRun
 from lpt.data import PromptData
 from lpt.draw import Draw, draw
 from lpt.errors import LptError
-from lpt.generators import StaticPrompt
+from lpt.generators import PromptGenerator
 from lpt.hardware import (
     check_compiler,
     choose_accelerator,
@@ -110,8 +110,6 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         quantization=config.backbone.quantization,
         accelerator=accelerator,
     )
-    if config.generator.init == "vocabulary":
-        _start_from_vocabulary(classifier)
     splits = {
         name: EncodedSplit.from_table(table, classifier.template, config.task.range)
         for name, table in rows.splits().items()
@@ -131,6 +129,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     if attention == LEAN and computed is not dtype:
         attention = "eager"  # lean's backward pass knows nothing of autocast
     backbone.use_attention(attention)
+    if config.generator.init != "default":
+        _start_prompt(classifier, config.generator.init, splits["train"], config.seed)
     if config.head.calibrate:
         batches = EvaluationBatches(splits["train"].lengths, trainer_config.eval_batch_size)
         classifier.calibrate(splits["train"].collate(items, classifier.pad_id) for items in batches)
@@ -350,17 +350,37 @@ def _completed(run_dir: Path) -> bool:
         return False
 
 
-def _start_from_vocabulary(classifier: LatePromptClassifier) -> None:
-    generator = classifier.method.generator
-    assert isinstance(generator, StaticPrompt)
-    backbone = classifier.method.backbone
+def _start_prompt(classifier: LatePromptClassifier, init: str, split: EncodedSplit, seed: int) -> None:
+    """Have the prompt start from rows that the model knows: embeddings of random words, or states of training texts."""
+    generator, backbone = classifier.method.generator, classifier.method.backbone
+    assert isinstance(generator, PromptGenerator)
+    random = torch.Generator().manual_seed(seed)
+    if init == "states":
+        generator.start_from(_random_states(classifier, split, generator.prompt_length, random))
+        return
     embedding_VE = backbone.model.get_input_embeddings().weight
     if embedding_VE.shape[1] != backbone.hidden_size:
         raise LptError(
             f"generator.init=vocabulary: {backbone.name} has embeddings of {embedding_VE.shape[1]}, and a prompt of "
-            f"H={backbone.hidden_size} cannot start from them; use generator.init=default"
+            f"H={backbone.hidden_size} cannot start from them; use generator.init=states"
         )
-    generator.initialise_from(embedding_VE)
+    rows_P = torch.randint(len(embedding_VE), (generator.prompt_length,), generator=random)
+    generator.start_from(embedding_VE[rows_P.to(embedding_VE.device)])
+
+
+def _random_states(
+    classifier: LatePromptClassifier, split: EncodedSplit, count: int, random: torch.Generator
+) -> torch.Tensor:
+    """States entering layer k, `[count, H]`, each of a random token of a random text.
+
+    Not of first tokens: in decoders their states may be a hundred times as large as others.
+    """
+    rows = []
+    for text in torch.randint(len(split), (count,), generator=random).tolist():
+        batch = split.collate([(text, 1.0)], classifier.pad_id).to(classifier.method.backbone.model.device)
+        h_TH = classifier.method.trunk(batch.input_ids, batch.attention_mask)[0]
+        rows.append(h_TH[torch.randint(min(1, len(h_TH) - 1), len(h_TH), (), generator=random)])
+    return torch.stack(rows)
 
 
 def _late_prompt(classifier: LatePromptClassifier) -> dict[str, Any]:

@@ -152,7 +152,10 @@ RANGES = {
     "optim.warmup=1": "optim.warmup=1.0 must be a share of the steps, 0 <= warmup < 1",
     "seed=-1": "seed=-1 must be in 0..4294967295",
     "generator.dropout=1": "generator.dropout=1.0 must be a probability, 0 <= dropout < 1",
-    "generator.init=vocabulary": "generator.init=vocabulary goes with generator=none or method=prompt_tuning, not npg",
+    "generator.init=vocabulary": (
+        "generator.init=vocabulary goes with method=prompt_tuning, or with generator=none of method=lpt or lpt_lora; "
+        "not with generator=npg method=lpt"
+    ),
     "fewshot.k=null": "fewshot=total needs fewshot.k=<number of training rows>",
     "trainer.devices=17": (
         "optim.batch_size=16 cannot be shared by trainer.devices=17 x optim.accumulate=1 micro-batches; raise it or "

@@ -187,8 +187,9 @@ def test_a_methods_file_has_the_options_that_the_method_takes_with_its_defaults(
         ("p_tuning_v2", "method.prompt_length=0", "method.prompt_length=0 must be at least 1"),
         ("linear_probe", "",
          "method=linear_probe trains the head alone, so it needs head=linear, not label_words"),
-        ("lora", "generator.init=vocabulary",
-         "generator.init=vocabulary goes with generator=none or method=prompt_tuning, not npg"),
+        ("lora", "generator.init=states",
+         "generator.init=states goes with method=prompt_tuning, or with generator=npg or phm or none of method=lpt or "
+         "lpt_lora; not with generator=npg method=lora"),
     ],
 )  # fmt: skip
 def test_what_a_method_does_not_have_is_refused(method, option, complaint):

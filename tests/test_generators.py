@@ -7,7 +7,6 @@ from lpt.errors import LptError
 from lpt.generators import (
     GENERATORS,
     PHMLinear,
-    StaticPrompt,
     adaptive_bins,
     average_pool,
     build_generator,
@@ -124,11 +123,34 @@ def test_dropout_acts_in_training_alone():
     assert not (generator.eval()(*inputs) == 0).any()
 
 
-def test_a_static_prompt_can_start_from_vocabulary_embeddings():
-    embeddings = torch.randn(30, H)
-    prompt = StaticPrompt(H, prompt_length=5)
-    prompt.initialise_from(embeddings)
-    assert all((row == embeddings).all(1).any() for row in prompt.prompt)
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("name", ["npg", "phm", "none"])
+def test_a_prompt_can_start_from_given_rows(name, normalise):
+    """Exactly from these, where the generator adds nothing of its own and the states are as large as the rows."""
+    generator = build_generator(name, H, prompt_length=3, bottleneck=M, normalise=normalise)
+    rows, h = (7 * F.rms_norm(torch.randn(shape), (H,)) for shape in ((3, H), (2, 5, H)))
+    generator.start_from(rows)
+    if name != "none":
+        nn.init.zeros_(generator.proj_up.weight if name == "npg" else generator.proj_up.b)
+    written = generator(h, torch.tensor([0, 4]), torch.ones(2, 5, dtype=torch.bool))
+    torch.testing.assert_close(written, rows.expand(2, -1, -1))
+
+
+@pytest.mark.parametrize("name", ["appg", "mppg"])
+def test_a_generator_without_rows_of_its_own_cannot_start_from_any(name):
+    with pytest.raises(LptError, match="use generator npg, phm or none"):
+        build_generator(name, H, prompt_length=3, bottleneck=M).start_from(torch.randn(3, H))
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_in_units_of_the_states_a_prompt_grows_with_them(name):
+    """So that one learning rate suits every layer. One huge token, as first tokens are, changes nothing of that."""
+    generator = build_generator(name, H, prompt_length=3, bottleneck=M, normalise=True)
+    h, summary, mask = torch.randn(2, 6, H), torch.tensor([1, 4]), torch.ones(2, 6, dtype=torch.bool)
+    written = generator(h, summary, mask)
+    torch.testing.assert_close(generator(100 * h, summary, mask), 100 * written, rtol=1e-4, atol=1e-4)
+    h[:, 0] *= 1000
+    torch.testing.assert_close(generator(h, summary, mask), written, rtol=0.5, atol=0.5)
 
 
 def test_an_unknown_generator_is_refused_with_the_nearest_name():
