@@ -12,12 +12,16 @@ sweep() {  # a failed point is in the report; the others go on
   "${PYTHON:-.venv/bin/python}" train.py -m hydra.sweep.dir="$folder" hydra.launcher.workers="$workers" fewshot.k=200 "$@" ||
     echo "go on after: $*"
 }
+known=(generator.init=states generator.normalise=true)  # a prompt that starts from states, in their units
+
 late() {  # on cached states
   sweep "$@" method=zero_shot seed=13
+  sweep "$@" generator=npg,none seed=13,21,42
+  sweep "$@" "${known[@]}" generator=npg seed=13,21,42
+  sweep "$@" "${known[@]}" generator=none optim.lr=3e-2 lpt.prompt_length=5,20 seed=13,21,42
   sweep "$@" method=lora method.from_layer=16 method.targets=all optim.lr=1e-3 seed=13,21,42
   sweep "$@" method=lpt_lora optim.lr=1e-3 seed=13,21,42
   sweep "$@" method=adapter method.from_layer=16 seed=13,21,42
-  sweep "$@" generator=npg,none seed=13,21,42
 }
 whole() {  # through all layers
   sweep "$@" method=lora optim.lr=1e-3 seed=13,21
@@ -28,20 +32,17 @@ prompts() {  # other layers, other generators
   sweep "$@" generator=npg lpt.layer=8,21,26 seed=13,21,42
   sweep "$@" generator=appg,mppg seed=13,21,42
 }
-limits() {  # what limits a prompt: scale of what is read, rate, length, dropout
-  sweep "$@" method=prompt_tuning seed=13,21
-  sweep "$@" generator=npg,appg,mppg generator.normalise=true seed=13,21
+limits() {  # what limits a prompt: rate, length, dropout
+  sweep "$@" method=prompt_tuning optim.lr=3e-2 generator.init=default seed=13,21
   sweep "$@" generator=none optim.lr=1e-2,3e-2 seed=13,21
   sweep "$@" generator=npg optim.lr=1e-3,1e-2 seed=13,21
   sweep "$@" generator=npg lpt.prompt_length=1,20 seed=13,21
   sweep "$@" generator=npg generator.dropout=0.1 seed=13,21
 }
 encoder() {  # a sentence encoder without LM head
-  local minilm="backbone=minilm-l6 head=linear seed=13,21,42"
-  # shellcheck disable=SC2086  # words are options
-  sweep "$@" $minilm method=lpt,lpt_lora,lora,adapter,bitfit,full,prompt_tuning,p_tuning_v2
-  # shellcheck disable=SC2086
-  sweep "$@" $minilm method=linear_probe optim.lr=1e-2
+  local minilm=(backbone=minilm-l6 head=linear seed=13,21,42)
+  sweep "$@" "${minilm[@]}" method=lpt,lpt_lora,lora,adapter,bitfit,full,prompt_tuning,p_tuning_v2
+  sweep "$@" "${minilm[@]}" method=linear_probe optim.lr=1e-2
 }
 
 film=(task=film_reviews)
@@ -51,7 +52,7 @@ rte=(task=rte task.source=tsv "task.data_dir=$data")
 
 late "${film[@]}"; whole "${film[@]}"; prompts "${film[@]}"
 late "${trec[@]}"; whole "${trec[@]}"; prompts "${trec[@]}"
+encoder "${film[@]}"; encoder "${trec[@]}"; encoder "${subj[@]}"
 late "${subj[@]}"
 limits "${film[@]}"
-encoder "${film[@]}"; encoder "${trec[@]}"; encoder "${subj[@]}"
 late "${rte[@]}"
