@@ -111,7 +111,15 @@ def label_ends(axes: "Axes", ends: Sequence[tuple[float, str, str]], inches: flo
             va="center",
             color=colour,
             size=7.8,
-            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 1},
+            # From the name's left end; from its middle, where it would start by itself, it crosses other names.
+            arrowprops={
+                "arrowstyle": "-",
+                "color": FAINT,
+                "linewidth": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 1,
+                "relpos": (0, 0.5),
+            },
         )
 
 
