@@ -306,16 +306,18 @@ def _launcher_problems(launcher: DictConfig, sweeper: DictConfig) -> Iterator[st
             yield "hydra/sweeper=optuna needs hydra/launcher=local_queue"
         if find_spec("optuna") is None:
             yield "hydra/sweeper=optuna needs the package optuna: pip install 'lpt[optuna]'"
-        for name, lowest in (("trials", 1), ("at_once", 1), ("startup", 1)):
-            if sweeper[name] < lowest:
-                yield f"hydra.sweeper.{name}={sweeper[name]} must be at least {lowest}"
+        yield from _too_small("hydra.sweeper", sweeper, {"trials": 1, "at_once": 1, "startup": 1})
     if _is_ours(launcher):
         if "cluster" in launcher and find_spec("submitit") is None:
             yield "hydra/launcher=submitit_slurm needs the package submitit: pip install 'lpt[slurm]'"
-        for name, lowest in (("workers", 1), ("retries", 0), ("patience", 0)):
-            value = launcher.get(name)
-            if value is not None and not value >= lowest:
-                yield f"hydra.launcher.{name}={value} must be at least {lowest}"
+        yield from _too_small("hydra.launcher", launcher, {"workers": 1, "retries": 0, "patience": 0})
+
+
+def _too_small(prefix: str, options: DictConfig, bounds: Mapping[str, int]) -> Iterator[str]:
+    for name, lowest in bounds.items():
+        value = options.get(name)
+        if value is not None and not value >= lowest:
+            yield f"{prefix}.{name}={value} must be at least {lowest}"
 
 
 def _start_problems(trainer: TrainerConfig, launcher: DictConfig) -> Iterator[str]:

@@ -46,6 +46,7 @@ from lpt.methods import ONLY_IN_TRAINING, chosen_settings, has_late_prompt, trai
 from lpt.module import Predictions, PromptModule, Schedule
 from lpt.pretrained import Pretrained, find_pretrained
 from lpt.ranks import global_rank
+from lpt.results import read_result
 from lpt.sources import load_tables
 from lpt.summary import progress, say, show_result
 from lpt.templates import check_template
@@ -77,7 +78,8 @@ def run(config: Config, run_dir: Path, sweep: str | None = None) -> dict[str, An
     try:
         return _run(config, run_dir, sweep, started)
     except BaseException as error:
-        if not _completed(run_dir):  # a resumption that fails leaves the result that is there
+        # A resumption that fails leaves the result that is there.
+        if read_result(run_dir).get("status") != "completed":
             failure = {"status": "failed", "error": str(error) or type(error).__name__, **_identity(config)}
             _write_json(run_dir / "result.json", failure)
         raise
@@ -341,13 +343,6 @@ def _resumed_step(config: Config, last: Path) -> int:
     if not last.is_file():
         raise LptError(f"resume={config.resume}: it was cut before its first checkpoint; start it again instead")
     return torch.load(last, map_location="cpu", weights_only=True)["global_step"]
-
-
-def _completed(run_dir: Path) -> bool:
-    try:
-        return json.loads((run_dir / "result.json").read_text(encoding="utf-8"))["status"] == "completed"
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def _start_prompt(classifier: LatePromptClassifier, init: str, split: EncodedSplit, seed: int) -> None:

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lpt.errors import LptError
+from lpt.sweep.points import flat
 
 # What results.json calls otherwise than the configuration; needed where .hydra/ is missing.
 RESULT_OPTIONS = {"task": "task.name", "backbone": "backbone.name", "method": "method.name", "head": "head.name"}
@@ -190,15 +191,7 @@ def _fill_in_layers(runs: Sequence[Run]) -> None:
 
 
 def _options(path: Path) -> dict[str, Any]:
-    return dict(_flat(_yaml(path) or {}))
-
-
-def _flat(mapping: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in mapping.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value) if isinstance(value, list) else value
+    return {name: str(value) if isinstance(value, list) else value for name, value in flat(_yaml(path) or {})}
 
 
 def _yaml(path: Path) -> Any:

@@ -13,9 +13,10 @@ from rich.table import Table
 
 from lpt.console import say
 from lpt.errors import LptError
+from lpt.results import read_result
 from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, STATUSES, Ledger, enter
 from lpt.sweep.processes import find_all
-from lpt.sweep.queue import read_result, sole_launcher
+from lpt.sweep.queue import sole_launcher
 from lpt.sweep.view import counts, overview, show_whole
 
 

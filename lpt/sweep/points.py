@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ def result_facts(config: Config) -> dict[str, Any]:
     """What results depend on, flat. Options that are null are left out: a new one, null at first, changes no name."""
     return {
         option: value
-        for option, value in _flat(dataclasses.asdict(config))
+        for option, value in flat(dataclasses.asdict(config))
         if value is not None and not any(option == aside or option.startswith(f"{aside}.") for aside in ASIDE)
     }
 
@@ -100,10 +100,11 @@ def _of_sweep(override: str) -> bool:
     return bool(re.match(r"hydra[./](run|sweep|sweeper|launcher|mode)\b", key))
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flat(tree: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of everything in a nested configuration."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

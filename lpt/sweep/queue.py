@@ -4,7 +4,6 @@ Whatever is killed at whatever moment, nothing is done twice and little is lost:
 its process starts, its own folder says how far it has come, and it goes on from its last checkpoint.
 """
 
-import json
 import os
 import shlex
 import shutil
@@ -18,11 +17,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from lpt.errors import LptError
+from lpt.results import read_result
 from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, Ledger, Row
 from lpt.sweep.points import Point
 
@@ -277,14 +277,6 @@ def read_objective(folder: Path) -> float | None:
     if result.get("status") != COMPLETED:
         return None
     return float(result["metrics"]["validation"][result["primary_metric"]])
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """What `result.json` says; nothing, where it is not there."""
-    try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def has_checkpoint(folder: Path) -> bool:
