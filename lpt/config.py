@@ -125,6 +125,8 @@ class HeadConfig:
     # label_words, vocabulary, continuation (decoders: the whole answer) or linear.
     calibrate: bool = False
     # method=zero_shot: take from each class's score what it has on average over the training texts, labels unseen.
+    lr: float | None = None
+    # linear: its learning rate. null: optim.lr.
 
 
 @dataclass
@@ -386,8 +388,8 @@ def _out_of_range(config: Config) -> Iterator[str]:
         if value is not None and not lowest <= value < math.inf:
             also = " (layers are numbered 1..L)" if option in ("lpt.layer", "method.from_layer") else ""
             yield f"{option}={value} must be at least {lowest}{also}"
-    for option, value in (("optim.lr", optim.lr), ("optim.clip", optim.clip)):
-        if not 0 < value < math.inf:
+    for option, value in (("optim.lr", optim.lr), ("optim.clip", optim.clip), ("head.lr", config.head.lr)):
+        if value is not None and not 0 < value < math.inf:
             yield f"{option}={value} must be greater than 0"
     if not 0 <= optim.warmup < 1:
         yield f"optim.warmup={optim.warmup} must be a share of the steps, 0 <= warmup < 1"
@@ -464,6 +466,8 @@ def _method_problems(config: Config) -> Iterator[str]:
         )
     if config.head.calibrate and method.name != "zero_shot":
         yield f"head.calibrate=true goes with method=zero_shot; method={method.name} learns what it would take away"
+    if config.head.lr is not None and head != "linear":
+        yield f"head.lr={config.head.lr} goes with head=linear; head={head} trains nothing of its own"
     if method.name == "linear_probe" and head != "linear":
         yield f"method=linear_probe trains the head alone, so it needs head=linear, not {head}"
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,14 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with linear warm-up and linear decay to zero."""
+    """AdamW with linear warm-up and linear decay to zero.
+
+    Attributes:
+        head_lr: of the head, which starts from random numbers where methods start beside what the model knows.
+    """
 
     lr: float
+    head_lr: float
     weight_decay: float
     warmup_steps: int
     total_steps: int
@@ -211,12 +217,16 @@ class PromptModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         assert self.schedule is not None
-        trained = [p for p in self.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.schedule.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},  # biases
-        ]
-        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.schedule.lr)
+        head = set(self.classifier.head.parameters())
+        groups = defaultdict(list)
+        for p in self.parameters():
+            if p.requires_grad:
+                lr = self.schedule.head_lr if p in head else self.schedule.lr
+                weight_decay = self.schedule.weight_decay if p.ndim > 1 else 0.0  # none of biases
+                groups[lr, weight_decay].append(p)
+        optimizer = torch.optim.AdamW(
+            [{"params": p, "lr": lr, "weight_decay": weight_decay} for (lr, weight_decay), p in groups.items()]
+        )
         scheduler = get_linear_schedule_with_warmup(optimizer, self.schedule.warmup_steps, self.schedule.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -159,7 +159,13 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     if total_steps is None:
         total_steps = trainer_config.max_epochs * steps_per_epoch
     trains = total_steps > 0 and any(p.requires_grad for p in classifier.parameters())
-    schedule = Schedule(optim.lr, optim.weight_decay, round(optim.warmup * total_steps), total_steps)
+    schedule = Schedule(
+        optim.lr,
+        config.head.lr or optim.lr,
+        optim.weight_decay,
+        round(optim.warmup * total_steps),
+        total_steps,
+    )
     module = PromptModule(classifier, config.task.metrics, schedule, config.seed)
 
     last = run_dir / "checkpoints" / "last.ckpt"

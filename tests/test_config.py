@@ -135,6 +135,10 @@ def test_zero_shot_does_not_go_with_a_head_that_must_be_trained():
     ]
 
 
+def test_the_rate_of_a_linear_head_is_a_rate():
+    assert complaints(composed("head=linear", "head.lr=0")) == ["head.lr=0.0 must be greater than 0"]
+
+
 def test_a_regression_has_no_classes_to_draw_from():
     assert complaints(composed("task=stsb", "fewshot=per_class")) == [
         "fewshot=per_class draws rows of each class, and task stsb has none (task.range); use fewshot=total or "
@@ -187,6 +191,7 @@ def test_a_methods_file_has_the_options_that_the_method_takes_with_its_defaults(
         ("p_tuning_v2", "method.prompt_length=0", "method.prompt_length=0 must be at least 1"),
         ("linear_probe", "",
          "method=linear_probe trains the head alone, so it needs head=linear, not label_words"),
+        ("lora", "head.lr=0.01", "head.lr=0.01 goes with head=linear; head=label_words trains nothing of its own"),
         ("lora", "generator.init=states",
          "generator.init=states goes with method=prompt_tuning, or with generator=npg or phm or none of method=lpt or "
          "lpt_lora; not with generator=npg method=lora"),
