@@ -32,7 +32,17 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lpt import ranks
-from lpt.config import CONF_DIR, Config, LocalQueueConfig, TrainerConfig, describe, hint_of, resolve
+from lpt.config import (
+    CONF_DIR,
+    Config,
+    LocalQueueConfig,
+    OptunaConfig,
+    SubmititSlurmConfig,
+    TrainerConfig,
+    describe,
+    hint_of,
+    resolve,
+)
 from lpt.errors import ConfigError, LptError, did_you_mean
 from lpt.sweep.ledger import FILE as LEDGER
 from lpt.tasks import SOURCES
@@ -401,9 +411,11 @@ def _choices(group: str, loader: ConfigLoader) -> list[str]:
 
 def describe_options(*, _root_: DictConfig) -> str:
     """Every option as it stands, with its meaning: the comment beneath it in the schema."""
-    launcher = OmegaConf.structured(LocalQueueConfig)
-    lines = [*_option_lines(Config, _root_, ""), f"\n{LocalQueueConfig.__doc__}"]
-    lines += _option_lines(LocalQueueConfig, launcher, "hydra.launcher.")
+    lines = [*_option_lines(Config, _root_, "")]
+    for part, chosen in (("launcher", HydraConfig.get().launcher), ("sweeper", HydraConfig.get().sweeper)):
+        for schema in (LocalQueueConfig, SubmititSlurmConfig, OptunaConfig):
+            if chosen._target_ == schema._target_:
+                lines += [f"\n{schema.__doc__}", *_option_lines(schema, chosen, f"hydra.{part}.")]
     return "\n".join(lines).replace("$", "$$")  # Hydra fills in $names
 
 
@@ -431,6 +443,7 @@ def _meanings(schema: type) -> dict[str, str]:
         for line in inspect.getsource(cls).splitlines():
             if found := re.match(r"    (\w+): ", line):
                 name = found[1]
+                meanings.pop(name, None)  # of a class above
             elif name and line.startswith("    # "):
                 meanings[name] = f"{meanings.get(name, '')} {line[6:]}".strip()
             else:

@@ -253,7 +253,7 @@ class Config:
 
 @dataclass
 class LocalQueueConfig:
-    """How the points of a sweep (-m) are worked on."""
+    """How the points of a sweep (-m) are worked on; hydra/launcher=submitit_slurm and hydra/sweeper=optuna have more."""
 
     _target_: str = "hydra_plugins.lpt.LocalQueue"
     workers: int | None = None
@@ -271,10 +271,11 @@ class SubmititSlurmConfig(LocalQueueConfig):
     """How the points of a sweep (-m with hydra/launcher=submitit_slurm) are worked on by a cluster."""
 
     _target_: str = "hydra_plugins.lpt.SubmititSlurm"
-    # workers: jobs at a time. null: all, as the cluster has a queue of its own.
+    workers: int | None = None
+    # Jobs at a time. null: all, as the cluster has a queue of its own.
     cluster: str = "slurm"
     # slurm, or local to try it out.
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: Any = None
     # Of submitit's executor: {slurm_partition: gpu, timeout_min: 120, cpus_per_task: 8, mem_gb: 32}.
 
 
@@ -293,7 +294,7 @@ class OptunaConfig:
     # End trials that are worse at a step than the median of the earlier ones was.
     seed: int = 13
     # Of the proposals.
-    params: dict[str, Any] | None = None
+    params: Any = None
     # Option -> values, for experiment files: {optim.lr: "tag(log, interval(1e-4, 1e-2))"}.
 
 

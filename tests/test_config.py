@@ -10,6 +10,7 @@ from typing import get_type_hints
 import pytest
 from groups import choices
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from lpt.command_line import describe_options
@@ -20,6 +21,8 @@ from lpt.config import (
     LocalQueueConfig,
     LptConfig,
     MethodConfig,
+    OptunaConfig,
+    SubmititSlurmConfig,
     contestants,
     method_of,
     method_options,
@@ -299,22 +302,51 @@ def test_random_backbones_have_the_size_of_what_they_are_called_after(name, para
         assert find_pretrained(path).load_model(torch.float32).num_parameters() == parameters
 
 
-def test_help_shows_every_option_of_the_chosen_source_with_value_and_meaning(default):
-    text = describe_options(_root_=default)
+@pytest.fixture
+def help_text():
+    """What `--help` shows with these overrides."""
+
+    def show(*overrides):
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
+            cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        return describe_options(_root_=cfg)
+
+    yield show
+    HydraConfig.instance().cfg = None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "plugins"),
+    [
+        ([], {"launcher": LocalQueueConfig}),
+        (
+            ["hydra/launcher=submitit_slurm", "hydra/sweeper=optuna"],
+            {"launcher": SubmititSlurmConfig, "sweeper": OptunaConfig},
+        ),
+    ],
+)
+def test_help_shows_every_option_of_what_is_chosen_with_value_and_meaning(help_text, overrides, plugins):
+    text = help_text(*overrides)
     shown = [line.split("=")[0].strip() for line in text.splitlines() if line.startswith("  ") and line[2] != " "]
 
     def options(schema, prefix=""):
         for name, hint in get_type_hints(schema).items():
-            if name in ("hub", "tsv", "files", "experiment"):
+            if name in ("hub", "tsv", "files", "experiment", "_target_"):
                 continue
             yield from options(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
 
-    launcher = [f"hydra.launcher.{name}" for name in get_type_hints(LocalQueueConfig) if name != "_target_"]
-    assert shown == [*options(Config), *launcher]
+    hydra = [option for part, schema in plugins.items() for option in options(schema, f"hydra.{part}.")]
+    assert shown == [*options(Config), *hydra]
     assert "  lpt.prompt_length=5               P, rows of the prompt.\n" in text
     assert "  task.labels=[rotten,fresh]        Class names, in class order.\n" in text
     assert "  trainer.progress=true             A live bar" in text
     assert "\nThe late prompt of method=lpt and method=lpt_lora.\n" in text
+
+
+def test_help_of_a_cluster_has_its_own_meaning_of_workers(help_text):
+    assert "workers=null       Points at a time." in help_text()
+    assert "workers=null       Jobs at a time." in help_text("hydra/launcher=submitit_slurm")
 
 
 def test_the_schema_costs_no_torch():

@@ -1,6 +1,7 @@
-"""The Python examples of README.md and docs/ work as they stand, here on tiny models."""
+"""The Python examples of README.md and docs/ work as they stand, here on tiny models; so do the commands."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from lpt import LatePromptClassifier
 from lpt.backbone import SplitBackbone
+from lpt.command_line import check_command_line
 from lpt.families import FAMILIES
 from lpt.generators import GENERATORS, build_generator
 from lpt.late_prompt import LatePromptModel
@@ -18,6 +20,30 @@ from lpt.methods import METHODS, build_method
 from lpt.pretrained import find_pretrained
 
 ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))), "experiments/README.md"]
+
+
+def commands(page):
+    """What stands behind `python train.py` in a page, but for commands with a gap to fill in."""
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    found = re.findall(r"^python train\.py\b(.*)$|`python train\.py\b([^`]*)`", text, re.MULTILINE)
+    given = [of_block or of_line for of_block, of_line in found]
+    return [command.replace("\n", " ") for command in given if not re.search(r"<|\$s\b|\.\.\.", command)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_one_that_can_be(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    for command in commands(page):
+        check_command_line(shlex.split(command.replace("$HOME", str(tmp_path)), comments=True))
+
+
+def test_commands_are_found():
+    found = {page: len(commands(page)) for page in PAGES}
+    assert sum(found.values()) > 50
+    assert "-m hydra/launcher=submitit_slurm seed=13,21,42 trainer.nodes=2" in " ".join(commands("docs/sweeps.md"))
 
 
 def run_example(page, about, **names):

@@ -125,7 +125,7 @@ def place_for(options: dict[str, Any], points: Sequence[Point]) -> Place:
     if "cluster" in options:
         from lpt.sweep.cluster import Cluster  # here, as submitit is an extra
 
-        return Cluster(options["cluster"], options["workers"], options["parameters"])
+        return Cluster(options["cluster"], options["workers"], options["parameters"] or {})
     return LocalMachine(options["workers"], max((point.devices for point in points), default=1))
 
 
