@@ -84,8 +84,7 @@ class Ledger:
             raise LptError(f"{folder} is no sweep's folder ({FILE} is missing); sweeps are started by train.py -m")
         self._db = sqlite3.connect(self.folder / FILE, timeout=30, isolation_level=None)
         try:
-            # A reader never waits for the writer, and what is committed survives a power failure.
-            self._db.execute("PRAGMA journal_mode = WAL")
+            # What is committed survives a power failure. No write-ahead log: its readers must be on the same machine.
             self._db.execute("PRAGMA synchronous = FULL")
             if create:
                 self._db.executescript(SCHEMA)
