@@ -521,6 +521,8 @@ def point_flags(argv: Sequence[str]) -> list[str]:
     flags = []
     for name in ("config_path", "config_name", "config_dir"):
         value = getattr(arguments, name)
+        if name == "config_dir" and value is not None:
+            value = str(Path(value).absolute())  # sweeps are resumed from anywhere
         if value is not None:
             flags += [f"--{name.replace('_', '-')}", value]
     return flags

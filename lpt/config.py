@@ -253,7 +253,7 @@ class Config:
 
 @dataclass
 class LocalQueueConfig:
-    """How the points of a sweep (-m) are worked on; hydra/launcher=submitit_slurm and hydra/sweeper=optuna have more."""
+    """How the points of a sweep (-m) are worked on; hydra/launcher=submitit_slurm and hydra/sweeper=optuna add more."""
 
     _target_: str = "hydra_plugins.lpt.LocalQueue"
     workers: int | None = None

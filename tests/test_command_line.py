@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from lpt.command_line import check_command_line, resume_arguments, saved_config
+from lpt.command_line import check_command_line, point_flags, resume_arguments, saved_config
 from lpt.config import CONF_DIR, Config, resolve
 from lpt.errors import ConfigError
 
@@ -235,6 +235,12 @@ def test_a_wrong_flag_gets_one_complaint(line, complaint):
 
 
 # Sweeps
+
+
+def test_points_find_a_config_folder_of_ones_own_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert point_flags(["-m", "--config-dir", "mine", "seed=1,2"]) == ["--config-dir", str(tmp_path / "mine")]
 
 
 @pytest.mark.parametrize("line", ["lpt.layer=4,8", "generator=npg,appg", "'lpt.layer=range(1,4)'"])

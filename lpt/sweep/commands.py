@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from lpt.console import say
 from lpt.errors import LptError
@@ -99,7 +100,7 @@ def show_results(folder: Path, as_csv: bool = False) -> None:
     for column in columns:
         table.add_column(column, no_wrap=True)
     for line in lines:
-        table.add_row(*(line.get(column, "") for column in columns))
+        table.add_row(*(Text(line.get(column, "")) for column in columns))  # strings would be taken for markup
     show_whole(table)
     say(counts(rows))
 

@@ -7,6 +7,7 @@ step is worse than half of the earlier ones were is ended there.
 
 import csv
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from lpt.command_line import report
 from lpt.console import say
+from lpt.errors import LptError
 from lpt.sweep.launcher import QueueLauncher
 
 STUDY = "optuna.db"
@@ -55,7 +58,11 @@ class Search(Sweeper):
         self._config = config
 
     def sweep(self, arguments: list[str]) -> float:
-        """Run the study to its end; returns the best value, with the options that gave it told."""
+        """Run the study to its end; returns the best value, with the options that gave it told.
+
+        Raises:
+            SystemExit: interrupted, or no trial was completed.
+        """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -78,6 +85,9 @@ class Search(Sweeper):
                     study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 else:
                     study.tell(trial, result.return_value)
+        if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
+            status = f"lpt sweep status {shlex.quote(str(folder))}"
+            raise SystemExit(report(LptError(f"no trial of the search was completed; {status} has what went wrong")))
         best = study.best_trial
         options = " ".join(f"{option}={value}" for option, value in best.params.items())
         say(f"best of {len(_finished(study))}: {best.value:.4f} with {options}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from lpt.console import console, say
 from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, PRUNED, RUNNING, STATUSES, Row
@@ -74,8 +75,8 @@ def overview(folder: Path, rows: Sequence[Row], shown: Sequence[str]) -> Table:
         if row.status in shown:
             step = progress(folder / row.name) if row.attempts else ""
             value = "" if row.objective is None else f"{row.objective:.4f}"
-            status = f"[{STYLES[row.status]}]{row.status}[/]"
-            error = (row.error or "").partition("\n")[0]
+            status = Text(row.status, STYLES[row.status])
+            error = Text((row.error or "").partition("\n")[0])  # plain strings would be taken for markup
             table.add_row(row.name, status, str(row.attempts), step, _duration(row), value, error)
     return table
 

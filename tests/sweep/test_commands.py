@@ -96,6 +96,17 @@ def test_results_have_what_varies_and_points_that_have_none(folder, job, capsys)
     assert "2 points: 1 completed, 1 failed" in capsys.readouterr().out
 
 
+def test_values_and_errors_in_brackets_are_shown_as_they_are(folder, job, capsys):
+    error = "[enforce fail at alloc.cpp:114] cannot read [/data/x.csv]"
+    job(f"""printf '{{"status": "failed", "error": "{error}"}}' > "$1"/result.json; exit 1""")
+    begin(folder, "seed=1 task.labels=[fresh,rotten]", "seed=2")
+    capsys.readouterr()
+    main(["sweep", "status", str(folder)])
+    assert capsys.readouterr().out.count(error) == 2
+    main(["sweep", "results", str(folder)])
+    assert "[fresh,rotten]" in capsys.readouterr().out
+
+
 def test_resuming_does_what_is_missing_and_leaves_what_has_failed(folder, job, capsys):
     job(f'case "$1" in *seed-2_*) echo "what went wrong"; exit 3;; esac; {DONE}')
     begin(folder, "seed=1", "seed=2")

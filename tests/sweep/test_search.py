@@ -79,6 +79,16 @@ def test_a_failed_point_does_not_end_the_search(tmp_path):
     assert len(launcher.points) == 4
 
 
+def test_a_search_without_a_completed_trial_says_so(tmp_path, capsys):
+    for _ in range(2):  # given again, there is nothing left to try
+        made, launcher = make(tmp_path, trials=3, fail=range(3))
+        with pytest.raises(SystemExit, match="1"):
+            made.sweep(SPACE)
+        told = capsys.readouterr().err
+        assert told == f"error: no trial of the search was completed; lpt sweep status {tmp_path} has what went wrong\n"
+    assert launcher.points == []
+
+
 @pytest.mark.parametrize(
     ("text", "values"),
     [
