@@ -1,7 +1,6 @@
 """`lpt sweep status|resume|retry-failed|results <folder>`."""
 
 import csv
-import shlex
 import socket
 import sys
 from contextlib import closing
@@ -24,7 +23,7 @@ from lpt.sweep.view import counts, overview, show_whole
 def show_status(folder: Path) -> None:
     """Every point and how far it has come."""
     with closing(Ledger(folder)) as ledger:
-        rows = ledger.rows()
+        rows, go_on = ledger.rows(), ledger.go_on
     here = [row for row in rows if row.status == RUNNING and row.place == socket.gethostname()]
     processes = find_all(folder.absolute() / row.name for row in here)
     cut = {row.name for row in here if not processes[folder.absolute() / row.name]}
@@ -32,7 +31,7 @@ def show_status(folder: Path) -> None:
     show_whole(overview(folder, shown, STATUSES))
     at_work = any(row.status == RUNNING and row.name not in cut for row in rows)
     if not at_work and any(row.status in (PENDING, RUNNING) for row in rows):
-        say(f"nobody is at work on it; go on with: lpt sweep resume {shlex.quote(str(folder))}")
+        say(f"nobody is at work on it; go on with: {go_on}")
 
 
 def resume(
@@ -73,6 +72,8 @@ def resume(
         given = {"workers": workers, "retries": retries}
         options = start["options"] | {name: value for name, value in given.items() if value is not None}
         work_on(ledger, [row.name for row in ledger.rows()], options)
+        if start["search"]:
+            say(f"these are the points proposed so far; the search goes on with: {start['search']}")
     if failures:
         raise SystemExit(1)
 

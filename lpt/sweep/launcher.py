@@ -51,11 +51,13 @@ class QueueLauncher(Launcher):
         job_overrides: Sequence[Sequence[str]],
         initial_job_idx: int,
         watch: Callable[[int, Path], bool] | None = None,
+        search: str | None = None,
     ) -> Sequence[JobReturn]:
         """Work on these points; what an earlier launch has completed is taken from its folder.
 
         Args:
             watch: given a point's place in `job_overrides` and its folder, whether to end it as it runs.
+            search: the command that goes on with the search that proposes the points.
         """
         setup_globals()
         HydraConfig.instance().set_config(self._config)
@@ -63,7 +65,12 @@ class QueueLauncher(Launcher):
         try:
             with sole_launcher(folder, create=True) as ledger:
                 points = [self._point(overrides) for overrides in job_overrides]
-                start = {"flags": point_flags(sys.argv[1:]), "cwd": str(Path.cwd()), "options": self._options}
+                start = {
+                    "flags": point_flags(sys.argv[1:]),
+                    "cwd": str(Path.cwd()),
+                    "options": self._options,
+                    "search": search,
+                }
                 names = enter(ledger, points, self._accept_drift, start)
                 work_on(ledger, names, self._options, watch)
                 rows = [ledger.row(name) for name in names]
@@ -110,11 +117,14 @@ def work_on(
         try:
             queue.run(names)
         except KeyboardInterrupt:
-            view.say(f"{counts(ledger.rows())}\ninterrupted; go on with: lpt sweep resume {shlex.quote(str(folder))}")
+            view.say(f"{counts(ledger.rows())}\ninterrupted; go on with: {ledger.go_on}")
             raise SystemExit(130) from None
         rows = [row for row in ledger.rows() if row.name in names]
         failed = [row.name for row in rows if row.status == FAILED]
         view.say(f"{counts(rows)}\nresults: lpt sweep results {shlex.quote(str(folder))}")
+        offline = "*/wandb/offline-run-*"
+        if any(folder.glob(offline)):
+            view.say(f"W&B runs kept offline; to send them: wandb sync {shlex.quote(str(folder))}/{offline}")
         if failed:
             failures.extend(failed)
             view.say(f"failed: {', '.join(failed)}\nto try again: lpt sweep retry-failed {shlex.quote(str(folder))}")

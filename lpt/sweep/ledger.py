@@ -5,6 +5,7 @@ completed if its `result.json` says so, whatever was written here before the pow
 """
 
 import json
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -106,6 +107,11 @@ class Ledger:
     def __setitem__(self, key: str, value: Any) -> None:
         self._db.execute("INSERT OR REPLACE INTO sweep VALUES (?, ?)", [key, json.dumps(value)])
 
+    @property
+    def go_on(self) -> str:
+        """What to type to go on with what is not completed."""
+        return (self["start"] or {}).get("search") or f"lpt sweep resume {shlex.quote(str(self.folder))}"
+
     def add(self, points: Iterable[Point], replaced: Iterable[str], start: dict[str, Any] | None) -> None:
         """Add the points that are not there yet, in place of those named `replaced`, and how to start them."""
         self._db.execute("BEGIN")  # all or nothing
@@ -160,7 +166,8 @@ def enter(
     """Enter the points that the ledger does not have yet, in the order to work in; returns the name of each.
 
     Args:
-        start: `flags` and `cwd` of each point's command, and the launcher's `options`, unless these are there.
+        start: `flags` and `cwd` of each point's command, the launcher's `options`, and the command of the `search` that
+            proposes the points, if one does; None: as before.
 
     Raises:
         LptError: the same options have composed to other values before, and `accept_drift` is false. If it is true,

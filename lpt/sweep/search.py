@@ -8,6 +8,7 @@ step is worse than half of the earlier ones were is ended there.
 import csv
 import math
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Search(Sweeper):
             trials = [study.ask(space) for _ in range(min(missing, self._at_once))]
             watch = Watch(trials, self._config.task.metrics[0]) if self._prune else None
             points = [[*fixed, *(f"{option}={value}" for option, value in t.params.items())] for t in trials]
-            returns = self._launcher.launch(points, 0, watch)
+            returns = self._launcher.launch(points, 0, watch, _again(folder))
             for trial, result in zip(trials, returns, strict=True):
                 if watch and trial.number in watch.pruned:
                     study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -149,6 +150,12 @@ def evaluations(folder: Path, column: str) -> list[tuple[int, float]]:
         return []
     rows = csv.DictReader((whole + newline).splitlines())  # without a line that is being written
     return [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
+
+
+def _again(folder: Path) -> str:
+    """The command that was typed, with the folder, which may have been named by the time."""
+    where = f"hydra.sweep.dir={folder}"
+    return shlex.join(["python", *sys.argv, *([] if where in sys.argv else [where])])
 
 
 def _finished(study: Any) -> list[Any]:

@@ -40,7 +40,7 @@ def job(monkeypatch):
     return set_to
 
 
-def begin(folder: Path, *lines: str, work: bool = True) -> Ledger:
+def begin(folder: Path, *lines: str, work: bool = True, search: str | None = None) -> Ledger:
     """A sweep over the points of these command lines."""
     overrides = [shlex.split(line) for line in lines]
     points = [
@@ -48,7 +48,7 @@ def begin(folder: Path, *lines: str, work: bool = True) -> Ledger:
         for given, cfg in zip(overrides, compose_points(overrides), strict=True)
     ]
     ledger = Ledger(folder, create=True)
-    names = enter(ledger, points, start={"flags": [], "cwd": str(folder), "options": OPTIONS})
+    names = enter(ledger, points, start={"flags": [], "cwd": str(folder), "options": OPTIONS, "search": search})
     if work:
         work_on(ledger, names, OPTIONS)
     return ledger
@@ -116,6 +116,24 @@ def test_resuming_does_what_is_missing_and_leaves_what_has_failed(folder, job, c
         main(["sweep", "resume", str(folder)])
     assert [(row.status, row.attempts) for row in ledger.rows()] == [("completed", 1), ("failed", 1), ("completed", 1)]
     assert f"to try again: lpt sweep retry-failed {shlex.quote(str(folder))}" in capsys.readouterr().out
+
+
+def test_of_a_search_the_points_are_resumed_and_its_own_command_is_told(folder, job, capsys):
+    command = "python train.py -m hydra/sweeper=optuna"
+    begin(folder, "seed=1", work=False, search=command)
+    main(["sweep", "status", str(folder)])
+    assert capsys.readouterr().out.endswith(f"nobody is at work on it; go on with: {command}\n")
+    main(["sweep", "resume", str(folder)])
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == f"these are the points proposed so far; the search goes on with: {command}"
+
+
+def test_the_end_of_a_sweep_tells_how_to_send_wandb_runs_that_were_kept_offline(folder, job, capsys):
+    begin(folder, "seed=1")
+    assert "wandb" not in capsys.readouterr().out
+    job(f'mkdir -p "$1"/wandb/offline-run-20261121_7; {DONE}')
+    begin(folder, "seed=2")
+    assert f"wandb sync {shlex.quote(str(folder))}/*/wandb/offline-run-*\n" in capsys.readouterr().out
 
 
 def test_failed_points_are_tried_again_when_asked(folder, job):

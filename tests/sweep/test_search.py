@@ -22,8 +22,8 @@ class Launcher:
         self.points: list[list[str]] = []
         self._fail, self._killed_at = fail, killed_at
 
-    def launch(self, points, initial, watch=None):
-        returns = []
+    def launch(self, points, initial, watch=None, search=None):
+        self.search, returns = search, []
         for point in points:
             if len(self.points) == self._killed_at:
                 raise KeyboardInterrupt
@@ -71,6 +71,16 @@ def test_a_search_that_was_cut_goes_on_with_the_very_point_and_counts_earlier_tr
     made, idle = make(tmp_path, trials=6)
     made.sweep(SPACE)
     assert idle.points == []
+
+
+@pytest.mark.parametrize("given", [[], ["hydra.sweep.dir={}"]])
+def test_what_goes_on_with_a_search_is_its_command_with_its_folder(tmp_path, monkeypatch, given):
+    folder = tmp_path / "my search"
+    typed = [text.format(folder) for text in given]
+    monkeypatch.setattr("sys.argv", ["train.py", "-m", "hydra/sweeper=optuna", *typed])
+    made, launcher = make(folder, trials=1)
+    made.sweep(SPACE)
+    assert launcher.search == f"python train.py -m hydra/sweeper=optuna 'hydra.sweep.dir={folder}'"
 
 
 def test_a_failed_point_does_not_end_the_search(tmp_path):
