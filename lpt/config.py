@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType
@@ -479,7 +480,8 @@ def method_options(name: str) -> dict[str, Any]:
     return dict(options["method"])
 
 
-def contestants() -> list[str]:
+@cache
+def contestants() -> tuple[str, ...]:
     """Whom `lpt bench` can measure (`lpt.bench.contestants`)."""
     names = list(STOCK_CONTESTANTS)
     for method in choices("method"):
@@ -490,7 +492,7 @@ def contestants() -> list[str]:
             names += [*own, f"late_{method}", f"late_{method}_cached"]
         else:
             names += own
-    return names
+    return tuple(names)
 
 
 def method_of(contestant: str) -> str:

@@ -53,9 +53,7 @@ def resume(
         LptError: there is no sweep, somebody is at work on it, or defaults have changed since.
         SystemExit: a point has failed, or an interruption.
     """
-    from lpt.command_line import compose_points
-    from lpt.config import resolve
-    from lpt.sweep.launcher import failures, work_on
+    from lpt.sweep.launcher import as_of_today, failures, one_of_each_kind, work_on
 
     with sole_launcher(folder) as ledger:
         wanted = [PENDING, RUNNING, *([FAILED] if failed_too else [])]
@@ -63,9 +61,8 @@ def resume(
         start = ledger["start"]
         if start is None:
             raise LptError(f"{folder} was cut before any point was entered; give the command of the sweep again")
-        composed = compose_points([row.point.overrides for row in rows], start["flags"])
-        points = [row.point.now(resolve(cfg)) for row, cfg in zip(rows, composed, strict=True)]
-        names = enter(ledger, points, accept_drift)
+        others = one_of_each_kind(ledger) if rows else []
+        names = enter(ledger, as_of_today(ledger, rows), accept_drift, others=others)
         for name in names:
             if ledger.row(name).status == FAILED:
                 ledger.pending(name, "to be tried again")

@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from lpt.command_line import plain_config, point_flags, report, swept_options
+from lpt.command_line import compose_points, plain_config, point_flags, report, swept_options
 from lpt.config import CONF_DIR, resolve
 from lpt.errors import LptError
 from lpt.sweep.ledger import FAILED, PENDING, RUNNING, Ledger, Row, enter
@@ -71,7 +71,7 @@ class QueueLauncher(Launcher):
                     "options": self._options,
                     "search": search,
                 }
-                names = enter(ledger, points, self._accept_drift, start)
+                names = enter(ledger, points, self._accept_drift, start, one_of_each_kind(ledger))
                 work_on(ledger, names, self._options, watch)
                 rows = [ledger.row(name) for name in names]
         except LptError as error:
@@ -82,6 +82,23 @@ class QueueLauncher(Launcher):
         cfg = self._loader.load_sweep_config(self._config, list(overrides))
         swept = swept_options(sys.argv[1:], self._config.hydra.sweeper.get("params"))
         return make_point(overrides, resolve(plain_config(cfg)), swept)
+
+
+def as_of_today(ledger: Ledger, rows: Sequence[Row]) -> list[Point]:
+    """What these points of a ledger compose to now.
+
+    Raises:
+        ConfigError: nothing, as an option is gone.
+    """
+    if not rows:
+        return []
+    composed = compose_points([row.point.overrides for row in rows], ledger["start"]["flags"])
+    return [row.point.now(resolve(cfg)) for row, cfg in zip(rows, composed, strict=True)]
+
+
+def one_of_each_kind(ledger: Ledger) -> list[Point]:
+    """The same of points enough to see every default that has changed since; composing takes a tenth of a second."""
+    return as_of_today(ledger, list({row.point.kind: row for row in ledger.rows()}.values()))
 
 
 def work_on(

@@ -161,13 +161,18 @@ class Ledger:
 
 
 def enter(
-    ledger: Ledger, points: Sequence[Point], accept_drift: bool = False, start: dict[str, Any] | None = None
+    ledger: Ledger,
+    points: Sequence[Point],
+    accept_drift: bool = False,
+    start: dict[str, Any] | None = None,
+    others: Sequence[Point] = (),
 ) -> list[str]:
     """Enter the points that the ledger does not have yet, in the order to work in; returns the name of each.
 
     Args:
         start: `flags` and `cwd` of each point's command, the launcher's `options`, and the command of the `search` that
             proposes the points, if one does; None: as before.
+        others: points of the ledger as they compose today, to be compared too.
 
     Raises:
         LptError: the same options have composed to other values before, and `accept_drift` is false. If it is true,
@@ -177,23 +182,22 @@ def enter(
     known = {row.point.hash: row.name for row in rows}
     typed = {tuple(sorted(row.point.overrides)): row for row in rows}
     drifted = {}
-    for point in points:
+    for point in points if accept_drift else (*points, *others):
         earlier = typed.get(tuple(sorted(point.overrides)))
         if earlier is not None and point.hash not in known:
-            drifted[point.hash] = earlier
+            drifted[point.hash] = (point, earlier)
     if drifted and not accept_drift:
-        raise LptError(_drift_complaint(ledger.folder, [p for p in points if p.hash in drifted], drifted))
-    kept = {content: row.name for content, row in drifted.items() if row.status == COMPLETED}
-    replaced = [row.name for row in drifted.values() if row.status != COMPLETED]
+        raise LptError(_drift_complaint(ledger.folder, drifted.values()))
+    kept = {content: row.name for content, (_, row) in drifted.items() if row.status == COMPLETED}
+    replaced = [row.name for _, row in drifted.values() if row.status != COMPLETED]
     ledger.add(in_order(point for point in points if point.hash not in kept), replaced, start)
     known = {row.point.hash: row.name for row in ledger.rows()} | kept
     return [known[point.hash] for point in points]
 
 
-def _drift_complaint(folder: Path, points: Sequence[Point], drifted: dict[str, Row]) -> str:
+def _drift_complaint(folder: Path, drifted: Iterable[tuple[Point, Row]]) -> str:
     lines = []
-    for point in points:
-        row = drifted[point.hash]
+    for point, row in drifted:
         lines += [f"{row.name}: {change}" for change in differences(row.point.facts, point.facts)]
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return "\n  - ".join(

@@ -39,6 +39,14 @@ class Point:
         return Point(name, self.overrides, facts)
 
     @property
+    def kind(self) -> tuple[str, ...]:
+        """What was chosen, and which options were given: points of one kind have all other options by default."""
+        keys = [text.partition("=")[0] for text in self.overrides]
+        return tuple(
+            sorted(key if "." in key or key == "seed" else text for key, text in zip(keys, self.overrides, strict=True))
+        )
+
+    @property
     def devices(self) -> int:
         return self.facts.get("trainer.devices", 1)
 

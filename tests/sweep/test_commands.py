@@ -152,7 +152,7 @@ def test_resuming_after_a_default_has_changed_is_refused_unless_accepted(folder,
     ledger = begin(folder, "seed=1", "seed=2", work=False)
     old = [row.name for row in ledger.rows()]
     with monkeypatch.context() as today:
-        today.setattr("lpt.command_line.compose_points", lambda points, flags: compose_points([*map(changed, points)]))
+        today.setattr(launcher, "compose_points", lambda points, flags: compose_points([*map(changed, points)]))
         with pytest.raises(SystemExit, match="1"):
             main(["sweep", "resume", str(folder)])
         assert f"{old[0]}: optim.clip: 1.0 -> 2.0" in capsys.readouterr().err

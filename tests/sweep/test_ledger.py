@@ -58,6 +58,17 @@ def test_a_changed_default_is_refused_with_both_values_and_nothing_is_entered(fo
     assert [row.name for row in ledger.rows()] == [point.name for point in old]
 
 
+def test_points_that_are_not_typed_again_are_compared_too(folder):
+    old, today, added = (points(3, **{"optim.lr": lr}) for lr in (1e-3, 2e-3, 2e-3))
+    sweep(folder, old[:2], shell(DONE))
+    ledger = Ledger(folder)
+    with pytest.raises(LptError, match=rf"\n  - {old[0].name}: optim.lr: 0.001 -> 0.002$"):
+        enter(ledger, added[2:], others=today[:1])
+    assert len(ledger.rows()) == 2
+    assert enter(ledger, added[2:], accept_drift=True, others=today[:1]) == [added[2].name]
+    assert [row.name for row in ledger.rows()] == [old[0].name, old[1].name, added[2].name]
+
+
 def test_accepting_drift_keeps_what_is_completed_and_takes_todays_values_for_the_rest(folder):
     some = shell(f'case "$1" in *seed-1_*) exit 1;; esac; {DONE}')
     old, new = points(2, **{"optim.lr": 1e-3}), points(3, **{"optim.lr": 2e-3})

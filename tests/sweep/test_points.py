@@ -49,6 +49,15 @@ def test_an_option_that_is_null_is_as_one_that_is_not_there(base):
     assert None not in base.facts.values()
 
 
+def test_points_of_one_kind_have_all_that_was_not_given_by_default():
+    def kind(*overrides):
+        return point("lpt.layer=8", *overrides).kind
+
+    assert kind("seed=1", "optim.lr=1") == kind("optim.lr=2", "seed=2")
+    others = [kind(), kind("seed=1"), kind("optim.lr=1"), kind("task=rte"), kind("task=subj"), kind("method=lora")]
+    assert len({*others}) == len(others)
+
+
 def test_overrides_that_say_how_to_sweep_are_not_a_points_own():
     overrides = [
         "seed=1",
