@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from lpt.command_line import check_command_line, resume_arguments, saved_config
+from lpt.command_line import check_command_line, compose_points, resume_arguments, saved_config
 from lpt.config import CONF_DIR, Config, resolve
 from lpt.errors import ConfigError
 
@@ -82,6 +82,17 @@ def test_every_experiment_is_sound(name):
     assert complaints(f"experiment={name}") == []
 
 
+def test_a_rival_trains_at_its_own_rate_in_the_full_form_of_a_study():
+    """LPT trains at the paper's: 5e-4 on full data, 1e-3 on few rows."""
+    names = [name for name in choices("experiment") if not name.startswith(("small/", "bench", "search"))]
+    lines = [[f"experiment={name}", f"method={method}"] for name in names for method in ("lpt", "lora")]
+    rates = [cfg.optim.lr for cfg in compose_points(lines)]
+    papers = [5e-4 if name.startswith("paper/full") else 1e-3 for name in names]
+    assert dict(zip(names, zip(rates[::2], rates[1::2], strict=True), strict=True)) == {
+        name: (rate, 4e-4) for name, rate in zip(names, papers, strict=True)
+    }
+
+
 @pytest.mark.parametrize("i", range(max(map(len, GROUPS.values()))))
 def test_every_choice_of_every_group_composes(i):
     line = " ".join(f"{group}={names[i % len(names)]}" for group, names in GROUPS.items())
@@ -133,7 +144,7 @@ CHOICES = {
     "method=3": f"method=3: there is no method '3'; {one_of('method')}",
     "+logger=csv": "+logger=csv: write logger=csv; + is for what is not there yet",
     "++fewshot=full": "++fewshot=full: write fewshot=full; + is for what is not there yet",
-    "optim=sgd": "optim=sgd: there is no optim 'sgd'; choose one of adamw",
+    "optim=sgd": f"optim=sgd: there is no optim 'sgd'; {one_of('optim')}",
     "hydra/launcher=slurm": (
         "hydra/launcher=slurm: there is no hydra/launcher 'slurm'; choose one of basic, local_queue, submitit_slurm; "
         "did you mean 'submitit_slurm'?"
