@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpt.report.configurations import Board
+from lpt.report.configurations import Board, Configuration
 from lpt.report.ledger import points_under
 from lpt.report.runs import Run
 from lpt.sweep.ledger import PRUNED
@@ -40,7 +40,7 @@ def find_gaps(folder: Path, runs: Sequence[Run], boards: Sequence[Board]) -> lis
                 gaps.append(Gap(board.task, backbone, c.label, str(run.seed), what, run.error))
             known = {*c.seeds, *(run.seed for run in c.others)}
             missing = [str(seed) for seed in seeds if seed not in known]
-            if missing:
+            if missing and not _same_with_every_seed(c):
                 gaps.append(
                     Gap(board.task, backbone, c.label, ", ".join(missing), "no run, though others have this seed")
                 )
@@ -50,6 +50,11 @@ def find_gaps(folder: Path, runs: Sequence[Run], boards: Sequence[Board]) -> lis
         if point.folder not in folders and point.status != PRUNED:
             gaps.append(Gap("", "", " ".join(point.overrides) or point.folder.name, "", point.status, point.error))
     return gaps
+
+
+def _same_with_every_seed(c: Configuration) -> bool:
+    """Whether it trains nothing, and takes nothing from training rows."""
+    return c.mean("trainable_parameters") == 0 and not c.runs[0].options.get("head.calibrate")
 
 
 def _absent(boards: Sequence[Board]) -> list[Gap]:

@@ -157,6 +157,16 @@ def test_a_task_that_lacks_a_configuration_is_named(tmp_path):
     assert [(gap.task, gap.label, gap.what) for gap in gaps] == [("two", "lora", "no run, though another task has it")]
 
 
+def test_what_trains_nothing_lacks_no_seed_unless_it_is_calibrated_on_training_rows(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / f"lora{seed}", method="lora", seed=seed)
+    for calibrate in (False, True):
+        untrained = {"method": "zero_shot", "head__calibrate": calibrate, "result": {"trainable_parameters": 0}}
+        write_run(tmp_path / f"{calibrate}", seed=1, **untrained)
+    lacking = ("zero_shot · head.calibrate=True", "2", "no run, though others have this seed")
+    assert whats(study_of(tmp_path)) == [lacking]
+
+
 def write_ledger(sweep, *points):
     """Each point: name, overrides, status, error."""
     sweep.mkdir(exist_ok=True)
