@@ -1,5 +1,6 @@
 """The command line: every complaint at once, in the user's terms, and before anything is written."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import get_type_hints
@@ -76,10 +77,16 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
-def test_every_experiment_is_sound(name):
+def test_every_command_in_the_header_of_an_experiment_is_sound(name, tmp_path, monkeypatch):
     if name == "search":
         pytest.importorskip("optuna")
-    assert complaints(f"experiment={name}") == []
+    monkeypatch.chdir(tmp_path)
+    header = re.sub(r"\\\n# *", "", (CONF_DIR / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
+    commands = re.findall(r"^# +(?:python train\.py|lpt bench) (.+)$", header, re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert f"experiment={name}" in shlex.split(command)
+        assert complaints(command) == []
 
 
 def test_a_rival_trains_at_its_own_rate_in_the_full_form_of_a_study():
