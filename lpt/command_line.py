@@ -178,7 +178,8 @@ def _complaints(arguments: Namespace, loader: ConfigLoader) -> Iterator[str]:
         return
     yield from _misfits(cfg, sweeps)
     if sweeps and (params := cfg.hydra.sweeper.get("params")):  # an experiment file's own sweep
-        own = [_points(_parse(f"{key}={value}", loader)) for key, value in params.items()]
+        given = {override.key_or_group for override in overrides}
+        own = [_points(_parse(f"{key}={value}", loader)) for key, value in params.items() if key not in given]
         points = [[values[0], *values] for values in own] + points
     for i, values in enumerate(points):
         for value in values[1:]:

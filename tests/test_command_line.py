@@ -1,5 +1,6 @@
 """The command line: every complaint at once, in the user's terms, and before anything is written."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import get_type_hints
@@ -11,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from lpt.command_line import check_command_line, point_flags, resume_arguments, saved_config
+from lpt.command_line import check_command_line, compose_points, point_flags, resume_arguments, saved_config
 from lpt.config import CONF_DIR, Config, resolve
 from lpt.errors import ConfigError
 
@@ -76,10 +77,27 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
-def test_every_experiment_is_sound(name):
+def test_every_command_in_the_header_of_an_experiment_is_sound(name, tmp_path, monkeypatch):
     if name == "search":
         pytest.importorskip("optuna")
-    assert complaints(f"experiment={name}") == []
+    monkeypatch.chdir(tmp_path)
+    header = re.sub(r"\\\n# *", "", (CONF_DIR / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
+    commands = re.findall(r"^# +(?:python train\.py|lpt bench) (.+)$", header, re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert f"experiment={name}" in shlex.split(command)
+        assert complaints(command) == []
+
+
+def test_a_rival_trains_at_its_own_rate_in_the_full_form_of_a_study():
+    """LPT trains at the paper's: 5e-4 on full data, 1e-3 on few rows."""
+    names = [name for name in choices("experiment") if not name.startswith(("small/", "bench", "search"))]
+    lines = [[f"experiment={name}", f"method={method}"] for name in names for method in ("lpt", "lora")]
+    rates = [cfg.optim.lr for cfg in compose_points(lines)]
+    papers = [5e-4 if name.startswith("paper/full") else 1e-3 for name in names]
+    assert dict(zip(names, zip(rates[::2], rates[1::2], strict=True), strict=True)) == {
+        name: (rate, 4e-4) for name, rate in zip(names, papers, strict=True)
+    }
 
 
 @pytest.mark.parametrize("i", range(max(map(len, GROUPS.values()))))
@@ -133,7 +151,7 @@ CHOICES = {
     "method=3": f"method=3: there is no method '3'; {one_of('method')}",
     "+logger=csv": "+logger=csv: write logger=csv; + is for what is not there yet",
     "++fewshot=full": "++fewshot=full: write fewshot=full; + is for what is not there yet",
-    "optim=sgd": "optim=sgd: there is no optim 'sgd'; choose one of adamw",
+    "optim=sgd": f"optim=sgd: there is no optim 'sgd'; {one_of('optim')}",
     "hydra/launcher=slurm": (
         "hydra/launcher=slurm: there is no hydra/launcher 'slurm'; choose one of basic, local_queue, submitit_slurm; "
         "did you mean 'submitit_slurm'?"

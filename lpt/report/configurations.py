@@ -41,7 +41,7 @@ class Configuration:
         label: its name in tables and figures.
         usual: what the label leaves out, as most configurations of its method have it, in words.
         runs: the completed ones, one per seed, by seed.
-        others: failed and unfinished ones, and those that a newer run of the same seed replaces.
+        others: failed, pruned and unfinished ones, and those that a newer run of the same seed replaces.
     """
 
     values: dict[str, Any]

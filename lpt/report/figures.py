@@ -75,7 +75,7 @@ def _score_panel(axes: "Axes", standings: Standings, labels: list[str]) -> None:
     for y, label in enumerate(labels):
         row = rows.get(label)
         if row is None or row.mean is None:
-            reason = "no run" if row is None else next((run.status for run in row.configuration.others), "no score")
+            reason = "no run" if row is None else row.without_score
             axes.annotate(
                 reason,
                 (0.02, y),

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpt.report.configurations import Board
-from lpt.report.ledger import points_without_run
+from lpt.report.configurations import Board, Configuration
+from lpt.report.ledger import points_under
 from lpt.report.runs import Run
+from lpt.sweep.ledger import PRUNED
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,15 @@ class Gap:
 
 
 def find_gaps(folder: Path, runs: Sequence[Run], boards: Sequence[Board]) -> list[Gap]:
-    """Failed, unfinished, replaced and missing runs, and points that were never started."""
+    """Failed, unfinished, replaced and missing runs, and points never started; what a search has pruned is no gap."""
     gaps = []
     for board in boards:
         seeds = dict.fromkeys(seed for c in board.configurations for seed in c.seeds)
         for c in board.configurations:
             backbone = board.backbone or str(c.values["backbone.name"])
             for run in c.others:
+                if run.status == PRUNED:
+                    continue
                 replaced = "a newer run of this seed counts"
                 what = replaced if run.status == "completed" else run.status
                 if run.status == "failed" and run.seed in c.seeds:
@@ -37,14 +40,21 @@ def find_gaps(folder: Path, runs: Sequence[Run], boards: Sequence[Board]) -> lis
                 gaps.append(Gap(board.task, backbone, c.label, str(run.seed), what, run.error))
             known = {*c.seeds, *(run.seed for run in c.others)}
             missing = [str(seed) for seed in seeds if seed not in known]
-            if missing:
+            if missing and not _same_with_every_seed(c):
                 gaps.append(
                     Gap(board.task, backbone, c.label, ", ".join(missing), "no run, though others have this seed")
                 )
     gaps += _absent(boards)
-    for point in points_without_run(folder, {run.folder.name for run in runs}):
-        gaps.append(Gap("", "", " ".join(point.overrides) or point.name, "", point.status, point.error))
+    folders = {run.folder for run in runs}
+    for point in points_under(folder):
+        if point.folder not in folders and point.status != PRUNED:
+            gaps.append(Gap("", "", " ".join(point.overrides) or point.folder.name, "", point.status, point.error))
     return gaps
+
+
+def _same_with_every_seed(c: Configuration) -> bool:
+    """Whether it trains nothing, and takes nothing from training rows."""
+    return c.mean("trainable_parameters") == 0 and not c.runs[0].options.get("head.calibrate")
 
 
 def _absent(boards: Sequence[Board]) -> list[Gap]:

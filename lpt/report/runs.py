@@ -7,7 +7,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lpt.errors import LptError
+from lpt.report.ledger import points_of
+from lpt.sweep.ledger import COMPLETED, FAILED, PRUNED
 from lpt.sweep.points import flat
 
 # What results.json calls otherwise than the configuration; needed where .hydra/ is missing.
@@ -49,8 +51,8 @@ class Run:
 
     Attributes:
         name: the folder, as seen from the one that the report is about.
-        status: completed, failed, or unfinished (still running, or cut).
-        error: why it failed.
+        status: completed, failed, pruned (ended by a search), or unfinished (still running, or cut).
+        error: why it failed, or was cut.
         options: every option of its configuration by its dotted name.
         overrides: what its command line said.
         result: what `result.json` holds.
@@ -111,7 +113,7 @@ def collect_runs(folder: Path) -> list[Run]:
             "leaves runs under runs/"
         )
     _fill_in_layers(runs)
-    return runs
+    return _as_ledgers_know(runs)
 
 
 def read_predictions(path: Path) -> Predictions | None:
@@ -180,6 +182,21 @@ def _read_run(place: Path, root: Path) -> Run:
     finished = (path if path.exists() else place).stat().st_mtime
     name = str(place.relative_to(root)) if place != root else place.absolute().name
     return Run(place, name, status, error, options, [str(o) for o in overrides], result, finished)
+
+
+def _as_ledgers_know(runs: Sequence[Run]) -> list[Run]:
+    """A run that was killed could not say so: of one without a result, its sweep's ledger knows more."""
+    sweeps = {run.folder.absolute().parent for run in runs if run.status != COMPLETED}
+    points = {point.folder: point for sweep in sweeps for point in points_of(sweep)}
+    known = []
+    for run in runs:
+        point = points.get(run.folder.absolute())
+        if run.status == COMPLETED or point is None or point.status == COMPLETED:
+            known.append(run)
+        else:
+            status = point.status if point.status in (FAILED, PRUNED) else "unfinished"
+            known.append(replace(run, status=status, error=point.error))
+    return known
 
 
 def _fill_in_layers(runs: Sequence[Run]) -> None:

@@ -43,6 +43,11 @@ class Standing:
     def sd(self) -> float | None:
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
+    @property
+    def without_score(self) -> str:
+        """What became of it, where it has none."""
+        return next((run.status for run in self.configuration.others), "no score")
+
 
 @dataclass
 class Standings:

@@ -205,7 +205,9 @@ def _number(value: Any, form: str) -> str:
 
 
 def _mean_sd(row: Standing) -> str:
-    return _number(row.mean, "{:.3f}") + ("" if row.sd is None else f" ± {row.sd:.3f}")
+    if row.mean is None:
+        return row.without_score
+    return f"{row.mean:.3f}" + ("" if row.sd is None else f" ± {row.sd:.3f}")
 
 
 def _span(interval: Sequence[float] | None) -> str:

@@ -1,6 +1,7 @@
 """What a report says in sentences."""
 
 import time
+from collections import Counter
 
 from lpt.report.comparison import LEVEL
 from lpt.report.runs import Run
@@ -22,12 +23,10 @@ def headline(study: Study) -> str:
     rows = [row for standings in study.standings for row in standings.rows]
     tasks = dict.fromkeys(run.task for run in study.runs)
     backbones = dict.fromkeys(run.backbone for run in study.runs)
-    failed = sum(run.status == "failed" for run in study.runs)
-    unfinished = sum(run.status == "unfinished" for run in study.runs)
+    counts = Counter(run.status for run in study.runs)
     parts = [
         _count(len(study.completed), "completed run"),
-        *([f"{failed} failed"] if failed else []),
-        *([f"{unfinished} unfinished"] if unfinished else []),
+        *(f"{counts[status]} {status}" for status in ("failed", "pruned", "unfinished") if counts[status]),
         _count(len({row.label for row in rows}), "configuration"),
         f"{'task' if len(tasks) == 1 else 'tasks'} {', '.join(tasks)}",
         f"{'backbone' if len(backbones) == 1 else 'backbones'} {', '.join(backbones)}",

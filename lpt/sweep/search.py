@@ -67,8 +67,11 @@ class Search(Sweeper):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        given = [*(f"{option}={values}" for option, values in self._params.items()), *arguments]
-        overrides = OverridesParser.create().parse_overrides(given)
+        parser = OverridesParser.create()
+        typed = parser.parse_overrides(arguments)
+        keys = {override.key_or_group for override in typed}
+        own = [f"{option}={values}" for option, values in self._params.items() if option not in keys]
+        overrides = [*parser.parse_overrides(own), *typed]
         fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
         space = {o.get_key_element(): _distribution(o) for o in overrides if o.is_sweep_override()}
         folder = Path(self._config.hydra.sweep.dir)

@@ -31,6 +31,18 @@ def test_a_line_connects_configurations_that_differ_in_the_one_option_alone(tmp_
     assert varied_lines(standings, BY_NAME["prompt_length"]) == {}
 
 
+def test_few_rows_and_all_of_them_are_one_line_and_what_trains_nothing_is_level(tmp_path):
+    """As experiment=few_shot_curve is run: on all rows for longer, and zero-shot once."""
+    for k in (16, 64):
+        write_run(tmp_path / f"{k}", fewshot__k=k, trainer__max_steps=1000)
+    everything = {"data": {"sizes": {"train": 5000}}}
+    full = {"fewshot__protocol": "full", "fewshot__k": None, "fewshot__k_dev": 1000}
+    write_run(tmp_path / "all", result=everything, trainer__max_epochs=10, **full)
+    write_run(tmp_path / "zero", method="zero_shot", fewshot__k=16, trainer__max_steps=1000)
+    (standings,) = study_of(tmp_path).standings
+    assert values(varied_lines(standings, BY_NAME["k"])) == {"lpt": [16, 64, 5000], "zero_shot": [None]}
+
+
 def test_what_was_not_varied_has_no_figure(tmp_path):
     for method in ("lpt", "lora"):
         write_run(tmp_path / method, method=method)

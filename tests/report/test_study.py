@@ -7,7 +7,8 @@ from made_runs import older, write_run
 from lpt.errors import LptError
 from lpt.report.standings import difference_between
 from lpt.report.study import study_of
-from lpt.report.words import legend
+from lpt.report.tables import standings_table
+from lpt.report.words import headline, legend
 
 
 def flipped(rows, wrong):
@@ -156,17 +157,79 @@ def test_a_task_that_lacks_a_configuration_is_named(tmp_path):
     assert [(gap.task, gap.label, gap.what) for gap in gaps] == [("two", "lora", "no run, though another task has it")]
 
 
-def test_points_of_a_ledger_that_never_ran_are_named(three):
-    with sqlite3.connect(three / "sweep.db") as connection:
+def test_what_trains_nothing_lacks_no_seed_unless_it_is_calibrated_on_training_rows(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / f"lora{seed}", method="lora", seed=seed)
+    for calibrate in (False, True):
+        untrained = {"method": "zero_shot", "head__calibrate": calibrate, "result": {"trainable_parameters": 0}}
+        write_run(tmp_path / f"{calibrate}", seed=1, **untrained)
+    lacking = ("zero_shot · head.calibrate=True", "2", "no run, though others have this seed")
+    assert whats(study_of(tmp_path)) == [lacking]
+
+
+def write_ledger(sweep, *points):
+    """Each point: name, overrides, status, error."""
+    sweep.mkdir(exist_ok=True)
+    with sqlite3.connect(sweep / "sweep.db") as connection:
         connection.execute("CREATE TABLE points (name TEXT, overrides TEXT, status TEXT, error TEXT)")
-        rows = [
-            ("lora1", '["method=lora"]', "completed", None),
-            ("abc", '["method=full", "seed=1"]', "pending", None),
-            ("def", '["method=ful"]', "failed", "no such method"),
-        ]
-        connection.executemany("INSERT INTO points VALUES (?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO points VALUES (?, ?, ?, ?)", points)
+
+
+def test_points_of_a_ledger_that_never_ran_are_named(three):
+    write_ledger(
+        three,
+        ("lora1", '["method=lora"]', "completed", None),
+        ("abc", '["method=full", "seed=1"]', "pending", None),
+        ("def", '["method=ful"]', "failed", "no such method"),
+    )
     found = [(gap.label, gap.what, gap.error) for gap in study_of(three).gaps]
     assert found == [("method=full seed=1", "pending", None), ("method=ful", "failed", "no such method")]
+
+
+def test_a_point_that_could_not_say_why_it_ended_is_as_its_ledger_knows(three):
+    for name, method in (("killed", "bitfit"), ("cut", "full"), ("at work", "p_tuning_v2")):
+        write_run(three / name, method=method, seed=1, unfinished=True)
+    write_run(three / "ended", method="s_idpg", seed=1, error="interrupted")
+    write_ledger(
+        three,
+        ("killed", "[]", "failed", "killed by SIGKILL"),
+        ("cut", "[]", "pending", "cut while it ran"),
+        ("at work", "[]", "running", None),
+        ("ended", "[]", "pending", "interrupted"),
+        ("lora1", "[]", "failed", "as it was before its result was written"),
+    )
+    study = study_of(three)
+    assert {(gap.label, gap.what, gap.error) for gap in study.gaps if gap.seed == "1"} == {
+        ("bitfit", "failed", "killed by SIGKILL"),
+        ("full", "unfinished", "cut while it ran"),
+        ("p_tuning_v2", "unfinished", None),
+        ("s_idpg", "unfinished", "interrupted"),
+    }
+    assert "6 completed runs · 1 failed · 3 unfinished" in headline(study)
+
+
+def test_a_point_that_a_search_has_pruned_is_no_gap_and_is_called_so(three):
+    write_run(three / "stopped", method="bitfit", seed=1, unfinished=True)
+    write_ledger(three, ("stopped", "[]", "pruned", None), ("removed", "[]", "pruned", None))
+    study = study_of(three)
+    assert whats(study) == [("bitfit", "2", "no run, though others have this seed")]
+    assert "6 completed runs · 1 pruned · " in headline(study)
+    last = standings_table(study.standings[0]).rows[-1]
+    assert last[:2] == ["bitfit", "pruned"]
+
+
+def test_points_of_one_name_in_several_sweeps_are_told_apart(tmp_path):
+    write_run(tmp_path / "a" / "point", method="lora")
+    write_run(tmp_path / "b" / "point", method="lora", unfinished=True)
+    write_ledger(tmp_path / "a", ("point", "[]", "completed", None))
+    write_ledger(tmp_path / "b", ("point", "[]", "failed", "killed by SIGKILL"))
+    write_ledger(tmp_path / "c", ("point", '["method=lora"]', "failed", "ended with exit status 2"))
+    (run,) = study_of(tmp_path / "b" / "point").runs
+    assert (run.status, run.error) == ("failed", "killed by SIGKILL")
+    assert {(gap.what, gap.error) for gap in study_of(tmp_path).gaps} == {
+        ("failed, then completed by another run", "killed by SIGKILL"),
+        ("failed", "ended with exit status 2"),
+    }
 
 
 def test_a_ledger_that_cannot_be_read_does_no_harm(three):

@@ -73,6 +73,16 @@ def test_a_search_that_was_cut_goes_on_with_the_very_point_and_counts_earlier_tr
     assert idle.points == []
 
 
+def test_what_is_typed_replaces_what_an_experiment_file_searches(tmp_path):
+    made, launcher = make(tmp_path, trials=3)
+    made._params = {"lpt.layer": "range(2,9,2)", "generator": "npg,appg"}
+    made.sweep(["lpt.layer=5", "generator=mppg,npg", "optim.lr=0.01"])
+    found = [dict(text.split("=") for text in point) for point in launcher.points]
+    assert [len(point) for point in launcher.points] == [3] * 3
+    assert {values["lpt.layer"] for values in found} == {"5"}
+    assert {values["generator"] for values in found} <= {"mppg", "npg"}
+
+
 @pytest.mark.parametrize("given", [[], ["hydra.sweep.dir={}"]])
 def test_what_goes_on_with_a_search_is_its_command_with_its_folder(tmp_path, monkeypatch, given):
     folder = tmp_path / "my search"
