@@ -1,8 +1,9 @@
 """A stand-in for Slurm on this machine: every task of every node is a process here.
 
-As a program it is `srun --nodes=<n> --ntasks-per-node=<m> --kill-on-bad-exit=1 <command>`.
+As a program it is `srun`, with the flags that submitit gives it, or lpt.
 """
 
+import argparse
 import os
 import socket
 import subprocess
@@ -35,29 +36,58 @@ def tasks(nodes: int, on_each: int, job: int) -> list[dict[str, str]]:
     ]
 
 
-def install(folder: Path) -> str:
-    """Put `srun`, and an `sbatch` that starts every job at once, into a folder; returns the PATH that finds them."""
-    srun = f'exec "{sys.executable}" "{Path(__file__).absolute()}" "$@"'
-    sbatch = """job=$$
+SBATCH = """
 script=$(cat "$1")  # now, as Slurm does: submitit moves the file
-SLURM_JOB_ID=$job sh -c "$script" > "$1.log" 2>&1 &
-echo "Submitted batch job $job"
+set -m  # a process group of its own, to be cancelled
+sh -c 'while [ -e "$1" ]; do sleep 0.02; done; SLURM_JOB_ID=$$ exec sh -c "$2"' \\
+    sh "$slurm/full" "$script" < /dev/null > "$1.log" 2>&1 &
+echo $! >> "$slurm/jobs"
+echo "Submitted batch job $!"
 """
-    for name, script in (("srun", srun), ("sbatch", sbatch)):
-        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-        (folder / name).chmod(0o755)
+SCANCEL = 'kill -KILL -- "-$1" 2> /dev/null; true'
+SACCT = """
+echo "JobID|State|NodeList"
+for job in "$@"; do
+    case $job in *[!0-9]*) continue ;; esac
+    case $(ps -o stat= -p "$job") in ""|Z*) state=COMPLETED ;; *) state=RUNNING ;; esac
+    echo "$job|$state|here"
+done
+"""
+
+
+def install(folder: Path) -> str:
+    """Put Slurm's commands into a folder; returns the PATH that finds them.
+
+    `sbatch` starts every job at once or, while there is a file `full` in the folder, when that is gone. The ids of all
+    jobs are in the file `jobs`.
+    """
+    srun = f'exec "{sys.executable}" "{Path(__file__).absolute()}" "$@"'
+    for name, script in {"srun": srun, "sbatch": SBATCH, "scancel": SCANCEL, "sacct": SACCT}.items():
+        replace(folder, name, script)
     return f"{folder}:{os.environ['PATH']}"
 
 
+def replace(folder: Path, name: str, script: str) -> None:
+    """Have a command of Slurm do something else."""
+    (folder / name).write_text(f'#!/bin/bash\nslurm=$(dirname "$0")\n{script}\n')
+    (folder / name).chmod(0o755)
+
+
 def main(arguments: list[str]) -> int:
-    """The highest exit status of all tasks; once one fails, the others are ended."""
-    flags = dict(text.removeprefix("--").split("=") for text in arguments if text.startswith("--"))
-    command = arguments[len(flags) :]
-    assert flags["kill-on-bad-exit"] == "1"
-    own = tasks(int(flags["nodes"]), int(flags["ntasks-per-node"]), int(os.environ["SLURM_JOB_ID"]))
-    running = [subprocess.Popen(command, env={**os.environ, **each}) for each in own]
+    """The highest exit status of all tasks."""
+    srun = argparse.ArgumentParser("srun")
+    srun.add_argument("--nodes", type=int, default=1)
+    srun.add_argument("--ntasks-per-node", type=int, default=1)
+    srun.add_argument("--kill-on-bad-exit", type=int, default=0)
+    srun.add_argument("--unbuffered", action="store_true")
+    srun.add_argument("--output")  # here all of it goes to the job's log
+    srun.add_argument("--error")
+    srun.add_argument("command", nargs=argparse.REMAINDER)
+    flags = srun.parse_args(arguments)
+    own = tasks(flags.nodes, flags.ntasks_per_node, int(os.environ["SLURM_JOB_ID"]))
+    running = [subprocess.Popen(flags.command, env={**os.environ, **each}) for each in own]
     while any(process.poll() is None for process in running):
-        if any(process.poll() for process in running):
+        if flags.kill_on_bad_exit and any(process.poll() for process in running):
             for process in running:
                 process.kill()
         time.sleep(0.05)

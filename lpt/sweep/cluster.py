@@ -2,16 +2,24 @@
 
 import math
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import submitit
+from submitit.helpers import environment_variables
 
+from lpt.errors import LptError
 from lpt.ranks import starting_its_own
 from lpt.sweep import processes
+from lpt.sweep.local import LocalMachine, LocalWork
 from lpt.sweep.points import Point
+
+SLURM = "slurm"
 
 
 class ClusterWork:
@@ -30,12 +38,18 @@ class ClusterWork:
         return True
 
     def interrupt(self) -> None:
-        self._job.cancel()
+        with suppress(OSError):  # no scancel here
+            self._job.cancel(check=False)
 
     def clear(self) -> None:
-        if not self._job.done():
-            self._job.cancel()
-            self._job.wait()
+        if self.exit_status is not None:
+            return
+        deadline = time.monotonic() + processes.LAST_WAIT
+        self.interrupt()  # whatever its state: submitit takes a job for ended that is suspended, or may be requeued
+        while not self._job.done(force_check=True):
+            if time.monotonic() > deadline:
+                raise LptError(f"job {self.job} cannot be ended, or its state cannot be asked for")
+            time.sleep(0.5)
 
 
 class Cluster:
@@ -48,13 +62,14 @@ class Cluster:
     """
 
     def __init__(self, cluster: str, workers: int | None, parameters: Mapping[str, Any]):
-        self.name = cluster
+        self.name = cluster if cluster == SLURM else socket.gethostname()
         self.workers = workers or math.inf
+        self._cluster = cluster
         self._parameters = parameters
 
     def start(self, point: Point, argv: Sequence[str], cwd: Path, folder: Path, log: Path) -> ClusterWork:
         """Submit `argv` as the job of a point, with its output appended to `log`."""
-        executor = submitit.AutoExecutor(folder=self._jobs(folder), cluster=self.name)
+        executor = submitit.AutoExecutor(folder=self._jobs(folder), cluster=self._cluster)
         parameters: dict[str, Any] = {"name": point.name, "timeout_min": 24 * 60}
         if point.facts.get("trainer.accelerator") != "cpu":
             parameters["gpus_per_node"] = point.devices
@@ -65,15 +80,35 @@ class Cluster:
             # One that fails ends the others, which would wait for it.
             srun = ["srun", f"--nodes={point.nodes}", f"--ntasks-per-node={point.devices}", "--kill-on-bad-exit=1"]
         executor.update_parameters(**{**parameters, **self._parameters})
-        job = executor.submit(run, list(argv), str(cwd), str(folder), str(log), srun)
+        # Here the whole job has the mark. Slurm's has not: `run` would end what its first node has of srun.
+        mark = {} if self._cluster == SLURM else {processes.MARK: str(folder)}
+        with environment_variables(**mark):
+            job = executor.submit(run, list(argv), str(cwd), str(folder), str(log), srun)
         return ClusterWork(job.task(0))  # the script
 
-    def find(self, folder: Path, job: str | None) -> ClusterWork | None:
-        """The job that an earlier launcher has submitted for a point, unless it has ended."""
-        if job is None or self.name != "slurm":
+    def find(self, folder: Path, job: str | None) -> ClusterWork | LocalWork | None:
+        """The job that an earlier launcher has submitted for a point, until Slurm says that it has ended."""
+        if self._cluster != SLURM:
+            return LocalMachine().find(folder, job)
+        job = job or self._last_submitted(folder)
+        if job is None:
             return None
         work = ClusterWork(submitit.SlurmJob(folder=self._jobs(folder), job_id=job))
-        return None if work.ended() else work
+        if not work.ended():
+            return work
+        work.clear()
+        return None
+
+    def _last_submitted(self, folder: Path) -> str | None:
+        """The last job of a point, by the file that it works from.
+
+        submitit gives this file the job's name after it has submitted the job, which waits for the file and, if its
+        launcher was killed in between, does nothing.
+        """
+        ending = "_submitted.pkl"
+        files = self._jobs(folder).glob(f"*{ending}")
+        last = max(files, key=lambda path: path.stat().st_mtime, default=None)
+        return None if last is None else last.name.removesuffix(ending)
 
     def _jobs(self, folder: Path) -> Path:
         return folder.parent / ".jobs" / folder.name  # beside the run folder, which a new attempt empties

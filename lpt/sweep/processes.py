@@ -42,13 +42,15 @@ def interrupt(processes: Iterable[psutil.Process]) -> None:
 
 
 def kill(folder: Path) -> None:
-    """End all that is left of a point at once; returns when it is gone.
+    """End all that is left of a point at once, but for this process and its parents; returns when it is gone.
 
     Raises:
         LptError: the system does not end it, as when a driver hangs.
     """
     deadline = time.monotonic() + LAST_WAIT
-    while processes := find(folder):
+    me = psutil.Process()
+    spared = [me, *me.parents()]
+    while processes := [process for process in find(folder) if process not in spared]:
         if time.monotonic() > deadline:
             raise LptError(f"process {processes[0].pid} of {folder.name} cannot be ended")
         _signal(processes, signal.SIGKILL)

@@ -239,7 +239,11 @@ class Queue:
             time.sleep(min(self._poll, 0.1))
             running = [work for work in running if not work.ended()]
         for name, work in self._under_way.items():
-            work.clear()
+            try:
+                work.clear()
+            except LptError as error:  # the ledger goes on to say that it runs, so that the next launcher looks for it
+                self._view.say(f"{name}: {error}")
+                continue
             objective = read_objective(self._ledger.folder / name)
             if objective is None:
                 self._ledger.pending(name, "interrupted")

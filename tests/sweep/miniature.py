@@ -4,6 +4,7 @@ As a program it is that launcher, to be killed: `python miniature.py <folder> <w
 """
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,6 +99,15 @@ def sweep(
         place = LocalMachine(workers)
         Queue(ledger, command, place, view or Silent(), retries=retries, poll=0.005, **options).run(names)
         return {row.name: row for row in ledger.rows()}
+
+
+def until(condition, seconds: float = 60.0):
+    """Wait for something; returns it."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+    return value
 
 
 def table(folder: Path) -> dict[str, tuple[str, float | None]]:

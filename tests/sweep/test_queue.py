@@ -13,11 +13,12 @@ from pathlib import Path
 import miniature
 import psutil
 import pytest
-from miniature import DONE, STEPS, Silent, job, points, shell, sweep, table
+from miniature import DONE, STEPS, Silent, job, points, shell, sweep, table, until
 
 from lpt.errors import LptError
 from lpt.sweep import processes
 from lpt.sweep.ledger import Ledger
+from lpt.sweep.local import LocalWork
 from lpt.sweep.queue import has_checkpoint, sole_launcher
 
 
@@ -47,14 +48,6 @@ def launcher(folder: Path, workers: int = 2, retries: int = 100) -> subprocess.P
 def workers_of(folder: Path) -> list[psutil.Process]:
     found = processes.find_all(folder / point.name for point in points(6))
     return [process for those in found.values() for process in those]
-
-
-def until(condition, seconds: float = 20.0):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
-    return value
 
 
 def begun(folder: Path):
@@ -227,6 +220,30 @@ job = 'case "$1" in *seed-1_*) trap "" INT;; esac; touch "$1".ready; while true;
 try: sweep(Path(sys.argv[1]), points(3), shell(job), workers=2, patience=0.5)
 except KeyboardInterrupt: sys.exit(130)
 """
+
+
+def test_a_point_that_cannot_be_ended_stays_running_in_the_ledger_and_the_others_end(folder, monkeypatch):
+    one, two = points(2)
+    clear = LocalWork.clear
+
+    def hangs(work):
+        if work._folder.name == one.name:
+            raise LptError("cannot be ended")
+        clear(work)
+
+    class Interrupts(Silent):
+        def started(self, row):
+            if row.name == two.name:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    view = Interrupts()
+    monkeypatch.setattr(LocalWork, "clear", hangs)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(folder, [one, two], shell("sleep 1000"), workers=2, view=view, patience=0)
+    assert view.told[-1] == ("say", f"{one.name}: cannot be ended")
+    assert table(folder) == {one.name: ("running", None), two.name: ("pending", None)}
+    assert processes.find(folder / two.name) == []
+    processes.kill(folder / one.name)
 
 
 def test_a_point_that_is_not_worth_going_on_with_is_ended_and_not_started_again(folder):

@@ -3,14 +3,18 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from experiment import REPOSITORY, make_experiment
 
 from lpt.sweep import processes
+from lpt.sweep.ledger import Ledger
 
 pytestmark = pytest.mark.e2e
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -53,30 +57,58 @@ def test_a_sweep_and_several_devices_combine(experiment, undisturbed):
     assert len(re.findall("^step ", log.read_text(), re.MULTILINE)) == EPOCHS, "each rank trained on its own"
 
 
-def test_a_sweep_that_was_killed_goes_on_and_ends_as_one_that_was_not(experiment, undisturbed):
-    """The launcher dies and the worker with it, in the midst of training; of the two points, one always fails."""
-    folder = experiment.folder / "killed"
-    line = arguments(experiment, "killed", "lpt.layer=2,9", "hydra.launcher.retries=0")
+def launched(experiment, name: str, *options: str) -> tuple[subprocess.Popen, Path]:
+    """A sweep that is in the midst of training: its launcher, and the folder of the point that is."""
+    line = arguments(experiment, name, *options)
     launcher = subprocess.Popen(
         [sys.executable, "train.py", *line], cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.DEVNULL
     )
-    while not (begun := [path.parents[1] for path in folder.glob("*/checkpoints/last.ckpt")]):
+    while not (begun := list((experiment.folder / name).glob("*/checkpoints/last.ckpt"))):
         assert launcher.poll() is None
         time.sleep(0.005)
-    launcher.kill()
-    launcher.wait()
-    processes.kill(begun[0])
-    assert not (begun[0] / "result.json").exists(), "it was over too soon to be cut"
+    return launcher, begun[0].parents[1]
 
-    command = [sys.executable, "-m", "lpt", "sweep", "resume", str(folder)]
-    resumed = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
-    assert (resumed.returncode, resumed.stderr) == (1, "")
-    assert "    error: lpt.layer=9 does not exist: tiny has L=4 layers; choose 1..4" in resumed.stdout
-    assert "attempt 2, from its last checkpoint" in (begun[0] / "train.log").read_text()
-    found, expected = results(experiment, "killed")["layer-2"], results(experiment, "undisturbed")["devices-1"]
+
+def resume(experiment, name: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "lpt", "sweep", "resume", str(experiment.folder / name)]
+    return subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
+
+
+def assert_same(found: dict, expected: dict) -> None:
     for fact in ("status", "lpt", "data", "metrics", "intervals", "best_step"):
         assert found[fact] == expected[fact], fact
 
-    again = experiment.command(*line, check=False)
+
+def test_a_sweep_that_was_killed_goes_on_and_ends_as_one_that_was_not(experiment, undisturbed):
+    """The launcher dies and the worker with it, in the midst of training; of the two points, one always fails."""
+    options = ("lpt.layer=2,9", "hydra.launcher.retries=0")
+    launcher, begun = launched(experiment, "killed", *options)
+    launcher.kill()
+    launcher.wait()
+    processes.kill(begun)
+    assert not (begun / "result.json").exists(), "it was over too soon to be cut"
+
+    resumed = resume(experiment, "killed")
+    assert (resumed.returncode, resumed.stderr) == (1, "")
+    assert "    error: lpt.layer=9 does not exist: tiny has L=4 layers; choose 1..4" in resumed.stdout
+    assert "attempt 2, from its last checkpoint" in (begun / "train.log").read_text()
+    assert_same(results(experiment, "killed")["layer-2"], results(experiment, "undisturbed")["devices-1"])
+
+    again = experiment.command(*arguments(experiment, "killed", *options), check=False)
     assert again.stdout.splitlines()[0] == "2 points: 1 completed, 1 failed"
     assert (again.returncode, again.stderr) == (1, "")
+
+
+def test_ctrl_c_ends_every_rank_of_a_point_within_seconds_and_resume_completes_it(experiment, undisturbed):
+    launcher, begun = launched(experiment, "interrupted", "trainer.devices=2")
+    assert len(processes.find(begun)) > 1
+    launcher.send_signal(signal.SIGINT)
+    assert launcher.wait(timeout=20) == 130
+    assert processes.find(begun) == []
+    with closing(Ledger(begun.parent)) as ledger:
+        assert [(row.status, row.error) for row in ledger.rows()] == [("pending", "interrupted")]
+
+    resumed = resume(experiment, "interrupted")
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    (found,) = results(experiment, "interrupted").values()
+    assert_same(found, results(experiment, "undisturbed")["devices-2"])
