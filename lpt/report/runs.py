@@ -7,16 +7,17 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from lpt.config import Config
 from lpt.errors import LptError
 from lpt.report.ledger import points_of
 from lpt.sweep.ledger import COMPLETED, FAILED, PRUNED
@@ -208,7 +209,18 @@ def _fill_in_layers(runs: Sequence[Run]) -> None:
 
 
 def _options(path: Path) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, list) else value for name, value in flat(_yaml(path) or {})}
+    """What a run was configured with; what its configuration is too old to have stood at its default."""
+    known = _plain(_yaml(path) or {})
+    return known and {**_defaults(), **known}
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return {name: value for name, value in _plain(asdict(Config())).items() if value != MISSING}
+
+
+def _plain(tree: dict[Any, Any]) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, list) else value for name, value in flat(tree)}
 
 
 def _yaml(path: Path) -> Any:

@@ -36,6 +36,14 @@ def test_what_follows_from_the_method_tells_nothing_apart(tmp_path):
     assert distinguishing_options(collect_runs(tmp_path)) == ["method.name"]
 
 
+def test_an_option_that_older_runs_do_not_know_tells_nothing_apart_at_its_default(tmp_path):
+    write_run(tmp_path / "before", seed=13)
+    write_run(tmp_path / "since", seed=21, trainer__nodes=1, generator__init="default")
+    write_run(tmp_path / "other", seed=21, trainer__nodes=1, generator__init="states")
+    (board,) = boards(tmp_path)
+    assert labels(board) == {"generator.init=default": [13, 21], "generator.init=states": [21]}
+
+
 def test_an_unnamed_option_that_follows_from_others_is_left_out(tmp_path):
     for k in (16, 32):
         write_run(tmp_path / f"{k}", fewshot__k=k, fewshot__k_dev=k)
