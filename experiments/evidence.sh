@@ -24,9 +24,9 @@ late() {  # on cached states
   sweep "$@" method=adapter method.from_layer=16 seed=13,21,42
 }
 whole() {  # through all layers
-  sweep "$@" method=lora optim.lr=1e-3 seed=13,21
-  sweep "$@" method=p_tuning_v2,adapter seed=13,21
-  sweep "$@" method=prompt_tuning optim.lr=3e-3 generator.init=vocabulary seed=13,21
+  sweep "$@" method=lora optim.lr=1e-3 seed=13,21,42
+  sweep "$@" method=p_tuning_v2,adapter seed=13,21,42
+  sweep "$@" method=prompt_tuning optim.lr=3e-3 generator.init=vocabulary seed=13,21,42
 }
 prompts() {  # other layers, other generators
   sweep "$@" generator=npg lpt.layer=8,21,26 seed=13,21,42
@@ -41,8 +41,9 @@ limits() {  # what limits a prompt: rate, length, dropout
 }
 encoder() {  # a sentence encoder without LM head
   local minilm=(backbone=minilm-l6 head=linear seed=13,21,42)
-  sweep "$@" "${minilm[@]}" method=lpt,lpt_lora,lora,adapter,bitfit,full,prompt_tuning,p_tuning_v2
-  sweep "$@" "${minilm[@]}" method=linear_probe optim.lr=1e-2
+  sweep "$@" "${minilm[@]}" method=lpt,lpt_lora,adapter,bitfit,full,prompt_tuning,p_tuning_v2,linear_probe
+  sweep "$@" "${minilm[@]}" method=lora optim.lr=1e-3,3e-3
+  sweep "$@" "${minilm[@]}" method=lora method.from_layer=4 method.targets=all optim.lr=1e-3,3e-3
 }
 
 film=(task=film_reviews)
@@ -53,6 +54,6 @@ rte=(task=rte task.source=tsv "task.data_dir=$data")
 late "${film[@]}"; whole "${film[@]}"; prompts "${film[@]}"
 late "${trec[@]}"; whole "${trec[@]}"; prompts "${trec[@]}"
 encoder "${film[@]}"; encoder "${trec[@]}"; encoder "${subj[@]}"
-late "${subj[@]}"
+late "${subj[@]}"; whole "${subj[@]}"
 limits "${film[@]}"
 late "${rte[@]}"
