@@ -5,6 +5,7 @@ import socket
 import sys
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def resume(
         start = ledger["start"]
         if start is None:
             raise LptError(f"{folder} was cut before any point was entered; give the command of the sweep again")
-        others = one_of_each_kind(ledger) if rows else []
+        others = partial(one_of_each_kind, ledger)
         names = enter(ledger, as_of_today(ledger, rows), accept_drift, others=others)
         for name in names:
             if ledger.row(name).status == FAILED:

@@ -71,7 +71,7 @@ class QueueLauncher(Launcher):
                     "options": self._options,
                     "search": search,
                 }
-                names = enter(ledger, points, self._accept_drift, start, one_of_each_kind(ledger))
+                names = enter(ledger, points, self._accept_drift, start, partial(one_of_each_kind, ledger))
                 work_on(ledger, names, self._options, watch)
                 rows = [ledger.row(name) for name in names]
         except LptError as error:

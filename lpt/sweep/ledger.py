@@ -8,7 +8,7 @@ import json
 import shlex
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,14 +165,14 @@ def enter(
     points: Sequence[Point],
     accept_drift: bool = False,
     start: dict[str, Any] | None = None,
-    others: Sequence[Point] = (),
+    others: Callable[[], Sequence[Point]] = tuple,
 ) -> list[str]:
     """Enter the points that the ledger does not have yet, in the order to work in; returns the name of each.
 
     Args:
         start: `flags` and `cwd` of each point's command, the launcher's `options`, and the command of the `search` that
             proposes the points, if one does; None: as before.
-        others: points of the ledger as they compose today, to be compared too.
+        others: points of the ledger as they compose today, asked for where there is something to compare them with.
 
     Raises:
         LptError: the same options have composed to other values before, and `accept_drift` is false. If it is true,
@@ -182,7 +182,7 @@ def enter(
     known = {row.point.hash: row.name for row in rows}
     typed = {tuple(sorted(row.point.overrides)): row for row in rows}
     drifted = {}
-    for point in points if accept_drift else (*points, *others):
+    for point in (*points, *others()) if points and not accept_drift else points:
         earlier = typed.get(tuple(sorted(point.overrides)))
         if earlier is not None and point.hash not in known:
             drifted[point.hash] = (point, earlier)

@@ -63,9 +63,9 @@ def test_points_that_are_not_typed_again_are_compared_too(folder):
     sweep(folder, old[:2], shell(DONE))
     ledger = Ledger(folder)
     with pytest.raises(LptError, match=rf"\n  - {old[0].name}: optim.lr: 0.001 -> 0.002$"):
-        enter(ledger, added[2:], others=today[:1])
+        enter(ledger, added[2:], others=lambda: today[:1])
     assert len(ledger.rows()) == 2
-    assert enter(ledger, added[2:], accept_drift=True, others=today[:1]) == [added[2].name]
+    assert enter(ledger, added[2:], accept_drift=True, others=lambda: today[:1]) == [added[2].name]
     assert [row.name for row in ledger.rows()] == [old[0].name, old[1].name, added[2].name]
 
 
