@@ -17,7 +17,7 @@ failures: list[int] = []  # exit status of each point that has failed under anot
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
-    """One run; returns the primary metric on the validation rows, for sweepers to maximise."""
+    """One run; returns the primary metric on the validation rows, for sweepers to maximize."""
     from lpt.runner import run  # here, so that --help and bad options do not wait for torch
 
     try:

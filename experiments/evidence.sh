@@ -12,7 +12,7 @@ sweep() {  # a failed point is in the report; the others go on
   "${PYTHON:-.venv/bin/python}" train.py -m hydra.sweep.dir="$folder" hydra.launcher.workers="$workers" fewshot.k=200 "$@" ||
     echo "go on after: $*"
 }
-known=(generator.init=states generator.normalise=true)  # a prompt that starts from states, in their units
+known=(generator.init=states generator.normalize=true)  # a prompt that starts from states, in their units
 
 late() {  # on cached states
   sweep "$@" method=zero_shot seed=13

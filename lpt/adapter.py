@@ -41,7 +41,7 @@ class AdapterConfig:
     # What head=continuation scores.
     max_length: int
     # Tokens; longer texts are cut.
-    range: list[float] | None = None
+    value_range: list[float] | None = None
     # Of a regression: the values that the two labels stand for.
     format: int = FORMAT
 

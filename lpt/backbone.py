@@ -37,7 +37,7 @@ class SplitBackbone(nn.Module):
         trunk_dropout: dropout also below layer k, as the paper's code has it.
 
     Attributes:
-        whole: what embeds is trained too, so that even the states entering layer 1 have a gradient.
+        train_embeddings: what embeds is trained too, so that even the states entering layer 1 have a gradient.
         prefix: keys and values that every layer from k on finds in front of its own; None, or a `Prefix`.
 
     Raises:
@@ -48,7 +48,7 @@ class SplitBackbone(nn.Module):
         super().__init__()
         self.family = family_of(model.config)
         self.model = model.requires_grad_(False)
-        self.trunk_dropout, self.compiled, self.whole = trunk_dropout, False, False
+        self.trunk_dropout, self.compiled, self.train_embeddings = trunk_dropout, False, False
         self.prefix: Prefix | None = None
         self.layer = default_layer(self.num_layers) if layer is None else layer
         check_layer(self.layer, self.num_layers, self.name)
@@ -156,12 +156,12 @@ class SplitBackbone(nn.Module):
     def trainable_modules(self) -> list[nn.Module]:
         """What may be trained of the model itself: layers k..L, the final norm, the LM head below the projection.
 
-        If `whole`, what embeds too. The vocabulary projection stays, unless it is the embedding.
+        If `train_embeddings`, what embeds too. The vocabulary projection stays, unless it is the embedding.
 
         Raises:
             LptError: as `own_layers`.
         """
-        if self.whole:
+        if self.train_embeddings:
             modules = [module for name, module in self.base.named_children() if name != "pooler"]
         else:
             modules = self.own_layers()
@@ -174,7 +174,7 @@ class SplitBackbone(nn.Module):
     @property
     def varying_trunk(self) -> str | None:
         """Why the states entering layer k are not worth keeping; None: they are constants of the example."""
-        if self.whole:
+        if self.train_embeddings:
             return "the embeddings are trained too"
         if self.trunk_dropout:
             return "lpt.trunk_dropout=true makes the trunk's states differ at every step"
@@ -182,7 +182,7 @@ class SplitBackbone(nn.Module):
 
     def train(self, mode: bool = True) -> "SplitBackbone":
         super().train(mode)
-        self.model.train(mode and (self.trunk_dropout or self.whole))
+        self.model.train(mode and (self.trunk_dropout or self.train_embeddings))
         for layer in self.upper_layers:
             layer.train(mode)
         return self
@@ -256,8 +256,8 @@ class SplitBackbone(nn.Module):
         return h_BSH
 
     def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """States entering layer k, `[B, T, H]`: tokens only, no gradient (unless `whole`), nothing kept for one."""
-        if self.whole:
+        """States entering layer k, `[B, T, H]`: tokens only; no gradient, unless `train_embeddings`."""
+        if self.train_embeddings:
             return self.embed(input_ids, attention_mask)
         # As the trunk cache computes them: also where what stands above runs under autocast.
         with torch.no_grad(), torch.autocast(input_ids.device.type, enabled=False):

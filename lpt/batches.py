@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from lpt.regression import shares
+from lpt.regression import soft_targets
 from lpt.sources import Table
 from lpt.templates import Encoded, Template
 
@@ -81,17 +81,17 @@ class RaggedStates:
 
 @dataclass(frozen=True)
 class EncodedSplit(Dataset):
-    """One split, tokenised. Items are `(row, weight)` pairs, passed through to `collate`."""
+    """One split, tokenized. Items are `(row, weight)` pairs, passed through to `collate`."""
 
     rows: list[Encoded]
     table: Table
-    ends: Sequence[float] | None = None
+    value_range: Sequence[float] | None = None
     # Of a regression's values.
 
     @classmethod
-    def from_table(cls, table: Table, template: Template, ends: Sequence[float] | None = None) -> "EncodedSplit":
+    def from_table(cls, table: Table, template: Template, value_range: Sequence[float] | None = None) -> "EncodedSplit":
         """Raises LptError where the template alone is too long."""
-        return cls(template.encode(table.sentences), table, ends)
+        return cls(template.encode(table.sentences), table, value_range)
 
     @property
     def labels(self) -> list[Any]:
@@ -134,7 +134,7 @@ class EncodedSplit(Dataset):
             input_ids,
             mask,
             torch.tensor([row.readout_position for row in rows]),
-            torch.tensor(labels) if self.ends is None else shares(labels, self.ends),
+            torch.tensor(labels) if self.value_range is None else soft_targets(labels, self.value_range),
             torch.tensor([i for i, _ in items]),
             torch.tensor([weight for _, weight in items]),
             sum(lengths),
@@ -146,10 +146,11 @@ class TrainBatches(Sampler[list[Weighted]]):
     """Shuffled batches that are the same whatever the number of devices, of rows of like length.
 
     An epoch is a permutation in buckets of `BUCKET` batches; rows are sorted by length within their bucket, so that
-    little is padding, and cut into batches, whose order is shuffled again. Each batch is dealt to `world * accumulate`
-    micro-batches; this rank gets `accumulate` of them. Weights make the optimizer see the mean over the whole batch:
+    little is padding, and cut into batches, whose order is shuffled again. Each batch is dealt to
+    `world * gradient_accumulation` micro-batches; this rank gets `gradient_accumulation` of them. Weights make the
+    optimizer see the mean over the whole batch:
     DDP averages over ranks and Lightning over accumulated micro-batches, so a row weighs
-    world * accumulate / rows of its batch. A micro-batch left without a row gets one of weight 0.
+    world * gradient_accumulation / rows of its batch. A micro-batch left without a row gets one of weight 0.
 
     Args:
         lengths: tokens of each row.
@@ -163,11 +164,11 @@ class TrainBatches(Sampler[list[Weighted]]):
         seed: int,
         rank: int = 0,
         world: int = 1,
-        accumulate: int = 1,
+        gradient_accumulation: int = 1,
         first_step: int = 0,
     ):
         self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
-        self.rank, self.world, self.accumulate = rank, world, accumulate
+        self.rank, self.world, self.gradient_accumulation = rank, world, gradient_accumulation
         self.first_epoch, self.skip = divmod(first_step, self.steps_per_epoch)
         self.epoch = self.first_epoch
 
@@ -184,15 +185,15 @@ class TrainBatches(Sampler[list[Weighted]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.steps_per_epoch * self.accumulate
+        return self.steps_per_epoch * self.gradient_accumulation
 
     def __iter__(self) -> Iterator[list[Weighted]]:
-        shares = self.world * self.accumulate
+        shares = self.world * self.gradient_accumulation
         first = self.skip if self.epoch == self.first_epoch else 0
         for batch in self._batches()[first:]:
             weight = shares / len(batch)
-            for part in range(self.accumulate):
-                rows = batch[self.rank * self.accumulate + part :: shares]
+            for part in range(self.gradient_accumulation):
+                rows = batch[self.rank * self.gradient_accumulation + part :: shares]
                 yield [(int(row), weight) for row in rows] or [(int(batch[0]), 0.0)]
 
     def _batches(self) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from lpt.scorer import Scorer
 from lpt.sources import Table
 from lpt.templates import Template, answer_ids, label_word_ids
 
-CHUNK = 4096  # texts tokenised at a time, so that millions of them need no memory for all their tokens
+CHUNK = 4096  # texts tokenized at a time, so that millions of them need no memory for all their tokens
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LatePromptClassifier(Scorer):
         dtype: of the backbone; what is trained stays float32.
         training: settings of the method that matter in training alone (`lpt.methods.ONLY_IN_TRAINING`).
         quantization: of the backbone's layers: `int8`, `nf4` or None.
-        accelerator: where a quantised backbone is going to be, `cpu` or `gpu`.
+        accelerator: where a quantized backbone is going to be, `cpu` or `gpu`.
 
     Raises:
         LptError: whatever about the configuration does not fit the backbone.
@@ -69,7 +69,7 @@ class LatePromptClassifier(Scorer):
         # Padding is masked, so any token will do where a tokenizer has none for it.
         self.pad_id: int = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         settings = config.settings
-        if "layer" in settings and not method.backbone.whole:
+        if "layer" in settings and not method.backbone.train_embeddings:
             settings = settings | {"layer": method.backbone.layer}
         self.config = replace(config, settings=settings)
         self.eval()
@@ -140,9 +140,13 @@ class LatePromptClassifier(Scorer):
         answers: dict[int, Prediction] = {}
         for items in EvaluationBatches(split.lengths, batch_size):
             batch = split.collate(items, self.pad_id).to(device)
-            shares_BC, ends = self.scores(batch).softmax(1), self.config.range
-            values = [None] * len(shares_BC) if ends is None else interpolate(shares_BC, ends).tolist()
-            for i, row, value in zip(batch.rows.tolist(), shares_BC.tolist(), values, strict=True):
+            probabilities_BC, value_range = self.scores(batch).softmax(1), self.config.value_range
+            values = (
+                [None] * len(probabilities_BC)
+                if value_range is None
+                else interpolate(probabilities_BC, value_range).tolist()
+            )
+            for i, row, value in zip(batch.rows.tolist(), probabilities_BC.tolist(), values, strict=True):
                 probabilities = dict(zip(self.config.labels, row, strict=True))
                 answers[i] = Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, value)
         return [answers[i] for i in range(len(rows))]

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(command=_predict)
 
     evaluate = commands.add_parser(
-        "evaluate", parents=[common], help="score labelled rows", description="Score an adapter on a labelled file."
+        "evaluate", parents=[common], help="score labeled rows", description="Score an adapter on a labeled file."
     )
     evaluate.add_argument(
         "--label", default="label", metavar="COLUMN", help="column of the gold label (default: label)"
@@ -223,12 +223,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from lpt.tasks import REGRESSION_METRICS
 
     if arguments.file is None:
-        raise LptError("lpt evaluate needs --file=<labelled CSV, TSV, JSONL or Parquet>")
+        raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
     columns = _read(arguments.file)
     gold = [value.strip() for value in columns.column("--label", arguments.label)]
     classifier = _load(arguments)
-    labels, ends = classifier.config.labels, classifier.config.range
-    if ends is None:
+    labels, value_range = classifier.config.labels, classifier.config.value_range
+    if value_range is None:
         meaning = default_values(labels)
         for row, value in enumerate(gold):
             if value not in meaning:
@@ -236,7 +236,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         truth = torch.tensor([labels.index(meaning[value]) for value in gold])
         names, classes = ["accuracy", "matthews", *(["f1"] if len(labels) == 2 else [])], len(labels)
     else:
-        truth, names, classes = torch.tensor(numbers(columns, gold, ends)), list(REGRESSION_METRICS), None
+        truth, names, classes = torch.tensor(numbers(columns, gold, value_range)), list(REGRESSION_METRICS), None
     rows = [row[0] if len(row) == 1 else row for row in _rows(arguments)]
     found = classifier.predict(rows, arguments.batch_size)
     predicted = torch.tensor([labels.index(p.label) if p.value is None else p.value for p in found])

@@ -109,7 +109,7 @@ class GeneratorConfig:
 
     name: str = MISSING
     # npg, appg, mppg, phm or none.
-    normalise: bool = False
+    normalize: bool = False
     # Read and write in units of the states' size, which differs from layer to layer and token to token.
     dropout: float | None = None
     # On its output. null: the backbone's hidden dropout.
@@ -136,13 +136,13 @@ class OptimConfig:
 
     lr: float = 3e-3
     weight_decay: float = 0.1
-    warmup: float = 0.06
+    warmup_ratio: float = 0.06
     # Share of all steps.
     batch_size: int = 16
     # Rows per step, over all devices of all nodes and micro-batches.
-    accumulate: int | None = None
+    gradient_accumulation: int | None = None
     # Micro-batches per step: same result, less memory. null: on a CPU, as many as cost no time; 1 on GPUs.
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     # Largest gradient norm.
 
 
@@ -369,7 +369,7 @@ def _out_of_range(config: Config) -> Iterator[str]:
         ("method.rank", config.method.rank, 1),
         ("method.alpha", config.method.alpha, 1),
         ("optim.batch_size", optim.batch_size, 1),
-        ("optim.accumulate", optim.accumulate, 1),
+        ("optim.gradient_accumulation", optim.gradient_accumulation, 1),
         ("optim.weight_decay", optim.weight_decay, 0),
         ("trainer.max_epochs", trainer.max_epochs, 1),
         ("trainer.max_steps", trainer.max_steps, 0),
@@ -390,11 +390,15 @@ def _out_of_range(config: Config) -> Iterator[str]:
         if value is not None and not lowest <= value < math.inf:
             also = " (layers are numbered 1..L)" if option in ("lpt.layer", "method.from_layer") else ""
             yield f"{option}={value} must be at least {lowest}{also}"
-    for option, value in (("optim.lr", optim.lr), ("optim.clip", optim.clip), ("head.lr", config.head.lr)):
+    for option, value in (
+        ("optim.lr", optim.lr),
+        ("optim.max_grad_norm", optim.max_grad_norm),
+        ("head.lr", config.head.lr),
+    ):
         if value is not None and not 0 < value < math.inf:
             yield f"{option}={value} must be greater than 0"
-    if not 0 <= optim.warmup < 1:
-        yield f"optim.warmup={optim.warmup} must be a share of the steps, 0 <= warmup < 1"
+    if not 0 <= optim.warmup_ratio < 1:
+        yield f"optim.warmup_ratio={optim.warmup_ratio} must be a share of the steps, 0 <= warmup_ratio < 1"
     for option, seed in (("seed", config.seed), ("fewshot.seed", fewshot.seed)):
         if not 0 <= seed < 2**32 and not (option == "fewshot.seed" and seed == config.seed):
             yield f"{option}={seed} must be in 0..{2**32 - 1}"
@@ -431,17 +435,17 @@ def _out_of_range(config: Config) -> Iterator[str]:
     yield from _method_problems(config)
     if fewshot.protocol != "full" and fewshot.k is None:
         yield f"fewshot={fewshot.protocol} needs fewshot.k=<number of training rows>"
-    if fewshot.protocol == "per_class" and config.task.range is not None:
+    if fewshot.protocol == "per_class" and config.task.value_range is not None:
         yield (
-            f"fewshot=per_class draws rows of each class, and task {config.task.name} has none (task.range); use "
+            f"fewshot=per_class draws rows of each class, and task {config.task.name} has none (task.value_range); use "
             "fewshot=total or fewshot=full"
         )
-    accumulate = optim.accumulate or 1
-    if accumulate * trainer.processes > optim.batch_size:
+    gradient_accumulation = optim.gradient_accumulation or 1
+    if gradient_accumulation * trainer.processes > optim.batch_size:
         nodes = f"trainer.nodes={trainer.nodes} x " if trainer.nodes > 1 else ""
         yield (
             f"optim.batch_size={optim.batch_size} cannot be shared by {nodes}trainer.devices={trainer.devices} x "
-            f"optim.accumulate={accumulate} micro-batches; raise it or lower them"
+            f"optim.gradient_accumulation={gradient_accumulation} micro-batches; raise it or lower them"
         )
     missing = [package for package in LOGGERS_NEED.get(config.logger.name, ()) if find_spec(package) is None]
     if missing:
@@ -464,7 +468,7 @@ def _method_problems(config: Config) -> Iterator[str]:
     if method.name in ("full", "bitfit") and config.backbone.quantization is not None:
         yield (
             f"backbone.quantization={config.backbone.quantization}: method={method.name} trains the backbone's own "
-            "weights, which cannot be quantised; leave it, or use method=lora"
+            "weights, which cannot be quantized; leave it, or use method=lora"
         )
     if config.head.calibrate and method.name != "zero_shot":
         yield f"head.calibrate=true goes with method=zero_shot; method={method.name} learns what it would take away"

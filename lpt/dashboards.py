@@ -60,7 +60,7 @@ class FinishedRun:
         """
         predictions, split = self.tests[test]
         sizes_N, order_N = predictions.probabilities.max(1), np.arange(len(predictions.gold))
-        if predictions.ends is None:
+        if predictions.value_range is None:
             right_N = predictions.predicted == predictions.gold
             order_N = np.lexsort((np.where(right_N, sizes_N, -sizes_N), right_N))
         else:
@@ -85,7 +85,7 @@ class FinishedRun:
         """All of them, `<test set>/<what>`; a regression has no confusion matrix."""
         tables = {}
         for test, (predictions, _) in self.tests.items():
-            if predictions.ends is None:
+            if predictions.value_range is None:
                 tables[f"{test}/confusion_matrix"] = self.confusion(test)
             if self.config.logger.rows:
                 tables[f"{test}/predictions"] = self.predictions(test)
@@ -149,7 +149,7 @@ class WandbDashboard(WandbLogger, Dashboard):
             self._run.summary[name] = run.result[name]
         for test, (predictions, _) in run.tests.items():
             gold, predicted = predictions.gold.tolist(), predictions.predicted.tolist()
-            if predictions.ends is None:
+            if predictions.value_range is None:
                 plot = wandb.plot.confusion_matrix(y_true=gold, preds=predicted, class_names=run.labels)
                 self._run.log({f"{test}/confusion_matrix": plot})
             else:

@@ -19,7 +19,7 @@ class PromptData(pl.LightningDataModule):
         classifier: that they are encoded for; its trunk is what is cached.
         cache: computes the trunk's states once, where it can.
         batch_size: rows per optimizer step, over all devices and accumulated micro-batches.
-        accumulate: micro-batches per optimizer step.
+        gradient_accumulation: micro-batches per optimizer step.
         eval_batch_size: rows per device.
         seed: of the order of training rows.
     """
@@ -30,13 +30,17 @@ class PromptData(pl.LightningDataModule):
         classifier: LatePromptClassifier,
         cache: TrunkCache,
         batch_size: int,
-        accumulate: int = 1,
+        gradient_accumulation: int = 1,
         eval_batch_size: int = 32,
         seed: int = 0,
     ):
         super().__init__()
         self.splits, self.classifier, self.cache, self.seed = splits, classifier, cache, seed
-        self.batch_size, self.accumulate, self.eval_batch_size = batch_size, accumulate, eval_batch_size
+        self.batch_size, self.gradient_accumulation, self.eval_batch_size = (
+            batch_size,
+            gradient_accumulation,
+            eval_batch_size,
+        )
         self.states: dict[str, RaggedStates | None] = {}
         self.test_split = "test"
 
@@ -62,7 +66,7 @@ class PromptData(pl.LightningDataModule):
             self.splits["train"].lengths,
             self.batch_size,
             self.seed,
-            accumulate=self.accumulate,
+            gradient_accumulation=self.gradient_accumulation,
             first_step=self.trainer.global_step,
             **self._ranks(),
         )

@@ -47,7 +47,7 @@ def draw(
 ) -> Draw:
     """Choose the rows of an experiment.
 
-    The test set is the labelled test split, or dev where there is none. Validation rows are the dev split when it
+    The test set is the labeled test split, or dev where there is none. Validation rows are the dev split when it
     is free and the protocol is `full`; otherwise they come from train, disjoint from the training rows.
 
     Args:

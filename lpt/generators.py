@@ -52,7 +52,7 @@ def max_pool(x_BTm: Tensor, bins_BPT: Tensor) -> Tensor:
 class PHMLinear(nn.Module):
     """A linear map as a sum of Kronecker products: `W = sum_i A_i (x) B_i`, A_i `[n, n]`, B_i `[in / n, out / n]`.
 
-    Parametrised hypercomplex multiplication (Zhang et al. 2021, https://arxiv.org/abs/2102.08597), which needs about
+    Parametrized hypercomplex multiplication (Zhang et al. 2021, https://arxiv.org/abs/2102.08597), which needs about
     one n-th of a linear layer's weights. Trains n^3 + in * out / n + out.
     """
 
@@ -76,12 +76,12 @@ class PromptGenerator(nn.Module):
     A new generator is a subclass with `write` and a row in `GENERATORS`.
 
     Attributes:
-        normalise: read and write in units of the states' size: every state is divided by its root mean square, and
+        normalize: read and write in units of the states' size: every state is divided by its root mean square, and
             what is written is multiplied by the median one of the text. In some models states grow a hundredfold from
             layer to layer, and single tokens are a hundred times as large as the others.
     """
 
-    normalise = False
+    normalize = False
 
     def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int, dropout: float = 0.0):
         super().__init__()
@@ -101,7 +101,7 @@ class PromptGenerator(nn.Module):
         """
         # The generator stays in float32 over a half-precision backbone, also under autocast.
         with torch.autocast(h_BTH.device.type, enabled=False):
-            if self.normalise:
+            if self.normalize:
                 prompt_BPH = self.write(in_units(h_BTH), summary_index_B, pooling_mask_BT)
                 prompt_BPH = prompt_BPH * typical_size(h_BTH, pooling_mask_BT)[:, None, None]
             else:
@@ -114,7 +114,7 @@ class PromptGenerator(nn.Module):
     def start_from(self, rows_PH: Tensor) -> None:
         """Write about these rows at first, `[P, H]`, whatever is read."""
         with torch.no_grad():
-            self.constant_rows.copy_((in_units(rows_PH) if self.normalise else rows_PH).view_as(self.constant_rows))
+            self.constant_rows.copy_((in_units(rows_PH) if self.normalize else rows_PH).view_as(self.constant_rows))
 
     @property
     def constant_rows(self) -> Tensor:
@@ -231,7 +231,7 @@ def build_generator(
     prompt_length: int,
     bottleneck: int = 128,
     dropout: float = 0.0,
-    normalise: bool = False,
+    normalize: bool = False,
 ) -> PromptGenerator:
     """The generator of the paper's name.
 
@@ -245,5 +245,5 @@ def build_generator(
         if value < 1:
             raise LptError(f"{option}={value} is too small; it must be at least 1")
     generator = GENERATORS[name](hidden_size, prompt_length, bottleneck, dropout)
-    generator.normalise = normalise
+    generator.normalize = normalize
     return generator

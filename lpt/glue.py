@@ -64,7 +64,7 @@ def glue_task(config: AdapterConfig) -> GlueTask:
         raise LptError(f"--glue: the adapter's task {config.task!r} is none of GLUE's ({', '.join(GLUE)})")
     task = GLUE[config.task]
     if task.answers is None:
-        if config.range != [0, 5]:
+        if config.value_range != [0, 5]:
             raise LptError(f"--glue: GLUE's {config.task} asks for numbers from 0 to 5; the adapter's task has others")
     elif set(config.labels) != set(task.answers):
         raise LptError(

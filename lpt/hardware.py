@@ -122,7 +122,7 @@ def choose_attention(
     return fastest if fastest in available else "eager"
 
 
-def choose_accumulate(asked: int | None, accelerator: str, rows: int, length: float) -> int:
+def choose_gradient_accumulation(asked: int | None, accelerator: str, rows: int, length: float) -> int:
     """Micro-batches per step, for `rows` rows per device of about `length` tokens, prompt included.
 
     On a CPU, micro-batches of a thousand tokens are as fast as larger ones (`experiments/README.md`) and hold less

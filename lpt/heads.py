@@ -14,15 +14,16 @@ from lpt.errors import LptError, did_you_mean
 
 
 class Head(nn.Module):
-    """Scores classes, and says what training minimises.
+    """Scores classes, and says what training minimizes.
 
     A new head is a subclass, a name in `HEADS` and a line in `build_head`.
 
     Attributes:
-        further: how many positions behind the read-out it reads too: `z` is `[B, 1 + further, H]` then.
+        num_extra_positions: how many positions after the read-out it reads too; `z` is then
+            `[B, 1 + num_extra_positions, H]`.
     """
 
-    further = 0
+    num_extra_positions = 0
 
     def scores(self, z_BH: Tensor, backbone: SplitBackbone) -> Tensor:
         """Class scores `[B, C]`, float32; their softmax are the probabilities."""
@@ -75,7 +76,7 @@ class ContinuationHead(Head):
 
     def __init__(self, answers: Sequence[Sequence[int]]):
         super().__init__()
-        self.num_classes, self.further = len(answers), len(branches(answers)[0])
+        self.num_classes, self.num_extra_positions = len(answers), len(branches(answers)[0])
         tokens: list[int] = []
         places: list[int] = []
         owners: list[int] = []
@@ -90,7 +91,7 @@ class ContinuationHead(Head):
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
     def scores(self, z_BQH: Tensor, backbone: SplitBackbone) -> Tensor:
-        if not self.further:  # answers of one token: the text's last state, alone, is [B, H]
+        if not self.num_extra_positions:  # answers of one token: the text's last state, alone, is [B, H]
             z_BQH = z_BQH[:, None]
         logits_BQV = backbone.vocabulary_logits(z_BQH).float()
         nll_BQ = logits_BQV.logsumexp(-1)

@@ -60,17 +60,19 @@ class LateMethod(nn.Module):
         """States leaving layer L at the tokens, `[B, T, H]`, from the states entering layer k."""
         return self.backbone.upper(self.prompt(h, attention_mask, readout_position), h, attention_mask)
 
-    def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor, further: int = 0) -> Tensor:
+    def read_out(
+        self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor, num_extra_positions: int = 0
+    ) -> Tensor:
         """Finished state at the read-out position, `[B, H]`, from the states entering layer k; heads score it.
 
-        With `further`, at so many positions behind it too: `[B, 1 + further, H]`.
+        With `num_extra_positions`, at so many positions behind it too: `[B, 1 + num_extra_positions, H]`.
         """
         prompt = self.prompt(h, attention_mask, readout_position)
         if self.watch is not None:
             self.watch(prompt, h, attention_mask)
         positions = readout_position
-        if further:
-            positions = readout_position[:, None] + torch.arange(1 + further, device=h.device)
+        if num_extra_positions:
+            positions = readout_position[:, None] + torch.arange(1 + num_extra_positions, device=h.device)
         return self.backbone.finish(self.backbone.upper_at(prompt, h, attention_mask, positions))
 
     def from_trunk(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class LatePromptModel(LateMethod):
         prompt_length: P.
         generator: a name of `lpt.generators.GENERATORS`: `npg`, `appg`, `mppg`, `phm` or `none`.
         bottleneck: m, the generator's inner size.
-        normalise: have the generator read and write in units of the states' size.
+        normalize: have the generator read and write in units of the states' size.
         dropout: on the generator's output; None is the backbone's hidden-dropout rate.
         trunk_dropout: dropout also below layer k while training (the paper's code has it).
 
@@ -47,14 +47,14 @@ class LatePromptModel(LateMethod):
         prompt_length: int = 5,
         generator: str = "npg",
         bottleneck: int = 128,
-        normalise: bool = False,
+        normalize: bool = False,
         dropout: float | None = None,
         trunk_dropout: bool = False,
     ):
         super().__init__(model, layer, trunk_dropout)
         rate = self.backbone.hidden_dropout if dropout is None else dropout
         hidden_size = self.backbone.hidden_size
-        self.generator = build_generator(generator, hidden_size, prompt_length, bottleneck, rate, normalise)
+        self.generator = build_generator(generator, hidden_size, prompt_length, bottleneck, rate, normalize)
         self.generator.to(model.device)
         self.train(self.backbone.training)
 

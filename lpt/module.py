@@ -48,18 +48,22 @@ class Predictions:
         probabilities: `[N, C]` float.
         gold: `[N]` int classes, or float values of a regression.
         loss: mean training loss over the rows.
-        ends: of a regression's values.
+        value_range: of a regression's values.
     """
 
     probabilities: np.ndarray
     gold: np.ndarray
     loss: float
-    ends: Sequence[float] | None = None
+    value_range: Sequence[float] | None = None
 
     @property
     def predicted(self) -> np.ndarray:
         """`[N]`, of the kind of `gold`."""
-        return self.probabilities.argmax(1) if self.ends is None else interpolate(self.probabilities, self.ends)
+        return (
+            self.probabilities.argmax(1)
+            if self.value_range is None
+            else interpolate(self.probabilities, self.value_range)
+        )
 
     def metrics(self, names: list[str]) -> dict[str, float]:
         return compute(names, *self._scored())
@@ -68,7 +72,7 @@ class Predictions:
         return {name: interval(name, *self._scored()) for name in names}
 
     def _scored(self) -> tuple[Tensor, Tensor, int | None]:
-        num_classes = self.probabilities.shape[1] if self.ends is None else None
+        num_classes = self.probabilities.shape[1] if self.value_range is None else None
         return torch.from_numpy(self.predicted), torch.from_numpy(self.gold), num_classes
 
     def rows(self, split: EncodedSplit, labels: list[str]) -> Iterator[dict[str, Any]]:
@@ -78,8 +82,8 @@ class Predictions:
         for index, gold, predicted, probabilities in answers:
             yield {
                 "index": index,
-                "gold": labels[gold] if self.ends is None else gold,
-                "predicted": labels[predicted] if self.ends is None else round(predicted, 6),
+                "gold": labels[gold] if self.value_range is None else gold,
+                "predicted": labels[predicted] if self.value_range is None else round(predicted, 6),
                 "probabilities": {name: round(p, 6) for name, p in zip(labels, probabilities, strict=True)},
             }
 
@@ -254,7 +258,7 @@ class PromptModule(pl.LightningModule):
     def _log_evaluation(self, split: str) -> None:
         self.predictions = self._gather()
         values = {"loss": self.predictions.loss} | self.predictions.metrics(self.metric_names)
-        # Every rank has gathered the same rows and computed the same values: nothing is left to synchronise.
+        # Every rank has gathered the same rows and computed the same values: nothing is left to synchronize.
         for name, value in values.items():
             prominent = name == self.metric_names[0]
             self.log(f"{split}/{name}", value, prog_bar=prominent)
@@ -274,9 +278,9 @@ class PromptModule(pl.LightningModule):
             parts = [torch.cat(column) for column in zip(*(p for p in gathered if p), strict=True)]
         rows, probabilities, labels, losses = (part.numpy() for part in parts)
         _, each_once = np.unique(rows, return_index=True)
-        ends = self.classifier.config.range
-        gold = labels[each_once] if ends is None else interpolate(labels[each_once], ends)
-        return Predictions(probabilities[each_once], gold, float(losses[each_once].mean()), ends)
+        value_range = self.classifier.config.value_range
+        gold = labels[each_once] if value_range is None else interpolate(labels[each_once], value_range)
+        return Predictions(probabilities[each_once], gold, float(losses[each_once].mean()), value_range)
 
     # Checkpoints: kilobytes
 

@@ -26,7 +26,7 @@ from lpt.assets import model_folder
 from lpt.errors import LptError, did_you_mean
 from lpt.families import Family, family_of
 from lpt.hub import hub_answers
-from lpt.quantization import is_quantised, loading_options
+from lpt.quantization import is_quantized, loading_options
 
 WEIGHTS = [f"{name}{index}" for name in ("model.safetensors", "pytorch_model.bin") for index in ("", ".index.json")]
 
@@ -76,7 +76,7 @@ class Pretrained:
 
         Args:
             quantization: of the layers, `int8` or `nf4`; None leaves them as they are.
-            accelerator: where a quantised model is going to be, `cpu` or `gpu`: there are ways of its own for each.
+            accelerator: where a quantized model is going to be, `cpu` or `gpu`: there are ways of its own for each.
 
         Raises:
             LptError: no or incomplete weights, or a quantization that cannot be had.
@@ -95,9 +95,9 @@ class Pretrained:
                 f"backbone.path={self.path!r}: the weights lack {len(missing)} of the tensors that its config.json "
                 f"asks for, such as {min(missing)}; they are damaged, or of another model"
             )
-        if quantization and not any(map(is_quantised, model.parameters())):
+        if quantization and not any(map(is_quantized, model.parameters())):
             raise LptError(
-                f"backbone.quantization={quantization} finds nothing that it can quantise in layers of type "
+                f"backbone.quantization={quantization} finds nothing that it can quantize in layers of type "
                 f"{self.config.model_type!r} on a {accelerator.upper()}; leave it"
             )
         return _in_format(model, dtype).eval()
@@ -133,7 +133,7 @@ class Pretrained:
 def _in_format(model: Any, dtype: torch.dtype) -> Any:
     """Some of DeBERTa's parameters are float32, whatever transformers is asked for."""
     for parameter in model.parameters():
-        if parameter.dtype != dtype and not is_quantised(parameter):
+        if parameter.dtype != dtype and not is_quantized(parameter):
             parameter.data = parameter.data.to(dtype)
     return model
 
@@ -155,7 +155,7 @@ class RandomWeights(Pretrained):
 
     def load_model(self, dtype: torch.dtype, quantization: str | None = None, accelerator: str = "cpu") -> Any:
         if quantization:
-            raise LptError(f"backbone.path={self.path!r} has random weights, which are not quantised; leave it")
+            raise LptError(f"backbone.path={self.path!r} has random weights, which are not quantized; leave it")
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
         try:
             model = auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()

@@ -1,6 +1,6 @@
 """A backbone's layers in 8 or 4 bits, and which library does it where.
 
-Weights alone are quantised, and of the layers alone: embeddings and the LM head stay as they are. Gradients flow
+Weights alone are quantized, and of the layers alone: embeddings and the LM head stay as they are. Gradients flow
 through to what is trained, which stays float32.
 """
 
@@ -52,7 +52,7 @@ def loading_options(quantization: str | None, accelerator: str, dtype: torch.dty
     return {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=outside)}
 
 
-def is_quantised(parameter: nn.Parameter) -> bool:
+def is_quantized(parameter: nn.Parameter) -> bool:
     """Whether a parameter is in fewer bits than it computes in."""
     return hasattr(parameter, "__tensor_flatten__") or not parameter.is_floating_point()
 

@@ -34,9 +34,9 @@ from lpt.generators import PromptGenerator
 from lpt.hardware import (
     check_compiler,
     choose_accelerator,
-    choose_accumulate,
     choose_attention,
     choose_dtype,
+    choose_gradient_accumulation,
     describe_hardware,
     keep_freed_memory,
     peak_memory_bytes,
@@ -113,7 +113,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         accelerator=accelerator,
     )
     splits = {
-        name: EncodedSplit.from_table(table, classifier.template, config.task.range)
+        name: EncodedSplit.from_table(table, classifier.template, config.task.value_range)
         for name, table in rows.splits().items()
     }
     data_facts["truncated"] = {name: round(split.truncated_share, 4) for name, split in splits.items()}
@@ -142,7 +142,9 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
 
     optim = config.optim
     rows_per_device = optim.batch_size // trainer_config.processes
-    accumulate = choose_accumulate(optim.accumulate, accelerator, rows_per_device, length + config.lpt.prompt_length)
+    gradient_accumulation = choose_gradient_accumulation(
+        optim.gradient_accumulation, accelerator, rows_per_device, length + config.lpt.prompt_length
+    )
     belongs_to = {"backbone": config.backbone.name, "task": config.task.name}
     cache = TrunkCache(config.cache.mode, config.cache.max_bytes, belongs_to=belongs_to, say=say)
     data = PromptData(
@@ -150,7 +152,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         classifier,
         cache,
         batch_size=optim.batch_size,
-        accumulate=accumulate,
+        gradient_accumulation=gradient_accumulation,
         eval_batch_size=trainer_config.eval_batch_size,
         seed=config.seed,
     )
@@ -163,7 +165,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         optim.lr,
         config.head.lr or optim.lr,
         optim.weight_decay,
-        round(optim.warmup * total_steps),
+        round(optim.warmup_ratio * total_steps),
         total_steps,
     )
     module = PromptModule(classifier, config.task.metrics, schedule, config.seed)
@@ -184,11 +186,12 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             max_epochs=math.ceil(total_steps / steps_per_epoch),
             max_steps=total_steps,
             # In micro-batches, over epochs: evaluation is a matter of steps.
-            val_check_interval=min(trainer_config.eval_every or steps_per_epoch, total_steps or 1) * accumulate,
+            val_check_interval=min(trainer_config.eval_every or steps_per_epoch, total_steps or 1)
+            * gradient_accumulation,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            accumulate_grad_batches=accumulate,
-            gradient_clip_val=optim.clip,
+            accumulate_grad_batches=gradient_accumulation,
+            gradient_clip_val=optim.max_grad_norm,
             logger=loggers,
             log_every_n_steps=min(trainer_config.log_every, steps_per_epoch),
             callbacks=[
@@ -264,7 +267,7 @@ def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
         template=template,
         answer=config.task.template.answer,
         max_length=min(config.task.max_length, max_length(pretrained.config)),
-        range=config.task.range,
+        value_range=config.task.value_range,
     )
 
 
@@ -418,7 +421,7 @@ def _training_facts(trainer: pl.Trainer, module: PromptModule, accelerator: str)
     )
     return {
         "steps": trainer.global_step,
-        "accumulate": trainer.accumulate_grad_batches,
+        "gradient_accumulation": trainer.accumulate_grad_batches,
         "seconds": round(seconds, 3),
         "steps_per_second": round(module.train_steps / seconds, 3) if seconds else 0.0,
         "tokens_per_second": round(float(tokens) / seconds, 1) if seconds else 0.0,
@@ -492,6 +495,6 @@ def _quiet() -> None:
         "Experiment logs directory",
         "It is recommended to use .self.log",  # every rank logs what it has gathered from all
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
-        "`broadcast_buffers` is deprecated",  # in favour of what older releases of torch do not know
+        "`broadcast_buffers` is deprecated",  # in favor of what older releases of torch do not know
     ):
         warnings.filterwarnings("ignore", message=f".*{note}")

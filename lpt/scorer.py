@@ -28,7 +28,7 @@ class Scorer(nn.Module):
         h = batch.states
         if h is None:
             h = self.method.trunk(batch.input_ids, batch.attention_mask)
-        return self.method.read_out(h, batch.attention_mask, batch.readout_position, self.head.further)
+        return self.method.read_out(h, batch.attention_mask, batch.readout_position, self.head.num_extra_positions)
 
     def scores(self, batch: Batch) -> Tensor:
         """Class scores `[B, C]`, float32."""

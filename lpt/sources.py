@@ -108,11 +108,11 @@ class Columns:
 def load_tables(task: Task) -> dict[str, Table]:
     """The splits `train`, `dev`, `test` and further test sets of a task, as its source has them.
 
-    A source without `dev` and `test` has its test rows set aside from `train` (`set_aside_test`). An unlabelled test
+    A source without `dev` and `test` has its test rows set aside from `train` (`set_aside_test`). An unlabeled test
     split of a public data set is left out; a further test set is the first of its places that has labels.
 
     Raises:
-        LptError: a missing file, split, column or label mapping; an empty or unlabelled split; broken encoding.
+        LptError: a missing file, split, column or label mapping; an empty or unlabeled split; broken encoding.
     """
     source: Source = getattr(task, task.source)
     readers: dict[str, Callable[[Task, Any], Splits]] = {
@@ -157,12 +157,12 @@ def _to_table(columns: Columns, task: Task, source: Source, option: str) -> Tabl
         sentences.append(columns.column(f"{option}.b", source.b))
     raw = [value.strip() for value in columns.column(f"{option}.label", source.label)]
     rows = list(zip(*sentences, strict=True))
-    meaning = {} if task.range else label_values(task, source)
+    meaning = {} if task.value_range else label_values(task, source)
     # The hub marks rows without a gold label with -1.
     if set(raw) <= {"-1", "-1.0"} and meaning.get("-1", IGNORE) == IGNORE:
         return Table(rows, None, list(columns.index))
-    if task.range:
-        return Table(rows, numbers(columns, raw, task.range), list(columns.index))
+    if task.value_range:
+        return Table(rows, numbers(columns, raw, task.value_range), list(columns.index))
     kept, labels = [], []
     for i, value in enumerate(raw):
         if value not in meaning:
@@ -176,13 +176,13 @@ def _to_table(columns: Columns, task: Task, source: Source, option: str) -> Tabl
     return Table([rows[i] for i in kept], labels, [columns.index[i] for i in kept])
 
 
-def numbers(columns: Columns, labels: Sequence[str], ends: Sequence[float]) -> list[float]:
+def numbers(columns: Columns, labels: Sequence[str], value_range: Sequence[float]) -> list[float]:
     """The values of a regression.
 
     Raises:
         LptError: one that is no number, or beyond the ends.
     """
-    values, (low, high) = [], ends
+    values, (low, high) = [], value_range
     for i, label in enumerate(labels):
         try:
             value = round(float(label), 6)  # the hub keeps 3.8 in 32 bits: 3.799999952316284
@@ -190,8 +190,8 @@ def numbers(columns: Columns, labels: Sequence[str], ends: Sequence[float]) -> l
             value = math.nan
         if not low <= value <= high:
             raise LptError(
-                f"{columns.place(i)}: label {label!r} is not a number from {low:g} to {high:g} (task.range); correct "
-                "the one or the other"
+                f"{columns.place(i)}: label {label!r} is not a number from {low:g} to {high:g} (task.value_range); "
+                "correct the one or the other"
             )
         values.append(value)
     return values
@@ -296,7 +296,7 @@ def _read_tsv(task: Task, source: TsvSource) -> Splits:
                 continue
             raise LptError(f"task.tsv.{split}={name!r}: {path} does not exist")
         records = _records(decode(path.read_bytes(), path), path)
-        # GLUE gives CoLA's unlabelled test file, alone, a header.
+        # GLUE gives CoLA's unlabeled test file, alone, a header.
         header = source.header or (split == "test" and bool(records) and "sentence" in records[0][1])
         columns = _text_columns(records, path, header)
         yield split, columns.without_short_rows() if source.skip_short else columns

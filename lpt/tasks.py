@@ -116,7 +116,7 @@ class Task:
     name: str = "custom"
     labels: list[str] = field(default_factory=list)
     # Class names, in class order.
-    range: list[float] | None = None
+    value_range: list[float] | None = None
     # [lowest,highest]: a regression. Gold values are numbers between; the first of two labels stands for the lowest,
     # the second for the highest, and their probabilities weigh the two.
     label_words: Any = None
@@ -142,7 +142,7 @@ class Task:
     @property
     def classes(self) -> list[str] | None:
         """What gold labels index; None where gold values are numbers."""
-        return self.labels if self.range is None else None
+        return self.labels if self.value_range is None else None
 
 
 def as_text(mapping: Any, every_spelling: bool = False) -> Any:
@@ -177,16 +177,16 @@ def describe_problems(task: Task, metrics: list[str]) -> list[str]:
     for name in task.label_words if isinstance(task.label_words, dict) else ():
         if name not in task.labels:
             problems.append(f"task.label_words has {name!r}, which is not one of task.labels={task.labels}")
-    fitting = [name for name in metrics if (name in REGRESSION_METRICS) == (task.range is not None)]
+    fitting = [name for name in metrics if (name in REGRESSION_METRICS) == (task.value_range is not None)]
     for name in task.metrics:
         if name not in metrics:
             problems.append(f"task.metrics has {name!r}; known metrics: {', '.join(fitting)}")
         elif name not in fitting:
-            kind = "classes" if task.range is None else f"numbers, by task.range={task.range}"
+            kind = "classes" if task.value_range is None else f"numbers, by task.value_range={task.value_range}"
             problems.append(f"task.metrics has {name!r}, but the task is of {kind}; choose from {', '.join(fitting)}")
     if not task.metrics:
         problems.append(f"task.metrics is empty; choose from {', '.join(fitting)}")
-    if "f1" in task.metrics and task.range is None and len(task.labels) != 2:
+    if "f1" in task.metrics and task.value_range is None and len(task.labels) != 2:
         problems.append(f"task.metrics has 'f1', which needs two classes; task.labels has {len(task.labels)}")
     if task.source not in SOURCES:
         problems.append(f"task.source={task.source!r} is not known; choose one of {', '.join(SOURCES)}")
@@ -198,21 +198,23 @@ def describe_problems(task: Task, metrics: list[str]) -> list[str]:
         problems.append("task.source=tsv needs task.data_dir=<folder with one folder per task>")
     if task.max_length < 1:
         problems.append(f"task.max_length={task.max_length} must be at least 1")
-    if task.range is not None:
-        problems += _regression_problems(task, task.range)
+    if task.value_range is not None:
+        problems += _regression_problems(task, task.value_range)
     return problems
 
 
-def _regression_problems(task: Task, ends: list[float]) -> Iterator[str]:
-    if len(ends) != 2 or not all(map(math.isfinite, ends)) or ends[0] >= ends[-1]:
-        yield f"task.range={ends} must be two numbers, the lower one first, as in [0,5]"
+def _regression_problems(task: Task, value_range: list[float]) -> Iterator[str]:
+    if len(value_range) != 2 or not all(map(math.isfinite, value_range)) or value_range[0] >= value_range[-1]:
+        yield f"task.value_range={value_range} must be two numbers, the lower one first, as in [0,5]"
     if len(task.labels) > 2:
-        yield f"task.range={ends} takes two labels, one for each end; task.labels has {len(task.labels)}"
+        yield f"task.value_range={value_range} takes two labels, one for each end; task.labels has {len(task.labels)}"
     source: Source | None = getattr(task, task.source) if task.source in SOURCES else None
     if source and source.values:
-        yield f"task.{task.source}.values is for classes; with task.range={ends} the data has numbers"
+        yield f"task.{task.source}.values is for classes; with task.value_range={value_range} the data has numbers"
     if source and source.balance:
-        yield f"task.{task.source}.balance=true is for classes; with task.range={ends} the data has numbers"
+        yield (
+            f"task.{task.source}.balance=true is for classes; with task.value_range={value_range} the data has numbers"
+        )
 
 
 def _source_problems(task: Task, source: Source) -> list[str]:

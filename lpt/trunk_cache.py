@@ -84,7 +84,7 @@ def _hash(start: str, state: dict[str, Tensor]) -> str:
 
 
 def _plain(name: str, tensor: Any) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that a quantised one is made of, by name; any other is its own."""
+    """The tensors that a quantized one is made of, by name; any other is its own."""
     if not hasattr(tensor, "__tensor_flatten__"):
         yield name, tensor
         return

@@ -120,7 +120,7 @@ def write_scores(folder: Path) -> list[str]:
     return [
         f"task.files.train='{folder}/scores.csv'",
         "task.files.label=score",
-        "task.range=[0,5]",
+        "task.value_range=[0,5]",
         "task.metrics=[pearson,spearman]",
     ]
 

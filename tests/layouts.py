@@ -27,7 +27,7 @@ class Tsv:
     dev: str | None = None
     # null: as train.
     test: str | None = None
-    # Of the unlabelled test file. null: it is labelled and as train.
+    # Of the unlabeled test file. null: it is labeled and as train.
     header: bool = True
     files: tuple[str, ...] = ("train.tsv", "dev.tsv", "test.tsv")
     extra: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -100,12 +100,12 @@ class Hub:
     columns: str
     values: tuple[float, ...]
     splits: tuple[str, ...] = ("train", "validation", "test")
-    unlabelled: tuple[str, ...] = ()
+    unlabeled: tuple[str, ...] = ()
     config: str | None = None
 
 
 def _glue(config: str, columns: str, values: tuple[float, ...] = (0, 1), hidden: bool = True) -> Hub:
-    return Hub(f"{columns}, label=L, idx", values, unlabelled=("test",) if hidden else (), config=config)
+    return Hub(f"{columns}, label=L, idx", values, unlabeled=("test",) if hidden else (), config=config)
 
 
 HUB = {
@@ -158,8 +158,8 @@ def write_tsv_folder(parent: Path, name: str) -> None:
     write_file(folder / train, layout.train, layout.header, rows_of("train", layout.values, is_pair(layout.train)))
     devs = {"dev": (dev, test)} | layout.extra
     for split, (dev_file, test_file) in devs.items():
-        labelled = layout.dev or layout.train
-        write_file(folder / dev_file, labelled, layout.header, rows_of(split, layout.values, is_pair(labelled)))
+        labeled = layout.dev or layout.train
+        write_file(folder / dev_file, labeled, layout.header, rows_of(split, layout.values, is_pair(labeled)))
         hidden = rows_of("test", layout.values, is_pair(layout.train))
         write_file(folder / test_file, layout.test or layout.train, layout.header or bool(layout.test), hidden)
 
@@ -179,10 +179,10 @@ def write_hub_folder(folder: Path, name: str) -> None:
     layout = HUB[name]
     places = {split: f"{layout.config or 'data'}/{split}-00000-of-00001.parquet" for split in layout.splits}
     for split, place in places.items():
-        unlabelled = {"L": [-1] * (2 * len(layout.values))} if split in layout.unlabelled else {}
+        unlabeled = {"L": [-1] * (2 * len(layout.values))} if split in layout.unlabeled else {}
         rows = rows_of(split, layout.values, is_pair(layout.columns))
         cells = dict(zip("AB", zip(*(sentences for sentences, _ in rows), strict=True), strict=False))
-        cells |= {"L": [label for _, label in rows]} | unlabelled
+        cells |= {"L": [label for _, label in rows]} | unlabeled
         labels = pa.array(cells["L"], pa.float32() if isinstance(layout.values[0], float) else pa.int64())
         cells |= {"L": labels}
         table = pa.table({name: cells.get(role, ["x"] * len(rows)) for name, role in _columns(layout.columns)})

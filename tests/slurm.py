@@ -38,7 +38,7 @@ def tasks(nodes: int, on_each: int, job: int) -> list[dict[str, str]]:
 
 SBATCH = """
 script=$(cat "$1")  # now, as Slurm does: submitit moves the file
-set -m  # a process group of its own, to be cancelled
+set -m  # a process group of its own, to be canceled
 sh -c 'while [ -e "$1" ]; do sleep 0.02; done; SLURM_JOB_ID=$$ exec sh -c "$2"' \\
     sh "$slurm/full" "$script" < /dev/null > "$1.log" 2>&1 &
 echo $! >> "$slurm/jobs"

@@ -10,8 +10,8 @@ from lpt.data import PromptData
 from lpt.sources import Table
 from lpt.templates import Encoded
 
-GRID = [(1, 1), (1, 3), (2, 1), (3, 2), (2, 4), (5, 1)]  # world, accumulate
-EVERY_GRID = pytest.mark.parametrize(("world", "accumulate"), GRID)
+GRID = [(1, 1), (1, 3), (2, 1), (3, 2), (2, 4), (5, 1)]  # world, gradient_accumulation
+EVERY_GRID = pytest.mark.parametrize(("world", "gradient_accumulation"), GRID)
 SIZES = pytest.mark.parametrize(("size", "batch_size"), [(40, 8), (43, 8), (41, 8), (5, 8), (1, 8), (43, 43), (7, 1)])
 
 
@@ -20,18 +20,19 @@ def epoch_of(batches: TrainBatches, epoch: int) -> list:
     return list(batches)
 
 
-def all_ranks(size, batch_size, world, accumulate, epoch=0, **options) -> list:
+def all_ranks(size, batch_size, world, gradient_accumulation, epoch=0, **options) -> list:
     """What every rank gets: rank -> micro-batches."""
     return [
-        epoch_of(TrainBatches(lengths(size), batch_size, 13, rank, world, accumulate, **options), epoch)
+        epoch_of(TrainBatches(lengths(size), batch_size, 13, rank, world, gradient_accumulation, **options), epoch)
         for rank in range(world)
     ]
 
 
-def steps(ranks, accumulate) -> list:
+def steps(ranks, gradient_accumulation) -> list:
     """Optimizer step -> the micro-batches of all ranks."""
     return [
-        [micro for rank in ranks for micro in rank[i : i + accumulate]] for i in range(0, len(ranks[0]), accumulate)
+        [micro for rank in ranks for micro in rank[i : i + gradient_accumulation]]
+        for i in range(0, len(ranks[0]), gradient_accumulation)
     ]
 
 
@@ -44,19 +45,19 @@ def lengths(size) -> list[int]:
 
 @EVERY_GRID
 @SIZES
-def test_every_row_trains_once_per_epoch_over_all_ranks(size, batch_size, world, accumulate):
-    ranks = all_ranks(size, batch_size, world, accumulate)
+def test_every_row_trains_once_per_epoch_over_all_ranks(size, batch_size, world, gradient_accumulation):
+    ranks = all_ranks(size, batch_size, world, gradient_accumulation)
     taken = sorted(row for rank in ranks for micro in rank for row, weight in micro if weight > 0)
     assert taken == list(range(size))
 
 
 @EVERY_GRID
 @SIZES
-def test_a_step_has_the_same_rows_on_any_number_of_devices(size, batch_size, world, accumulate):
+def test_a_step_has_the_same_rows_on_any_number_of_devices(size, batch_size, world, gradient_accumulation):
     alone = [{row for row, _ in batch} for (batch,) in steps(all_ranks(size, batch_size, 1, 1), 1)]
     shared = [
         {row for micro in step for row, weight in micro if weight > 0}
-        for step in steps(all_ranks(size, batch_size, world, accumulate), accumulate)
+        for step in steps(all_ranks(size, batch_size, world, gradient_accumulation), gradient_accumulation)
     ]
     assert shared == alone
     assert [len(rows) for rows in alone[:-1]] == [batch_size] * (len(alone) - 1)
@@ -64,23 +65,27 @@ def test_a_step_has_the_same_rows_on_any_number_of_devices(size, batch_size, wor
 
 @EVERY_GRID
 @SIZES
-def test_every_rank_takes_as_many_micro_batches_as_announced_and_none_is_empty(size, batch_size, world, accumulate):
-    for rank, micro_batches in enumerate(all_ranks(size, batch_size, world, accumulate)):
-        batches = TrainBatches(lengths(size), batch_size, 13, rank, world, accumulate)
-        assert len(micro_batches) == len(batches) == batches.steps_per_epoch * accumulate
+def test_every_rank_takes_as_many_micro_batches_as_announced_and_none_is_empty(
+    size, batch_size, world, gradient_accumulation
+):
+    for rank, micro_batches in enumerate(all_ranks(size, batch_size, world, gradient_accumulation)):
+        batches = TrainBatches(lengths(size), batch_size, 13, rank, world, gradient_accumulation)
+        assert len(micro_batches) == len(batches) == batches.steps_per_epoch * gradient_accumulation
         assert min(map(len, micro_batches)) >= 1
 
 
 @EVERY_GRID
 @SIZES
-def test_the_optimizer_sees_the_mean_over_the_rows_of_the_step(size, batch_size, world, accumulate):
+def test_the_optimizer_sees_the_mean_over_the_rows_of_the_step(size, batch_size, world, gradient_accumulation):
     loss = np.random.default_rng(0).normal(size=size)
     alone = [np.mean([loss[row] for row, _ in batch]) for (batch,) in steps(all_ranks(size, batch_size, 1, 1), 1)]
     seen = []
-    for step in steps(all_ranks(size, batch_size, world, accumulate), accumulate):
+    for step in steps(all_ranks(size, batch_size, world, gradient_accumulation), gradient_accumulation):
         sums = [sum(weight * loss[row] for row, weight in micro) for micro in step]
         # Lightning divides by the accumulated micro-batches, DDP averages over ranks.
-        seen.append(np.mean([np.sum(rank) / accumulate for rank in np.reshape(sums, (world, accumulate))]))
+        seen.append(
+            np.mean([np.sum(rank) / gradient_accumulation for rank in np.reshape(sums, (world, gradient_accumulation))])
+        )
     np.testing.assert_allclose(seen, alone, rtol=1e-12)
 
 
@@ -119,17 +124,19 @@ def test_lightning_can_announce_epochs():
 
 @EVERY_GRID
 @pytest.mark.parametrize("first_step", [0, 1, 5, 6, 7, 12, 17])
-def test_training_goes_on_exactly_where_it_was_cut(world, accumulate, first_step):
+def test_training_goes_on_exactly_where_it_was_cut(world, gradient_accumulation, first_step):
     per_epoch = 6
     for rank in range(world):
-        options = {"rank": rank, "world": world, "accumulate": accumulate}
+        options = {"rank": rank, "world": world, "gradient_accumulation": gradient_accumulation}
         undisturbed = TrainBatches(lengths(43), 8, 13, **options)
         resumed = TrainBatches(lengths(43), 8, 13, **options, first_step=first_step)
-        expected = [micro for epoch in range(4) for micro in epoch_of(undisturbed, epoch)][first_step * accumulate :]
+        expected = [micro for epoch in range(4) for micro in epoch_of(undisturbed, epoch)][
+            first_step * gradient_accumulation :
+        ]
         first = first_step // per_epoch
         assert resumed.first_epoch == first
         got = list(resumed)  # before any epoch is announced, it stands at the one that was cut
-        assert got == list(islice(expected, (per_epoch - first_step % per_epoch) * accumulate))
+        assert got == list(islice(expected, (per_epoch - first_step % per_epoch) * gradient_accumulation))
         got += [micro for epoch in range(first + 1, 4) for micro in epoch_of(resumed, epoch)]
         assert got == expected
         assert len(resumed) == len(undisturbed)  # Lightning counts from the epoch's start
@@ -206,7 +213,7 @@ def test_short_rows_are_padded_on_the_right_to_the_longest_of_the_batch():
 
 def test_the_labels_of_a_regression_are_shares_of_its_two_labels():
     values = Table([("x",)] * 3, [0.0, 3.8, 5.0], [0, 1, 2])
-    split = EncodedSplit(split_of(3, 3, 3).rows, values, ends=(0, 5))
+    split = EncodedSplit(split_of(3, 3, 3).rows, values, value_range=(0, 5))
     labels = split.collate([(1, 1.0), (0, 1.0)], pad_id=7).labels
     torch.testing.assert_close(labels, torch.tensor([[0.24, 0.76], [1.0, 0.0]]))
 
@@ -247,10 +254,18 @@ def test_a_split_tells_lengths_and_the_share_of_cut_texts():
 # The data module
 
 
-def data_of(rank=0, world=1, step=0, accumulate=2) -> PromptData:
+def data_of(rank=0, world=1, step=0, gradient_accumulation=2) -> PromptData:
     splits = {"train": split_of(*[3 + i % 5 for i in range(43)]), "validation": split_of(*LENGTHS)}
     classifier, no_cache = SimpleNamespace(pad_id=7), None
-    data = PromptData(splits, classifier, no_cache, batch_size=8, accumulate=accumulate, eval_batch_size=16, seed=13)
+    data = PromptData(
+        splits,
+        classifier,
+        no_cache,
+        batch_size=8,
+        gradient_accumulation=gradient_accumulation,
+        eval_batch_size=16,
+        seed=13,
+    )
     here = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(global_rank=rank, world_size=world, global_step=step, strategy=here)
     return data

@@ -76,7 +76,7 @@ def test_save_and_load_give_the_same_predictions(config, tmp_path, generator, he
 
 
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
-def test_an_adapter_serves_over_a_quantised_backbone_too(config, tmp_path):
+def test_an_adapter_serves_over_a_quantized_backbone_too(config, tmp_path):
     classifier = build(config)
     classifier.save_pretrained(tmp_path / "adapter")
     loaded = LatePromptClassifier.from_pretrained(tmp_path / "adapter", "cpu", "32", quantization="int8")

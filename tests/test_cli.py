@@ -77,7 +77,7 @@ def regression(adapter, tmp_path):
     folder = tmp_path / "regression"
     shutil.copytree(adapter, folder)
     config = json.loads((folder / CONFIG_NAME).read_text())
-    (folder / CONFIG_NAME).write_text(json.dumps(config | {"range": [0, 5]}))
+    (folder / CONFIG_NAME).write_text(json.dumps(config | {"value_range": [0, 5]}))
     return str(folder)
 
 

@@ -56,7 +56,7 @@ def conf(tmp_path, monkeypatch):
         "-m seed=1,2 trainer.devices=2 hydra.launcher.workers=2 hydra.launcher.retries=0",
         "seed=1,2 -m",
         "-m 'generator=glob(*)' 'optim.lr=choice(1e-3,1e-4)'",
-        "+lpt.layer=3 ++optim.clip=2 optim.lr='\"1e-3\"' trainer.precision=32 generator={dropout:0.1}",
+        "+lpt.layer=3 ++optim.max_grad_norm=2 optim.lr='\"1e-3\"' trainer.precision=32 generator={dropout:0.1}",
         "task=rte task.label_words.entailment=Sure 'task.data_dir=/a folder/of mine'",
         "'task.template.encoder=\"{a} is {mask}\"'",
         "task=custom task.files.train=x.csv 'task.labels=[bad,good]' 'task.files.values={1: bad, 5: good}' "
@@ -166,8 +166,8 @@ RANGES = {
     "optim.weight_decay=nan": "optim.weight_decay=nan must be at least 0",
     "fewshot.k_dev=0": "fewshot.k_dev=0 must be at least 1",
     "optim.lr=inf": "optim.lr=inf must be greater than 0",
-    "optim.clip=0": "optim.clip=0.0 must be greater than 0",
-    "optim.warmup=1": "optim.warmup=1.0 must be a share of the steps, 0 <= warmup < 1",
+    "optim.max_grad_norm=0": "optim.max_grad_norm=0.0 must be greater than 0",
+    "optim.warmup_ratio=1": "optim.warmup_ratio=1.0 must be a share of the steps, 0 <= warmup_ratio < 1",
     "seed=-1": "seed=-1 must be in 0..4294967295",
     "generator.dropout=1": "generator.dropout=1.0 must be a probability, 0 <= dropout < 1",
     "generator.init=vocabulary": (
@@ -176,8 +176,8 @@ RANGES = {
     ),
     "fewshot.k=null": "fewshot=total needs fewshot.k=<number of training rows>",
     "trainer.devices=17": (
-        "optim.batch_size=16 cannot be shared by trainer.devices=17 x optim.accumulate=1 micro-batches; raise it or "
-        "lower them"
+        "optim.batch_size=16 cannot be shared by trainer.devices=17 x optim.gradient_accumulation=1 micro-batches; "
+        "raise it or lower them"
     ),
 }
 

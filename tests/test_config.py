@@ -144,10 +144,10 @@ def test_the_rate_of_a_linear_head_is_a_rate():
 
 def test_a_regression_has_no_classes_to_draw_from():
     assert complaints(composed("task=stsb", "fewshot=per_class")) == [
-        "fewshot=per_class draws rows of each class, and task stsb has none (task.range); use fewshot=total or "
+        "fewshot=per_class draws rows of each class, and task stsb has none (task.value_range); use fewshot=total or "
         "fewshot=full"
     ]
-    assert resolve(composed("task=stsb", "fewshot=total")).task.range == [0.0, 5.0]
+    assert resolve(composed("task=stsb", "fewshot=total")).task.value_range == [0.0, 5.0]
 
 
 # Methods and their options

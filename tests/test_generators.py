@@ -123,11 +123,11 @@ def test_dropout_acts_in_training_alone():
     assert not (generator.eval()(*inputs) == 0).any()
 
 
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("name", ["npg", "phm", "none"])
-def test_a_prompt_can_start_from_given_rows(name, normalise):
+def test_a_prompt_can_start_from_given_rows(name, normalize):
     """Exactly from these, where the generator adds nothing of its own and the states are as large as the rows."""
-    generator = build_generator(name, H, prompt_length=3, bottleneck=M, normalise=normalise)
+    generator = build_generator(name, H, prompt_length=3, bottleneck=M, normalize=normalize)
     rows, h = (7 * F.rms_norm(torch.randn(shape), (H,)) for shape in ((3, H), (2, 5, H)))
     generator.start_from(rows)
     if name != "none":
@@ -145,7 +145,7 @@ def test_a_generator_without_rows_of_its_own_cannot_start_from_any(name):
 @pytest.mark.parametrize("name", GENERATORS)
 def test_in_units_of_the_states_a_prompt_grows_with_them(name):
     """So that one learning rate suits every layer. One huge token, as first tokens are, changes nothing of that."""
-    generator = build_generator(name, H, prompt_length=3, bottleneck=M, normalise=True)
+    generator = build_generator(name, H, prompt_length=3, bottleneck=M, normalize=True)
     h, summary, mask = torch.randn(2, 6, H), torch.tensor([1, 4]), torch.ones(2, 6, dtype=torch.bool)
     written = generator(h, summary, mask)
     torch.testing.assert_close(generator(100 * h, summary, mask), 100 * written, rtol=1e-4, atol=1e-4)

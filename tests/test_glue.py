@@ -31,7 +31,7 @@ def make_adapter(tmp_path_factory):
             label_words={},
             template=task.template.decoder,
             answer=task.template.answer,
-            range=task.range,
+            value_range=task.value_range,
         )
         config = replace(config, **changes)
         torch.manual_seed(1)
@@ -97,7 +97,7 @@ def test_a_submission_has_glues_name_columns_and_answers(name, make_adapter, tmp
 def test_glues_answers_are_for_the_labels_of_our_tasks(name):
     task = load_task(name)
     answers = GLUE[name].answers
-    assert (list(answers) == task.labels) if answers else (task.range == [0, 5])
+    assert (list(answers) == task.labels) if answers else (task.value_range == [0, 5])
     assert GLUE[name].folder == task.tsv.folder
 
 
@@ -166,7 +166,11 @@ def test_a_test_set_that_is_not_glues_is_refused(tmp_path):
             {"labels": ["yes", "no"]},
             "--glue: GLUE's rte has the labels entailment, not_entailment; the adapter has yes, no",
         ),
-        ("stsb", {"range": [1, 5]}, "--glue: GLUE's stsb asks for numbers from 0 to 5; the adapter's task has others"),
+        (
+            "stsb",
+            {"value_range": [1, 5]},
+            "--glue: GLUE's stsb asks for numbers from 0 to 5; the adapter's task has others",
+        ),
     ],
 )
 def test_an_adapter_that_cannot_answer_glue_is_refused(name, changes, message, make_adapter, tmp_path, capsys):

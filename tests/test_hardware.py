@@ -204,7 +204,7 @@ def test_the_matmul_rate_is_the_best_over_shapes_in_flop_per_second(monkeypatch)
     ],
 )
 def test_micro_batches_on_a_cpu_are_of_about_a_thousand_tokens(asked, accelerator, rows, length, micro_batches):
-    assert hardware.choose_accumulate(asked, accelerator, rows, length) == micro_batches
+    assert hardware.choose_gradient_accumulation(asked, accelerator, rows, length) == micro_batches
 
 
 def test_the_hardware_is_told_with_what_it_can(monkeypatch):

@@ -226,7 +226,7 @@ def test_further_read_outs_follow_the_first_one():
     ids, mask = token_batch((9, 9))
     method, position = LateMethod(tiny_model("llama"), 2), torch.tensor([4, 2])
     h = method.trunk(ids, mask)
-    found = method.read_out(h, mask, position, further=2)
+    found = method.read_out(h, mask, position, num_extra_positions=2)
     expected = [method.read_out(h, mask, position + i) for i in range(3)]
     torch.testing.assert_close(found, torch.stack(expected, dim=1))
 

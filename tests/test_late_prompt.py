@@ -54,7 +54,7 @@ def test_padding_changes_nothing_left_or_right_any_amount(shape, attention, gene
 
 
 @pytest.mark.parametrize(("family", "attention", "generator"), with_generators(attentions(FAMILIES)))
-def test_a_row_does_not_depend_on_its_neighbours(family, attention, generator):
+def test_a_row_does_not_depend_on_its_neighbors(family, attention, generator):
     model = build(family, attention, generator)
     ids, mask = token_batch(LENGTHS)
     together = model(ids, mask, readout(family))

@@ -30,7 +30,7 @@ def test_the_ratio_that_is_logged_is_of_what_enters_layer_k(experiment, monkeypa
 
     monkeypatch.setattr(SplitBackbone, "upper_at", watch)
     name = "ratio " + options[0].replace("=", " ")
-    experiment.run(name, *options, "trainer.max_steps=4", "optim.accumulate=1")
+    experiment.run(name, *options, "trainer.max_steps=4", "optim.gradient_accumulation=1")
     assert experiment.curve(name, "train/prompt_norm_ratio") == pytest.approx(dict(enumerate(seen)))
 
 
@@ -49,7 +49,7 @@ def test_the_gradient_norm_is_that_before_clipping_at_the_learning_rate_of_the_s
         rates.append(optimizer.param_groups[0]["lr"])
 
     monkeypatch.setattr(PromptModule, "on_before_optimizer_step", measure)
-    experiment.run("norms", "trainer.max_steps=5", "optim.clip=1e-3", "optim.accumulate=2")
+    experiment.run("norms", "trainer.max_steps=5", "optim.max_grad_norm=1e-3", "optim.gradient_accumulation=2")
     assert min(norms) > 1e-3
     assert experiment.curve("norms", "train/grad_norm") == pytest.approx(dict(enumerate(norms)), rel=1e-4)
     assert experiment.curve("norms", "lr") == pytest.approx(dict(enumerate(rates)))
@@ -66,7 +66,7 @@ def test_a_linear_head_learns_at_its_own_rate_beside_the_method(experiment, monk
                 rates.setdefault(p in head, []).append((group["initial_lr"], group["weight_decay"], p.ndim > 1))
 
     monkeypatch.setattr(PromptModule, "on_before_optimizer_step", measure)
-    options = ("head=linear", "optim.lr=0.01", "optim.weight_decay=0.3", "optim.accumulate=1", *options)
+    options = ("head=linear", "optim.lr=0.01", "optim.weight_decay=0.3", "optim.gradient_accumulation=1", *options)
     experiment.run(" ".join(options), *options, "trainer.max_steps=1")
     for of_head, lr in ((False, 0.01), (True, rate)):
         assert set(rates[of_head]) == {(lr, 0.3, True), (lr, 0.0, False)}  # no decay of biases
@@ -83,7 +83,7 @@ def test_examples_per_second_are_those_since_the_last_line_without_evaluations(e
 
 
 def test_a_line_is_written_every_so_many_steps_however_many_micro_batches_they_have(experiment):
-    experiment.run("lines", "trainer.log_every=2", "optim.accumulate=3")
+    experiment.run("lines", "trainer.log_every=2", "optim.gradient_accumulation=3")
     for column in ("train/loss", "lr", "train/grad_norm", "train/prompt_norm_ratio", "train/examples_per_second"):
         assert list(experiment.curve("lines", column)) == [*range(1, 18, 2)], column
 

@@ -1,4 +1,4 @@
-"""Layers in fewer bits: what is quantised and what is not, and that training goes on through it."""
+"""Layers in fewer bits: what is quantized and what is not, and that training goes on through it."""
 
 from importlib.util import find_spec
 
@@ -9,7 +9,7 @@ from tiny import FAMILIES, HIDDEN, tiny_model, tiny_tokenizer, token_batch
 from lpt.backbone import SplitBackbone
 from lpt.errors import LptError
 from lpt.pretrained import find_pretrained
-from lpt.quantization import is_quantised
+from lpt.quantization import is_quantized
 from lpt.trunk_cache import TrunkHash
 
 needs_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
@@ -34,7 +34,7 @@ def test_matrices_of_the_layers_are_quantised_and_nothing_else(tmp_path, family)
     backbone = SplitBackbone(model, 2)
     inside = {id(p) for p in backbone.layers.parameters()}
     for name, parameter in model.named_parameters():
-        assert is_quantised(parameter) == (id(parameter) in inside and parameter.dim() == 2), name
+        assert is_quantized(parameter) == (id(parameter) in inside and parameter.dim() == 2), name
 
 
 @needs_torchao
@@ -48,8 +48,8 @@ def test_states_and_gradients_through_quantised_layers_are_nearly_the_models(tmp
         prompt = torch.ones(len(ids), 3, HIDDEN, requires_grad=True)
         z = backbone.upper_at(prompt, backbone.trunk(ids, mask), mask, torch.tensor([6, 1, 9, 0]))
         found.append((z.detach(), *torch.autograd.grad(z.sin().sum(), prompt)))
-    for exact, quantised in zip(*found, strict=True):
-        assert 0 < (quantised - exact).norm() < 0.2 * exact.norm()
+    for exact, quantized in zip(*found, strict=True):
+        assert 0 < (quantized - exact).norm() < 0.2 * exact.norm()
 
 
 @needs_torchao
@@ -71,7 +71,7 @@ def test_cached_states_of_quantised_layers_are_theirs_alone(tmp_path):
 @needs_torchao
 def test_layers_without_matrices_of_the_usual_kind_are_refused(tmp_path):
     assert complaint(save(tmp_path, "gpt2").load_model, torch.float32, "int8") == (
-        "backbone.quantization=int8 finds nothing that it can quantise in layers of type 'gpt2' on a CPU; leave it"
+        "backbone.quantization=int8 finds nothing that it can quantize in layers of type 'gpt2' on a CPU; leave it"
     )
 
 
@@ -92,6 +92,6 @@ def test_four_bits_are_for_gpus(tmp_path):
     )
 
 
-def test_random_weights_are_not_quantised():
+def test_random_weights_are_not_quantized():
     path = "random://llama"
-    assert "random weights, which are not quantised" in complaint(find_pretrained(path).load_model, None, "int8")
+    assert "random weights, which are not quantized" in complaint(find_pretrained(path).load_model, None, "int8")

@@ -68,7 +68,7 @@ def test_a_run_goes_over_families_that_differ_from_the_usual(tmp_path, family):
 
 
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
-def test_a_run_over_a_quantised_backbone_says_so_and_shares_no_states_with_others(tmp_path):
+def test_a_run_over_a_quantized_backbone_says_so_and_shares_no_states_with_others(tmp_path):
     small = make_experiment(tmp_path, "llama")
     for quantization, option in ((None, "null"), ("int8", "int8")):
         result = small.run(option, f"backbone.quantization={option}", "trainer.max_steps=3")
@@ -354,7 +354,7 @@ def test_a_static_prompt_cannot_start_from_embeddings_of_another_size(tmp_path):
 
 @pytest.mark.parametrize("generator", ["npg", "phm", "none"])
 def test_a_prompt_starts_from_states_of_training_texts_on_request(experiment, generator):
-    options = [f"generator={generator}", "generator.normalise=true", "generator.init=states", "optim.lr=1e-9"]
+    options = [f"generator={generator}", "generator.normalize=true", "generator.init=states", "optim.lr=1e-9"]
     experiment.run(f"states-{generator}", *options, "trainer.max_steps=1")
     found = load_file(experiment.run_dir(f"states-{generator}") / "adapter" / "adapter.safetensors")
     rows = found[f"method.generator.{'prompt' if generator == 'none' else 'proj_up.bias'}"].view(5, 16)

@@ -459,7 +459,7 @@ def test_of_a_task_whose_folder_has_csv_files_those_are_read_with_quoting(tmp_pa
 
 def numbers_task(folder, **files):
     source = FilesSource(**({"train": "train.csv", "test": "train.csv"} | files))
-    return Task(labels=LABELS, range=[0, 5], source="files", data_dir=str(folder), files=source)
+    return Task(labels=LABELS, value_range=[0, 5], source="files", data_dir=str(folder), files=source)
 
 
 def test_the_labels_of_a_regression_are_numbers(tmp_path):
@@ -473,8 +473,8 @@ def test_a_label_that_is_no_number_of_the_range_is_told_with_its_place(tmp_path,
     with pytest.raises(LptError) as error:
         load_tables(numbers_task(tmp_path))
     assert str(error.value) == (
-        f"{tmp_path / 'train.csv'}, row 1, line 3: label {label!r} is not a number from 0 to 5 (task.range); correct "
-        "the one or the other"
+        f"{tmp_path / 'train.csv'}, row 1, line 3: label {label!r} is not a number from 0 to 5 (task.value_range); "
+        "correct the one or the other"
     )
 
 
@@ -519,7 +519,7 @@ def test_few_shot_folders_of_the_references_script_are_read_with_their_labelled_
     splits = {"train": [("a", "0"), ("b", "1")], "dev": [("c", "1")], "test": [("d", "0"), ("e", "1"), ("f", "1")]}
     for split, rows in splits.items():
         lines = [example_row(task, text, label)[0] for text, label in rows]
-        # The script writes the labelled dev file, in the layout of train and dev, as test.tsv.
+        # The script writes the labeled dev file, in the layout of train and dev, as test.tsv.
         write_tsv(tmp_path / task / "100-13" / f"{split}.tsv", *([header] if header else []), *lines)
     tables = load_tables(tsv_task(tmp_path / task / "100-13", task, **source))
     assert tables == {

@@ -142,9 +142,9 @@ def test_compute_returns_the_metrics_asked_for_in_that_order():
 def test_accuracy_interval_is_wilsons():
     predicted, gold = binary(tn=8, fp=1, fn=1, tp=0)
     z, n, p = 1.959963984540054, 10, 0.8
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
-    assert interval("accuracy", predicted, gold, 2) == pytest.approx((centre - half, centre + half), rel=1e-9)
+    assert interval("accuracy", predicted, gold, 2) == pytest.approx((center - half, center + half), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["f1", "matthews"])

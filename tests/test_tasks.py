@@ -183,8 +183,8 @@ def test_every_task_of_ours_has_its_published_layouts():
 def test_a_tasks_files_are_read_as_they_are_published(name, tmp_path):
     write_tsv_folder(tmp_path, name)
     layout = TSV[name]
-    labelled = ["train", "dev", *layout.extra] if layout.test else ["train", "dev", "test"]
-    expected = {split: expected_table(split, layout.values, is_pair(layout.train)) for split in labelled}
+    labeled = ["train", "dev", *layout.extra] if layout.test else ["train", "dev", "test"]
+    expected = {split: expected_table(split, layout.values, is_pair(layout.train)) for split in labeled}
     assert load_tables(load_task(name, source="tsv", data_dir=str(tmp_path))) == expected
 
 
@@ -194,7 +194,7 @@ def test_a_tasks_hub_repository_is_read_as_it_is_published(name, tmp_path):
     write_hub_folder(tmp_path / "hub", name)
     task, layout = load_task(name, hub={"path": str(tmp_path / "hub"), "revision": None}), HUB[name]
     # Not MRPC's test split, which has labels here alone: the paper's protocol takes dev.
-    named = {split: place for split, place in task.hub.splits() if place not in layout.unlabelled}
+    named = {split: place for split, place in task.hub.splits() if place not in layout.unlabeled}
     pair = is_pair(layout.columns)
     assert load_tables(task) == {split: expected_table(place, layout.values, pair) for split, place in named.items()}
 
@@ -423,34 +423,38 @@ def test_a_problem_is_told_once_and_exactly(changes, problem):
     assert problems_of(**changes) == [problem]
 
 
-NUMBERS = {"range": [0, 5], "metrics": ["pearson"]}
+NUMBERS = {"value_range": [0, 5], "metrics": ["pearson"]}
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"range": [5, 0]}, "task.range=[5, 0] must be two numbers, the lower one first, as in [0,5]"),
-        ({"range": [0]}, "task.range=[0] must be two numbers, the lower one first, as in [0,5]"),
-        ({"range": [0, float("nan")]}, "task.range=[0, nan] must be two numbers, the lower one first, as in [0,5]"),
+        ({"value_range": [5, 0]}, "task.value_range=[5, 0] must be two numbers, the lower one first, as in [0,5]"),
+        ({"value_range": [0]}, "task.value_range=[0] must be two numbers, the lower one first, as in [0,5]"),
+        (
+            {"value_range": [0, float("nan")]},
+            "task.value_range=[0, nan] must be two numbers, the lower one first, as in [0,5]",
+        ),
         (
             {"labels": ["bad", "fair", "good"]},
-            "task.range=[0, 5] takes two labels, one for each end; task.labels has 3",
+            "task.value_range=[0, 5] takes two labels, one for each end; task.labels has 3",
         ),
         (
             {"metrics": ["pearson", "f1"]},
-            "task.metrics has 'f1', but the task is of numbers, by task.range=[0, 5]; choose from pearson, spearman",
+            "task.metrics has 'f1', but the task is of numbers, by task.value_range=[0, 5]; choose from pearson, "
+            "spearman",
         ),
         (
-            {"range": None},
+            {"value_range": None},
             "task.metrics has 'pearson', but the task is of classes; choose from accuracy, f1, matthews",
         ),
         (
             {"files": FilesSource(train="train.csv", values={1: "bad"})},
-            "task.files.values is for classes; with task.range=[0, 5] the data has numbers",
+            "task.files.values is for classes; with task.value_range=[0, 5] the data has numbers",
         ),
         (
             {"files": FilesSource(train="train.csv", balance=True)},
-            "task.files.balance=true is for classes; with task.range=[0, 5] the data has numbers",
+            "task.files.balance=true is for classes; with task.value_range=[0, 5] the data has numbers",
         ),
     ],
 )

@@ -38,7 +38,7 @@ def test_the_command_prints_a_table_and_nothing_else_on_stderr(experiment, one):
     [
         ("two processes", ["trainer.devices=2", "trainer.eval_batch_size=7", "cache=off"]),
         ("two processes that share a cache", ["trainer.devices=2", "cache=disk"]),
-        ("micro-batches", ["optim.accumulate=3", "trainer.eval_batch_size=30"]),
+        ("micro-batches", ["optim.gradient_accumulation=3", "trainer.eval_batch_size=30"]),
     ],
 )
 def test_devices_and_micro_batches_change_nothing(experiment, one, name, options):

@@ -262,7 +262,7 @@ def test_the_embeddings_alone_are_not_worth_keeping_and_trained_ones_cannot_be(t
     reason = "off, because nothing but the embedding stands below layer 1"
     assert plan(tmp_path, "disk", make_backbone(layer=1)) == Plan("off", reason)
     backbone = make_backbone(layer=1)
-    backbone.whole = True
+    backbone.train_embeddings = True
     assert plan(tmp_path, "disk", backbone) == Plan("off", "off, because the embeddings are trained too")
 
 

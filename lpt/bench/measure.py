@@ -28,9 +28,9 @@ from lpt.errors import LptError
 from lpt.hardware import (
     check_compiler,
     choose_accelerator,
-    choose_accumulate,
     choose_attention,
     choose_dtype,
+    choose_gradient_accumulation,
     keep_freed_memory,
     matmul_rate,
     peak_memory_bytes,
@@ -91,9 +91,9 @@ def measure(method: str, config: Config) -> dict[str, Any]:
     if bench.step == "train":
         # As train.py would train ours; rivals' users name a number themselves.
         length = bench.tokens + config.lpt.prompt_length
-        ours = choose_accumulate(optim.accumulate, accelerator, optim.batch_size, length)
-        accumulate = optim.accumulate or 1 if method in STOCK else ours
-        step = _training_step(contestant, optim.lr, batches, accumulate)
+        ours = choose_gradient_accumulation(optim.gradient_accumulation, accelerator, optim.batch_size, length)
+        gradient_accumulation = optim.gradient_accumulation or 1 if method in STOCK else ours
+        step = _training_step(contestant, optim.lr, batches, gradient_accumulation)
     else:
         step = _evaluation(contestant, batches)
 
@@ -172,7 +172,7 @@ def _batches(
 
 
 def _training_step(
-    contestant: Any, lr: float, batches: Iterator[Callable[[int], Iterator[Batch]]], accumulate: int
+    contestant: Any, lr: float, batches: Iterator[Callable[[int], Iterator[Batch]]], gradient_accumulation: int
 ) -> Callable[[], None]:
     trained = [p for p in contestant.parameters() if p.requires_grad]
     if not trained:
@@ -182,7 +182,7 @@ def _training_step(
 
     def step() -> None:
         optimizer.zero_grad()
-        for batch in next(batches)(accumulate):
+        for batch in next(batches)(gradient_accumulation):
             (contestant.losses(batch) * batch.weights).sum().backward()
         optimizer.step()
 

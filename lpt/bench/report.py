@@ -11,7 +11,7 @@ from lpt.errors import LptError
 
 PRECISION = {"float32": "float32", "bfloat16": "bf16", "float16": "fp16", "32": "float32", "16": "fp16"}
 LEGEND = "x best: over the fastest of all; x floor: over its arithmetic alone; MB: most memory above the backbone's"
-COLOURS = {  # of the usual ones, told apart also by those who see few colours; others take matplotlib's
+COLORS = {  # of the usual ones, told apart also by those who see few colors; others take matplotlib's
     "full": "#000000",
     "lora": "#D55E00",
     "prompt_tuning": "#CC79A7",
@@ -106,7 +106,7 @@ def plot(bench: dict[str, Any], path: Path) -> None:
                 continue
             label = f"{method}, {PRECISION.get(precision, precision)}"
             style = {
-                "color": COLOURS.get(method, f"C{place % 10}"),
+                "color": COLORS.get(method, f"C{place % 10}"),
                 "linestyle": "-" if precision == "bfloat16" else "--",
                 "label": label,
             }

@@ -66,7 +66,7 @@ def chosen_settings(config: "Config") -> dict[str, Any]:
     prompt = {
         **asdict(config.lpt),
         "generator": generator.name,
-        "normalise": generator.normalise,
+        "normalize": generator.normalize,
         "dropout": generator.dropout,
     }
     own = asdict(config.method)

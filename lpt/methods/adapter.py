@@ -64,7 +64,7 @@ class Adapter(LateMethod):
 
 
 class AdapterDrop(Adapter):
-    """AdapterDrop (Rücklé et al. 2021, https://arxiv.org/abs/2010.11918), its specialised form: none in lower layers.
+    """AdapterDrop (Rücklé et al. 2021, https://arxiv.org/abs/2010.11918), its specialized form: none in lower layers.
 
     Args: as for `Adapter`; a `layer` of None is L // 2 + 1.
     """

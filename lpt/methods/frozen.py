@@ -21,6 +21,8 @@ class Frozen(LateMethod):
         super().__init__(model, model.config.num_hidden_layers if layer is None else layer)
 
     @torch.no_grad()
-    def read_out(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor, further: int = 0) -> Tensor:
+    def read_out(
+        self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor, num_extra_positions: int = 0
+    ) -> Tensor:
         """Finished states, without gradient; shapes as in `LateMethod.read_out`."""
-        return super().read_out(h, attention_mask, readout_position, further)
+        return super().read_out(h, attention_mask, readout_position, num_extra_positions)

@@ -57,14 +57,14 @@ class LatePromptLora(LatePromptModel):
         prompt_length: int = 5,
         generator: str = "npg",
         bottleneck: int = 128,
-        normalise: bool = False,
+        normalize: bool = False,
         dropout: float | None = None,
         trunk_dropout: bool = False,
         rank: int = 8,
         alpha: int = 16,
         targets: str = "all",
     ):
-        super().__init__(model, layer, prompt_length, generator, bottleneck, normalise, dropout, trunk_dropout)
+        super().__init__(model, layer, prompt_length, generator, bottleneck, normalize, dropout, trunk_dropout)
         add_lora(self.backbone, rank, alpha, targets)
 
 

@@ -26,7 +26,7 @@ class PromptTuning(LatePromptModel):
 class PTuningV2(LateMethod):
     """P-tuning v2 (Liu et al. 2022, https://arxiv.org/abs/2110.07602): learned keys and values in layers k..L.
 
-    Without reparametrisation. Trains 2 * P * (key-value heads * head size) for each layer.
+    Without reparametrization. Trains 2 * P * (key-value heads * head size) for each layer.
 
     Args:
         model: a Hugging Face model.
@@ -47,7 +47,7 @@ class InstanceDependentPrompt(LatePromptModel):
     """S-IDPG-PHM (Wu et al. 2022, https://arxiv.org/abs/2204.04497): a generated prompt at the input.
 
     The generator reads what the frozen model makes of the whole text, so every step has a forward pass more than
-    prompt tuning has; its two maps are parametrised hypercomplex multiplications (`lpt.generators.PHMLinear`).
+    prompt tuning has; its two maps are parametrized hypercomplex multiplications (`lpt.generators.PHMLinear`).
     """
 
     def __init__(self, model: Any, prompt_length: int = 5, bottleneck: int = 256):

@@ -24,7 +24,7 @@ class Full(LateMethod):
 
     def __init__(self, model: Any, layer: int | None = None):
         super().__init__(model, 1 if layer is None else layer)
-        self.backbone.whole = layer is None
+        self.backbone.train_embeddings = layer is None
         wanted = list(self.wanted())
         if not wanted:
             raise LptError(f"{self.backbone.name} has no {self.what} from layer {self.backbone.layer} on")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lpt.report.drawing import MARKERS, PAPER, colour_of, figure_of, label_ends, marker_of
+from lpt.report.drawing import MARKERS, PAPER, color_of, figure_of, label_ends, marker_of
 from lpt.report.standings import Standings
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ COSTS: tuple[tuple[str, tuple[str, ...], Callable[[float], float], bool], ...] =
 
 
 def draw_costs(standings: Standings, places: dict[str, int]) -> "Figure | None":
-    """None where fewer than two configurations differ in what they cost. Each label has its colour by its place."""
+    """None where fewer than two configurations differ in what they cost. Each label has its color by its place."""
     from matplotlib.ticker import EngFormatter, LogLocator
 
     rows = [row for row in standings.scored if row.configuration.mean("trainable_parameters")]
@@ -37,7 +37,7 @@ def draw_costs(standings: Standings, places: dict[str, int]) -> "Figure | None":
             if not cost:
                 continue
             i = places[row.label]
-            style = {"color": colour_of(i), "zorder": 3 - i / 100}
+            style = {"color": color_of(i), "zorder": 3 - i / 100}
             if row.interval is not None:
                 axes.plot([cost, cost], row.interval, linewidth=0.9, alpha=0.35, **style)
             axes.plot(
@@ -57,6 +57,6 @@ def draw_costs(standings: Standings, places: dict[str, int]) -> "Figure | None":
     ends = []
     for row in rows:
         i = places[row.label]
-        ends.append((float(row.mean or 0), f"{MARKERS[marker_of(i)]} {row.label}", colour_of(i)))
+        ends.append((float(row.mean or 0), f"{MARKERS[marker_of(i)]} {row.label}", color_of(i)))
     label_ends(grid[0, -1], ends, height - 0.7)
     return figure

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lpt.report.configurations import Configuration, name_of
-from lpt.report.drawing import COLOURS, MUTED, PANEL, PAPER, WIDTH, figure_of, label_ends
+from lpt.report.drawing import COLORS, MUTED, PANEL, PAPER, WIDTH, figure_of, label_ends
 from lpt.report.standings import Standing, Standings
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ def draw_curves(
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = -(-len(panels) // columns)
     names = dict.fromkeys(name for _, lines in panels for name, points in lines.items() if len(points) > 1)
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)}
     width = {1: 6.2, 2: 8.2}.get(columns, WIDTH)
     figure, grid = figure_of(PANEL * rows, rows, columns, width)
     for axes, (standings, lines) in zip(grid.flat, panels, strict=False):
-        _curve_panel(axes, standings, lines, against, colours)
+        _curve_panel(axes, standings, lines, against, colors)
     for axes in grid[:, 0]:
         axes.set_ylabel(panels[0][0].metric)
     for axes in grid.flat[len(panels) :]:
@@ -107,7 +107,7 @@ def _curve_panel(
     standings: Standings,
     lines: dict[str, list[tuple[Any, Standing]]],
     against: Against,
-    colours: dict[str, str],
+    colors: dict[str, str],
 ) -> None:
     ends: list[tuple[float, str, str]] = []
     values = sorted({value for points in lines.values() for value, _ in points if value is not None})
@@ -125,11 +125,11 @@ def _curve_panel(
         means = [row.mean or 0.0 for _, row in points]
         if all(row.interval is not None for _, row in points):
             low, high = zip(*(row.interval for _, row in points), strict=True)  # type: ignore[misc]
-            axes.fill_between(x, low, high, color=colours[name], alpha=0.13, linewidth=0)
+            axes.fill_between(x, low, high, color=colors[name], alpha=0.13, linewidth=0)
         for value, row in points:
-            axes.plot([value] * len(row.scores), row.scores, ".", color=colours[name], markersize=2.5, alpha=0.6)
-        axes.plot(x, means, "-o", color=colours[name], markeredgecolor=PAPER, markeredgewidth=0.6)
-        ends.append((means[-1], name, colours[name]))
+            axes.plot([value] * len(row.scores), row.scores, ".", color=colors[name], markersize=2.5, alpha=0.6)
+        axes.plot(x, means, "-o", color=colors[name], markeredgecolor=PAPER, markeredgewidth=0.6)
+        ends.append((means[-1], name, colors[name]))
     if against.name != "layer" and values[0] > 0 and values[-1] / values[0] > 8:
         axes.set_xscale("log")
     axes.minorticks_off()

@@ -1,4 +1,4 @@
-"""How figures look. Colours are told apart also by those who see few of them; lines are labelled where they end."""
+"""How figures look. Colors are told apart also by those who see few of them; lines are labeled where they end."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, FAINT, PAPER = "#1d1d22", "#6d6d78", "#dcdce2", "#ffffff"
 ACCENT = "#0072B2"
-COLOURS = (ACCENT, "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#8C6BB1")  # after Okabe and Ito
+COLORS = (ACCENT, "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#8C6BB1")  # after Okabe and Ito
 MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼"}  # and how a text shows them
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
@@ -101,7 +101,7 @@ def label_ends(axes: "Axes", ends: Sequence[tuple[float, str, str]], inches: flo
     low, high = axes.get_ylim()
     places = (np.array([height for height, _, _ in ends]) - low) / (high - low)
     spread = spread_out(places, 0.155 / inches)
-    for (_, name, colour), place, wanted in zip(ends, spread, places, strict=True):
+    for (_, name, color), place, wanted in zip(ends, spread, places, strict=True):
         axes.annotate(
             name,
             (1.0, wanted),
@@ -109,7 +109,7 @@ def label_ends(axes: "Axes", ends: Sequence[tuple[float, str, str]], inches: flo
             xycoords="axes fraction",
             textcoords="axes fraction",
             va="center",
-            color=colour,
+            color=color,
             size=7.8,
             # From the name's left end; from its middle, where it would start by itself, it crosses other names.
             arrowprops={
@@ -132,9 +132,9 @@ def spread_out(places: np.ndarray, gap: float) -> np.ndarray:
     return spread
 
 
-def colour_of(i: int) -> str:
-    return COLOURS[i % len(COLOURS)]
+def color_of(i: int) -> str:
+    return COLORS[i % len(COLORS)]
 
 
 def marker_of(i: int) -> str:
-    return list(MARKERS)[i // len(COLOURS) % len(MARKERS)]
+    return list(MARKERS)[i // len(COLORS) % len(MARKERS)]

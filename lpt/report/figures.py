@@ -86,11 +86,11 @@ def _score_panel(axes: "Axes", standings: Standings, labels: list[str]) -> None:
                 size=7.5,
             )
             continue
-        colour = ACCENT if row.tied else MUTED
-        axes.plot(row.scores, [y] * len(row.scores), "|", color=colour, markersize=6, markeredgewidth=0.7, alpha=0.6)
+        color = ACCENT if row.tied else MUTED
+        axes.plot(row.scores, [y] * len(row.scores), "|", color=color, markersize=6, markeredgewidth=0.7, alpha=0.6)
         if row.interval is not None:
-            axes.plot(row.interval, [y, y], color=colour, linewidth=1.4, alpha=0.75)
-        axes.plot([row.mean], [y], "o", color=colour, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.6)
+            axes.plot(row.interval, [y, y], color=color, linewidth=1.4, alpha=0.75)
+        axes.plot([row.mean], [y], "o", color=color, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.6)
     axes.set_yticks(range(len(labels)), labels)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.set_ylim(-0.7, len(labels) - 0.3)

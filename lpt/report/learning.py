@@ -36,10 +36,10 @@ def _learning_curve(
 ) -> "Figure":
     figure, grid = figure_of(PANEL, 1, 2 if scores else 1, 8.2 if scores else 4.6)
     ends = []
-    for (name, points), colour in zip(losses, (MUTED, ACCENT), strict=False):
+    for (name, points), color in zip(losses, (MUTED, ACCENT), strict=False):
         steps, values = zip(*points, strict=True)
-        grid[0, 0].plot(steps, values, "-", color=colour, marker="o" if name != "train" else None, markersize=4)
-        ends.append((values[-1], name, colour))
+        grid[0, 0].plot(steps, values, "-", color=color, marker="o" if name != "train" else None, markersize=4)
+        ends.append((values[-1], name, color))
     grid[0, 0].set_title("loss")
     grid[0, 0].set_ylim(bottom=0)
     label_ends(grid[0, 0], ends, PANEL - 0.8)

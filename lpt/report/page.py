@@ -23,7 +23,7 @@ from lpt.report.tables import (
 )
 from lpt.report.words import findings, headline, legend, single_run, title
 
-# Colours of the page, which follow its light or dark dress.
+# Colors of the page, which follow its light or dark dress.
 DRESSED = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", PAPER: "--paper", ACCENT: "--accent"}
 
 
@@ -76,13 +76,13 @@ def svg(drawing: Drawing) -> str:
 
 
 def _figure(drawing: Drawing) -> str:
-    """Inline, in the page's colours, with ids of its own among the page's other figures."""
+    """Inline, in the page's colors, with ids of its own among the page's other figures."""
     text = svg(drawing)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{drawing.name}-", text)
-    for colour, name in DRESSED.items():
-        text = text.replace(colour.lower(), f"var({name})")
+    for color, name in DRESSED.items():
+        text = text.replace(color.lower(), f"var({name})")
     label = escape(drawing.caption, quote=True)
     text = text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
     width = re.search(r'width="([\d.]+)pt"', text)
@@ -97,7 +97,7 @@ def _board(standings: Standings, costs: Sequence[str]) -> Iterable[str]:
         yield "<h3>Every two of them</h3>"
         yield _table(pairs_table(standings), "pairs")
         yield (
-            "<p class=legend>Points by which the row is ahead of the column; coloured and starred where that is more "
+            "<p class=legend>Points by which the row is ahead of the column; colored and starred where that is more "
             "than chance.</p>"
         )
     if standings.scored:

@@ -23,7 +23,7 @@ class Table:
     Attributes:
         words: how many of the first columns hold words; the others hold numbers.
         strong: rows to print in bold.
-        quiet: rows to print in grey.
+        quiet: rows to print in gray.
         marks: (row, column) -> what kind of cell it is, and what there is to know about it.
     """
 

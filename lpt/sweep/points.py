@@ -89,7 +89,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def in_order(points: Iterable[Point]) -> list[Point]:
-    """Points of one trunk are neighbours, lower layers first: their cached states are where higher ones start from."""
+    """Points of one trunk are neighbors, lower layers first: their cached states are where higher ones start from."""
     groups: dict[str, list[Point]] = {}
     for point in points:
         trunk = {option: value for option, value in point.facts.items() if option.startswith(TRUNK)}

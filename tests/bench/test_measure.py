@@ -88,7 +88,7 @@ def test_micro_batches_take_as_many_optimizer_steps_and_the_same_arithmetic(monk
     hook = register_optimizer_step_post_hook(lambda *_: steps.append(1))
     try:
         whole = flop("full"), len(steps)
-        parts = flop("full", "optim.accumulate=2"), len(steps) - whole[1]
+        parts = flop("full", "optim.gradient_accumulation=2"), len(steps) - whole[1]
     finally:
         hook.remove()
     assert parts == whole

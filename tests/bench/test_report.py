@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from tiny_bench import measured
 
-from lpt.bench.report import COLOURS, table
+from lpt.bench.report import COLORS, table
 from lpt.config import contestants
 
 
@@ -47,6 +47,6 @@ def test_terminal_and_markdown_say_the_same(bench):
     assert file.getvalue().split() == [word for row in cells for cell in row for word in cell.split()]
 
 
-def test_every_method_has_a_colour_of_its_own():
-    assert set(COLOURS) <= set(contestants())
-    assert len(set(COLOURS.values())) == len(COLOURS)
+def test_every_method_has_a_color_of_its_own():
+    assert set(COLORS) <= set(contestants())
+    assert len(set(COLORS.values())) == len(COLORS)

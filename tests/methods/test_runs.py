@@ -14,8 +14,8 @@ from lpt.module import PromptModule
 
 SHORT = ["fewshot.k=16", "trainer.max_steps=2", "trainer.eval_batch_size=64", "logger=none"]
 RECORDED = {  # in result.json, of the method
-    "lpt": {"layer": 3, "prompt_length": PROMPT, "generator": "npg", "bottleneck": BOTTLENECK, "normalise": False},
-    "lpt_lora": {"layer": 3, "prompt_length": PROMPT, "generator": "npg", "bottleneck": BOTTLENECK, "normalise": False}
+    "lpt": {"layer": 3, "prompt_length": PROMPT, "generator": "npg", "bottleneck": BOTTLENECK, "normalize": False},
+    "lpt_lora": {"layer": 3, "prompt_length": PROMPT, "generator": "npg", "bottleneck": BOTTLENECK, "normalize": False}
     | {"rank": RANK, "alpha": 16, "targets": "all"},
     "lora": {"layer": 1, "rank": RANK, "alpha": 16, "targets": "attention"},
     "adapter": {"layer": 1, "bottleneck": BOTTLENECK, "placement": "houlsby"},

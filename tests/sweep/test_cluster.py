@@ -185,7 +185,7 @@ def test_a_job_whose_launcher_was_killed_as_it_submitted_it_does_nothing(command
     assert len((commands / "jobs").read_text().split()) == 2
 
 
-def test_a_job_that_may_come_back_is_cancelled_before_its_point_is_submitted_again(commands, tmp_path, monkeypatch):
+def test_a_job_that_may_come_back_is_canceled_before_its_point_is_submitted_again(commands, tmp_path, monkeypatch):
     """submitit takes it for ended, but it is suspended."""
     monkeypatch.setattr("submitit.SlurmJob._results_timeout_s", 0)
     folder, full = tmp_path / "sweep", commands / "full"
@@ -204,7 +204,7 @@ def test_a_job_that_may_come_back_is_cancelled_before_its_point_is_submitted_aga
     assert (row.status, row.attempts) == ("completed", 2)
 
 
-def test_jobs_that_cannot_be_cancelled_are_found_again(commands, tmp_path, monkeypatch):
+def test_jobs_that_cannot_be_canceled_are_found_again(commands, tmp_path, monkeypatch):
     """scancel fails, and then it is not even there."""
     folder, full = tmp_path / "sweep", commands / "full"
     full.touch()

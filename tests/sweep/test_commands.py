@@ -155,18 +155,18 @@ def test_resuming_after_a_default_has_changed_is_refused_unless_accepted(folder,
         today.setattr(launcher, "compose_points", lambda points, flags: compose_points([*map(changed, points)]))
         with pytest.raises(SystemExit, match="1"):
             main(["sweep", "resume", str(folder)])
-        assert f"{old[0]}: optim.clip: 1.0 -> 2.0" in capsys.readouterr().err
+        assert f"{old[0]}: optim.max_grad_norm: 1.0 -> 2.0" in capsys.readouterr().err
         assert [row.name for row in ledger.rows()] == old
         main(["sweep", "resume", str(folder), "--accept-drift"])
     rows = ledger.rows()
     assert {row.status for row in rows} == {"completed"}
-    assert [row.point.facts["optim.clip"] for row in rows] == [2.0, 2.0]
+    assert [row.point.facts["optim.max_grad_norm"] for row in rows] == [2.0, 2.0]
     assert [row.name.rpartition("_")[0] for row in rows] == ["seed-1", "seed-2"]
     assert not set(old) & {row.name for row in rows}
 
 
 def changed(overrides):
-    return [*overrides, "optim.clip=2"]
+    return [*overrides, "optim.max_grad_norm=2"]
 
 
 def test_the_command_of_a_point_is_one_that_train_py_takes(tmp_path):

@@ -85,7 +85,7 @@ def test_options_of_one_last_name_are_told_apart():
     assert name.startswith("seed-1_fewshot.seed-2_")
 
 
-def test_points_of_one_trunk_are_neighbours_lower_layers_first():
+def test_points_of_one_trunk_are_neighbors_lower_layers_first():
     """A seed draws other rows, so that it has states of its own; a generator has not."""
     given = [(8, 13, "npg"), (4, 21, "npg"), (4, 13, "appg"), (8, 21, "npg"), (4, 13, "npg")]
     points = {case: point(f"lpt.layer={case[0]}", f"seed={case[1]}", f"generator={case[2]}") for case in given}
