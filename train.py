@@ -7,8 +7,16 @@ import hydra
 from omegaconf import DictConfig
 
 from lpt import ranks
-from lpt.command_line import check_command_line, point_name, report, resume_arguments, run_dir, saved_config, sweep_name
-from lpt.config import resolve
+from lpt.config.command_line import (
+    check_command_line,
+    point_name,
+    report,
+    resume_arguments,
+    run_dir,
+    saved_config,
+    sweep_name,
+)
+from lpt.config.schema import resolve
 from lpt.errors import LptError
 from lpt.sweep import launcher
 
@@ -18,7 +26,7 @@ failures: list[int] = []  # exit status of each point that has failed under anot
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     """One run; returns the primary metric on the validation rows, for sweepers to maximize."""
-    from lpt.runner import run  # here, so that --help and bad options do not wait for torch
+    from lpt.training.run import run  # here, so that --help and bad options do not wait for torch
 
     try:
         config = resolve(saved_config(cfg) if cfg.resume else cfg)

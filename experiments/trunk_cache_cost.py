@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from rich.progress import track
 
-from lpt.backbone import SplitBackbone
-from lpt.batches import EvaluationBatches
+from lpt.backbones.pretrained import find_pretrained
+from lpt.backbones.split import SplitBackbone
 from lpt.bench.measure import random_rows
-from lpt.config import CONF_DIR
+from lpt.cache.trunk import TrunkCache, entries
+from lpt.config.schema import CONF_DIR
+from lpt.data.batches import EvaluationBatches
 from lpt.hardware import choose_attention, choose_dtype
-from lpt.pretrained import find_pretrained
-from lpt.trunk_cache import TrunkCache, entries
 
 TOKENS = 128
 

@@ -152,7 +152,7 @@ def _rows(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 
 def _read(path: Path) -> Any:
-    from lpt.sources import read_file
+    from lpt.data.sources import read_file
 
     if not path.is_file():
         raise LptError(f"--file: {path} does not exist")
@@ -218,9 +218,9 @@ def _answers(classifier: Any, rows: Iterable[tuple[str, ...]], batch_size: int) 
 def _evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
-    from lpt.sources import default_values, numbers
-    from lpt.stats import METRICS, interval
-    from lpt.tasks import REGRESSION_METRICS
+    from lpt.data.sources import default_values, numbers
+    from lpt.data.tasks import REGRESSION_METRICS
+    from lpt.metrics import METRICS, interval
 
     if arguments.file is None:
         raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
@@ -250,8 +250,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _cache_list(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
+    from lpt.cache.trunk import entries, human_bytes, trunk_folder
     from lpt.console import console
-    from lpt.trunk_cache import entries, human_bytes, trunk_folder
 
     found = entries(trunk_folder())
     names = ("backbone", "task", "split", "rows", "layer")
@@ -270,7 +270,7 @@ def _cache_list(arguments: argparse.Namespace) -> None:
 
 
 def _cache_clear(arguments: argparse.Namespace) -> None:
-    from lpt.trunk_cache import clear, human_bytes, trunk_folder
+    from lpt.cache.trunk import clear, human_bytes, trunk_folder
 
     print(f"{human_bytes(clear(trunk_folder()))} removed from {trunk_folder()}")
 
@@ -295,7 +295,7 @@ def _sweep_results(arguments: argparse.Namespace) -> None:
 
 def _bench(arguments: argparse.Namespace) -> None:
     from lpt.bench.run import run_bench
-    from lpt.command_line import compose_config
+    from lpt.config.command_line import compose_config
 
     overrides = arguments.overrides
     if not any(override.startswith("experiment=") for override in overrides):

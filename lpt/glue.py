@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from lpt.adapter import AdapterConfig
 from lpt.classifier import Prediction
+from lpt.data.sources import find_folder, read_file
 from lpt.errors import LptError
-from lpt.sources import find_folder, read_file
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def choose_attention(
     dropout: float = 0.0,
     available: Sequence[str] = ("eager", "sdpa", "lean"),
 ) -> str:
-    """`eager`, `sdpa` or `lean` (`lpt.attention`), for texts of about `length` tokens and this dropout of weights.
+    """`eager`, `sdpa` or `lean`, for texts of about `length` tokens and this dropout of attention weights.
 
     `auto` is what `experiments/README.md` found fastest: sdpa on GPUs; lean on a CPU, but for long texts without
     dropout, where sdpa has a fast kernel. Eager where the backbone's family lacks that: `available` is what it has.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpt.backbone import SplitBackbone
+from lpt.backbones.split import SplitBackbone
 from lpt.errors import LptError, did_you_mean
 
 
@@ -64,7 +64,7 @@ class VocabularyHead(LabelWordsHead):
 class ContinuationHead(Head):
     """Decoders: the mean negative log-likelihood of each class's whole answer, as the paper's code scores GPT-2.
 
-    The answers stand behind the text as branches (`lpt.backbone`), so one pass over the text serves them all.
+    The answers stand behind the text as branches (`lpt.backbones.split`), so one pass over the text serves them all.
 
     Args:
         answers: token ids of each class's answer.

@@ -13,12 +13,11 @@ from subprocess import PIPE
 
 import numpy as np
 from hydra import compose, initialize_config_dir
+from places import REPOSITORY
 from tiny import tiny_model, tiny_tokenizer
 
-from lpt.config import Config, resolve
-from lpt.runner import run
-
-REPOSITORY = Path(__file__).parent.parent
+from lpt.config.schema import Config, resolve
+from lpt.training.run import run
 
 
 @dataclass(frozen=True)

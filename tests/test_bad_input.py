@@ -16,8 +16,9 @@ from experiment import REPOSITORY, make_experiment
 from groups import one_of
 from tiny import tiny_model
 
-from lpt import LatePromptModel, assets
-from lpt.command_line import check_command_line
+from lpt import LatePromptModel
+from lpt.assets import wheels as assets
+from lpt.config.command_line import check_command_line
 from lpt.errors import ConfigError, LptError
 
 

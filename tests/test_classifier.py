@@ -7,12 +7,12 @@ import torch
 from tiny import tiny_adapter
 
 from lpt import LatePromptClassifier
-from lpt.batches import EncodedSplit
+from lpt.backbones.pretrained import find_pretrained
+from lpt.data.batches import EncodedSplit
+from lpt.data.sources import Table
 from lpt.errors import LptError
 from lpt.generators import GENERATORS
 from lpt.methods import METHODS, method_settings
-from lpt.pretrained import find_pretrained
-from lpt.sources import Table
 
 TEXTS = ["a good film", "the film was dull never again", "it", "fine plot " * 10, "bad"]
 

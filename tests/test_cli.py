@@ -8,10 +8,11 @@ import pytest
 import torch
 from tiny import tiny_adapter
 
-from lpt import LatePromptClassifier, trunk_cache
+from lpt import LatePromptClassifier
 from lpt.adapter import CONFIG_NAME
+from lpt.backbones.pretrained import find_pretrained
+from lpt.cache import trunk as trunk_cache
 from lpt.cli import main
-from lpt.pretrained import find_pretrained
 
 
 @pytest.fixture(scope="module")

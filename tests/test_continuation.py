@@ -1,28 +1,28 @@
 """head=continuation: whole answers scored in one pass, against one plain pass of the stock model for each of them."""
 
 import json
-from pathlib import Path
 
+import places
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import DECODERS, attentions, tiny_model
 from transformers import AutoModelForCausalLM
 
-from lpt.backbone import SplitBackbone
-from lpt.batches import EncodedSplit
+from lpt.backbones.split import SplitBackbone
+from lpt.cache.trunk import TrunkCache
+from lpt.classifier import Scorer
+from lpt.data.batches import EncodedSplit
+from lpt.data.sources import Table
+from lpt.data.templates import Encoded
 from lpt.errors import LptError
 from lpt.heads import branches, build_head
 from lpt.late_prompt import LatePromptModel
 from lpt.methods import build_method
-from lpt.scorer import Scorer
-from lpt.sources import Table
-from lpt.templates import Encoded
-from lpt.trunk_cache import TrunkCache
 
 TEXTS = [[5, 9, 12, 7, 31], [8, 30, 31, 6, 11, 14, 40, 22, 13], [19]]
 ANSWERS = [[20, 21], [23, 17, 24, 30], [25]]  # of different lengths, one of them a single token
-GOLDEN = sorted((Path(__file__).parent / "golden").glob("gpt2_*"))
+GOLDEN = sorted(places.GOLDEN.glob("gpt2_*"))
 
 
 def split_of(texts, answers):

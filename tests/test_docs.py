@@ -3,23 +3,22 @@
 import re
 import shlex
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from places import REPOSITORY as ROOT
 from tiny import HIDDEN, LAYERS, tiny_adapter, tiny_model, token_batch
 from transformers import AutoModelForCausalLM
 
 from lpt import LatePromptClassifier
-from lpt.backbone import SplitBackbone
-from lpt.command_line import check_command_line
-from lpt.families import FAMILIES
+from lpt.backbones.families import FAMILIES
+from lpt.backbones.pretrained import find_pretrained
+from lpt.backbones.split import SplitBackbone
+from lpt.config.command_line import check_command_line
 from lpt.generators import GENERATORS, build_generator
 from lpt.late_prompt import LatePromptModel
 from lpt.methods import METHODS, build_method
-from lpt.pretrained import find_pretrained
 
-ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))), "experiments/README.md"]
 
 

@@ -1,17 +1,17 @@
 import json
 from collections import Counter
 from functools import cache
-from pathlib import Path
 
 import numpy as np
+import places
 import pytest
 import torch
 
 from lpt.errors import LptError
 from lpt.fewshot import fingerprint, sample_per_class, sample_total
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "kshot_total.json").read_text())
-GLUE = Path(__file__).parents[2] / "shared" / "data" / "glue"
+GOLDEN = json.loads((places.GOLDEN / "kshot_total.json").read_text())
+GLUE = places.SHARED / "data" / "glue"
 TREC_SIZES = {3: 1120, 1: 1122, 2: 75, 4: 750, 0: 1042, 5: 797}
 BOTH = pytest.mark.parametrize("sample", [sample_total, sample_per_class])
 

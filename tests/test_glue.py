@@ -4,15 +4,15 @@ from dataclasses import replace
 import pytest
 import torch
 from layouts import TSV, is_pair, rows_of, write_file, write_tsv_folder
-from test_tasks import GLUE as REAL_FOLDER
-from test_tasks import REAL_DATA, load_task
+from places import GLUE as REAL_FOLDER
+from task_files import REAL_DATA, load_task
 from tiny import tiny_adapter
 
 from lpt import LatePromptClassifier
+from lpt.backbones.pretrained import find_pretrained
 from lpt.cli import main
 from lpt.errors import LptError
 from lpt.glue import GLUE, read_test_sets
-from lpt.pretrained import find_pretrained
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import places
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from lpt import LatePromptModel
-from lpt.families import ATTENTION_IMPLEMENTATIONS
+from lpt.backbones.families import ATTENTION_IMPLEMENTATIONS
 
-CASES = sorted(path.parent for path in (Path(__file__).parent / "golden").glob("*/case.json"))
+CASES = sorted(path.parent for path in places.GOLDEN.glob("*/case.json"))
 GENERATORS = {"naive": "npg", "avg_pool": "appg", "max_pool": "mppg", "static": "none"}
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lpt import hardware
+from lpt.backbones.families import ATTENTION_IMPLEMENTATIONS
 from lpt.errors import LptError
-from lpt.families import ATTENTION_IMPLEMENTATIONS
 
 
 @pytest.fixture

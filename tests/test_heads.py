@@ -5,7 +5,7 @@ from tiny import HIDDEN, tiny_config, tiny_model
 from torch import nn
 from transformers import AutoModel
 
-from lpt.backbone import SplitBackbone
+from lpt.backbones.split import SplitBackbone
 from lpt.errors import LptError
 from lpt.heads import build_head
 

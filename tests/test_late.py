@@ -7,11 +7,11 @@ from tiny import DECODERS, FAMILIES, HIDDEN, LAYERS, PREFIXABLE, attentions, tin
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from lpt.backbone import Prefix, SplitBackbone, token_positions
+from lpt.backbones.families import ATTENTION_IMPLEMENTATIONS
+from lpt.backbones.families import FAMILIES as KNOWN
+from lpt.backbones.split import Prefix, SplitBackbone, token_positions
 from lpt.errors import LptError
-from lpt.families import ATTENTION_IMPLEMENTATIONS
-from lpt.families import FAMILIES as KNOWN
-from lpt.late import LateMethod
+from lpt.late_prompt import LateMethod
 
 ROWS = 3  # of a prefix
 # Families whose layers call transformers' attention interface, with which a test can look into them.

@@ -2,10 +2,10 @@ import pytest
 import torch
 from tiny import tiny_model, token_batch
 
-from lpt.batches import Batch
+from lpt.classifier import Scorer
+from lpt.data.batches import Batch
 from lpt.heads import build_head
 from lpt.late_prompt import LatePromptModel
-from lpt.scorer import Scorer
 
 
 @pytest.fixture(params=["label_words", "vocabulary", "linear"])

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from lpt.adapter import AdapterConfig
-from lpt.families import FAMILIES as KNOWN
+from lpt.backbones.families import FAMILIES as KNOWN
 
 LAYERS, HIDDEN, VOCABULARY = 4, 16, 50
 ENCODERS = tuple(name for name, family in KNOWN.items() if not family.causal)

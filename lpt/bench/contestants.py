@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lpt.backbone import default_layer
-from lpt.batches import Batch
-from lpt.config import Config
+from lpt.backbones.families import family_of
+from lpt.backbones.split import default_layer
+from lpt.classifier import Scorer
+from lpt.config.schema import Config
+from lpt.data.batches import Batch
 from lpt.errors import LptError
-from lpt.families import family_of
 from lpt.heads import build_head
 from lpt.methods import build_method, chosen_settings
-from lpt.scorer import Scorer
 
 LORA_RANK = 8
 INPUT_PROMPT_LENGTH = 20  # rows, a usual choice for prompts that enter at the input

@@ -19,11 +19,15 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
-from lpt.attention import LEAN
-from lpt.backbone import SplitBackbone
-from lpt.batches import Batch, EncodedSplit, RaggedStates
+from lpt.backbones.attention import LEAN
+from lpt.backbones.pretrained import find_pretrained
+from lpt.backbones.split import SplitBackbone
 from lpt.bench.contestants import STOCK, build_contestant
-from lpt.config import Config, resolve
+from lpt.cache.trunk import TrunkCache
+from lpt.config.schema import Config, resolve
+from lpt.data.batches import Batch, EncodedSplit, RaggedStates
+from lpt.data.sources import Table
+from lpt.data.templates import Encoded
 from lpt.errors import LptError
 from lpt.hardware import (
     check_compiler,
@@ -38,10 +42,6 @@ from lpt.hardware import (
     wait,
 )
 from lpt.methods import trains_backbone
-from lpt.pretrained import find_pretrained
-from lpt.sources import Table
-from lpt.templates import Encoded
-from lpt.trunk_cache import TrunkCache
 
 BATCHES = 4  # different ones, so that nothing is served from a warm cache of the last step
 UNTIMED = 2  # steps before those that are timed

@@ -13,7 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lpt.bench.report import LEGEND, plot, seconds, table
-from lpt.config import STOCK_CONTESTANTS, Config, HeadConfig, MethodConfig, describe, method_of, method_options, resolve
+from lpt.config.schema import (
+    STOCK_CONTESTANTS,
+    Config,
+    HeadConfig,
+    MethodConfig,
+    describe,
+    method_of,
+    method_options,
+    resolve,
+)
 from lpt.console import console, say
 from lpt.errors import ConfigError, LptError
 

@@ -1,12 +1,11 @@
-"""Ways to adapt a frozen backbone: late methods (`lpt.late`), each beginning at the layer it is told."""
+"""Ways to adapt a frozen backbone: late methods (`lpt.late_prompt`), each beginning at the layer it is told."""
 
 import inspect
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lpt.errors import LptError, did_you_mean
-from lpt.late import LateMethod
-from lpt.late_prompt import LatePromptModel
+from lpt.late_prompt import LateMethod, LatePromptModel
 from lpt.methods.adapter import Adapter, AdapterDrop
 from lpt.methods.frozen import Frozen
 from lpt.methods.lora import LatePromptLora, Lora
@@ -14,7 +13,7 @@ from lpt.methods.prompts import InstanceDependentPrompt, PromptTuning, PTuningV2
 from lpt.methods.weights import BitFit, Full
 
 if TYPE_CHECKING:
-    from lpt.config import Config
+    from lpt.config.schema import Config
 
 METHODS: dict[str, type[LateMethod]] = {
     "lpt": LatePromptModel,

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lpt.backbone import SplitBackbone, default_layer
+from lpt.backbones.split import SplitBackbone, default_layer
 from lpt.errors import LptError, did_you_mean
-from lpt.late import LateMethod
+from lpt.late_prompt import LateMethod
 
 PLACEMENTS = ("houlsby", "pfeiffer")
 
@@ -78,8 +78,8 @@ def add_adapters(backbone: SplitBackbone, bottleneck: int, behind_attention: boo
     """Put a `Bottleneck` behind the chosen linear maps of layers k..L."""
     if backbone.family.sublayers is None:
         raise LptError(
-            f"{backbone.name} ({backbone.config.model_type}) cannot have adapters: its family in lpt/families.py does "
-            "not tell where they go"
+            f"{backbone.name} ({backbone.config.model_type}) cannot have adapters: its family in "
+            "lpt/backbones/families.py does not tell where they go"
         )
     attention, feed_forward = backbone.family.sublayers
     for layer in backbone.own_layers():

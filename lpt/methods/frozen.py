@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lpt.late import LateMethod
+from lpt.late_prompt import LateMethod
 
 
 class Frozen(LateMethod):

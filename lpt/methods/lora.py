@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 
-from lpt.backbone import SplitBackbone
+from lpt.backbones.split import SplitBackbone
 from lpt.errors import LptError, did_you_mean
-from lpt.late import LateMethod
-from lpt.late_prompt import LatePromptModel
+from lpt.late_prompt import LateMethod, LatePromptModel
 
 TARGETS = ("attention", "all")
 

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lpt.backbone import Prefix
-from lpt.late import LateMethod
-from lpt.late_prompt import LatePromptModel
+from lpt.backbones.split import Prefix
+from lpt.late_prompt import LateMethod, LatePromptModel
 
 
 class PromptTuning(LatePromptModel):

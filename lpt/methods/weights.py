@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from lpt.errors import LptError
-from lpt.late import LateMethod
+from lpt.late_prompt import LateMethod
 
 
 class Full(LateMethod):

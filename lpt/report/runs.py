@@ -17,7 +17,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lpt.config import Config
+from lpt.config.schema import Config
 from lpt.errors import LptError
 from lpt.report.ledger import points_of
 from lpt.sweep.ledger import COMPLETED, FAILED, PRUNED

@@ -1,6 +1,6 @@
 """Metrics under many weightings of the rows at once, which is what a bootstrap asks for.
 
-The metrics are those of `lpt.stats`, which scores one set of predictions; here a row counts as often as a resample
+The metrics are those of `lpt.metrics`, which scores one set of predictions; here a row counts as often as a resample
 has drawn it. Shapes: N rows, R weightings, C classes, V different values.
 """
 

@@ -14,11 +14,11 @@ from rich.text import Text
 
 from lpt.console import say
 from lpt.errors import LptError
-from lpt.results import read_result
 from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, STATUSES, Ledger, enter
 from lpt.sweep.processes import find_all
 from lpt.sweep.queue import sole_launcher
 from lpt.sweep.view import counts, overview, show_whole
+from lpt.training.result import read_result
 
 
 def show_status(folder: Path) -> None:

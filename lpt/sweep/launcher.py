@@ -15,8 +15,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from lpt.command_line import compose_points, plain_config, point_flags, report, swept_options
-from lpt.config import CONF_DIR, resolve
+from lpt.config.command_line import compose_points, plain_config, point_flags, report, swept_options
+from lpt.config.schema import CONF_DIR, resolve
 from lpt.errors import LptError
 from lpt.sweep.ledger import FAILED, PENDING, RUNNING, Ledger, Row, enter
 from lpt.sweep.local import LocalMachine

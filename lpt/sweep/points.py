@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lpt.config import Config
+from lpt.config.schema import Config
 
 # Results do not depend on these options, nor does what a point is.
 ASIDE = ("resume", "experiment", "bench", "logger", "cache", "trainer.progress", "trainer.log_every")

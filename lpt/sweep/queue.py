@@ -22,9 +22,9 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from lpt.errors import LptError
-from lpt.results import read_result
 from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, Ledger, Row
 from lpt.sweep.points import Point
+from lpt.training.result import read_result
 
 LOG = "train.log"
 BAD_OPTIONS = 2  # exit status of train.py where trying again cannot help

@@ -20,7 +20,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from lpt.command_line import report
+from lpt.config.command_line import report
 from lpt.console import say
 from lpt.errors import LptError
 from lpt.sweep.launcher import QueueLauncher

@@ -6,13 +6,13 @@ import torch
 from tiny import HIDDEN, LAYERS, VOCABULARY, tiny_model, token_batch
 from tiny_bench import composed
 
-from lpt.batches import Batch, EncodedSplit
 from lpt.bench.contestants import build_contestant
-from lpt.config import MethodConfig, contestants, method_of, method_options, resolve
+from lpt.cache.trunk import TrunkCache
+from lpt.config.schema import MethodConfig, contestants, method_of, method_options, resolve
+from lpt.data.batches import Batch, EncodedSplit
+from lpt.data.sources import Table
+from lpt.data.templates import Encoded
 from lpt.errors import LptError
-from lpt.sources import Table
-from lpt.templates import Encoded
-from lpt.trunk_cache import TrunkCache
 
 LABELS = [10, 11, 12]
 

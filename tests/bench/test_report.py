@@ -5,7 +5,7 @@ from rich.console import Console
 from tiny_bench import measured
 
 from lpt.bench.report import COLORS, table
-from lpt.config import contestants
+from lpt.config.schema import contestants
 
 
 @pytest.fixture

@@ -2,20 +2,18 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
+from places import REPOSITORY
 from tiny_bench import composed, measured, options
 
 from lpt.bench import measure as measuring
 from lpt.bench import run as running
 from lpt.bench.report import table
 from lpt.bench.run import measure_alone, run_bench
-from lpt.config import contestants, resolve
+from lpt.config.schema import contestants, resolve
 from lpt.errors import ConfigError, LptError
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 class Processes:

@@ -5,7 +5,7 @@ from functools import cache
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lpt.config import CONF_DIR
+from lpt.config.schema import CONF_DIR
 
 _SIZES = (
     "vocab_size=60&hidden_size=16&num_hidden_layers=4&num_attention_heads=2&intermediate_size=24"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from method_zoo import ANATOMY, PROMPT, RANK, WITHOUT_BIASES, build, readout, stir, trained
 from tiny import LAYERS, tiny_model, token_batch
 
-from lpt.backbone import default_layer
+from lpt.backbones.split import default_layer
 from lpt.errors import LptError
 from lpt.methods import build_method
 
@@ -254,7 +254,7 @@ def test_without_peft_it_is_said_what_to_install(name, monkeypatch):
 def a_family_that_tells_little(monkeypatch, **missing):
     from dataclasses import replace
 
-    from lpt.families import FAMILIES as ROWS
+    from lpt.backbones.families import FAMILIES as ROWS
 
     monkeypatch.setitem(ROWS, "llama", replace(ROWS["llama"], **missing))
 

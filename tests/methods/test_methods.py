@@ -10,11 +10,11 @@ from tiny import LAYERS, tiny_model, token_batch
 from torch.autograd.graph import saved_tensors_hooks
 
 from lpt.adapter import AdapterConfig, load_adapter_weights, save_adapter
-from lpt.backbone import SplitBackbone
+from lpt.backbones.families import ATTENTION_IMPLEMENTATIONS
+from lpt.backbones.split import SplitBackbone
+from lpt.cache.trunk import TrunkHash
 from lpt.errors import LptError
-from lpt.families import ATTENTION_IMPLEMENTATIONS
 from lpt.methods import METHODS, build_method
-from lpt.trunk_cache import TrunkHash
 
 LENGTHS = (7, 3, 10, 1)
 K = 3

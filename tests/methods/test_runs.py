@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny import HIDDEN, LAYERS
 
 from lpt.methods import METHODS
-from lpt.module import PromptModule
+from lpt.training.module import PromptModule
 
 SHORT = ["fewshot.k=16", "trainer.max_steps=2", "trainer.eval_batch_size=64", "logger=none"]
 RECORDED = {  # in result.json, of the method

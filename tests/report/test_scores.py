@@ -3,9 +3,9 @@ import pytest
 import scipy.stats
 import torch
 
+from lpt.metrics import METRICS
 from lpt.report.runs import Predictions
 from lpt.report.scores import SCORES, score
-from lpt.stats import METRICS
 
 
 def made_up(classes, rows=60, seed=0):

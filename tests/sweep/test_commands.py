@@ -13,8 +13,8 @@ from miniature import DONE, shell
 from omegaconf import OmegaConf
 
 from lpt.cli import main
-from lpt.command_line import check_command_line, compose_points
-from lpt.config import resolve
+from lpt.config.command_line import check_command_line, compose_points
+from lpt.config.schema import resolve
 from lpt.sweep import launcher
 from lpt.sweep.launcher import train_command, work_on
 from lpt.sweep.ledger import Ledger, enter

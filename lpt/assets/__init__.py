@@ -1,0 +1,1 @@
+"""Files from elsewhere: out of published wheels, and whether the hub can be reached."""

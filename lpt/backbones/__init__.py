@@ -1,0 +1,1 @@
+"""Frozen Hugging Face models, split at layer k. The only package that knows where transformers keeps things."""

@@ -1,0 +1,1 @@
+"""What the frozen model says of a text, computed once and kept."""

@@ -1,0 +1,1 @@
+"""Tasks, their rows, and the batches that they become."""

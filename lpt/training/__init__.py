@@ -1,0 +1,1 @@
+"""One experiment from configuration to result. The only package that knows Lightning."""

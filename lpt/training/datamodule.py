@@ -1,0 +1,105 @@
+"""The LightningDataModule: the splits of one experiment, shared out to the devices."""
+
+from functools import partial
+from typing import Any, cast
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Sampler
+
+from lpt.cache.trunk import TrunkCache
+from lpt.classifier import LatePromptClassifier
+from lpt.data.batches import EncodedSplit, EvaluationBatches, RaggedStates, TrainBatches, Weighted
+
+
+class PromptData(pl.LightningDataModule):
+    """The splits of one experiment.
+
+    Args:
+        splits: `train`, `validation`, `test`, and further test sets; `test_split` says which is tested next.
+        classifier: that they are encoded for; its trunk is what is cached.
+        cache: computes the trunk's states once, where it can.
+        batch_size: rows per optimizer step, over all devices and accumulated micro-batches.
+        gradient_accumulation: micro-batches per optimizer step.
+        eval_batch_size: rows per device.
+        seed: of the order of training rows.
+    """
+
+    def __init__(
+        self,
+        splits: dict[str, EncodedSplit],
+        classifier: LatePromptClassifier,
+        cache: TrunkCache,
+        batch_size: int,
+        gradient_accumulation: int = 1,
+        eval_batch_size: int = 32,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.splits, self.classifier, self.cache, self.seed = splits, classifier, cache, seed
+        self.batch_size, self.gradient_accumulation, self.eval_batch_size = (
+            batch_size,
+            gradient_accumulation,
+            eval_batch_size,
+        )
+        self.states: dict[str, RaggedStates | None] = {}
+        self.test_split = "test"
+
+    def setup(self, stage: str) -> None:
+        """Have the trunk's states of the splits that this stage reads; every process computes its share."""
+        assert self.trainer is not None
+        backbone, strategy = self.classifier.method.backbone, cast(Any, self.trainer.strategy)
+        backbone.model.to(strategy.root_device)
+        ranks = strategy if self.trainer.world_size > 1 else None
+        plan = self.cache.plan or self.cache.prepare(backbone, self.splits, ranks)
+        for name in {"fit": ("train", "validation"), "validate": ("validation",), "test": (self.test_split,)}[stage]:
+            # States that are read once and forgotten with the process are not worth keeping.
+            if name not in self.states and not (stage == "test" and plan.mode == "memory"):
+                self.states[name] = self.cache.states(backbone, self.splits[name], name, self.classifier.pad_id, ranks)
+
+    def _ranks(self) -> dict[str, int]:
+        assert self.trainer is not None
+        return {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
+
+    def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
+        batches = TrainBatches(
+            self.splits["train"].lengths,
+            self.batch_size,
+            self.seed,
+            gradient_accumulation=self.gradient_accumulation,
+            first_step=self.trainer.global_step,
+            **self._ranks(),
+        )
+        return self._loader("train", batches)
+
+    def evaluation_loader(self, split: str) -> DataLoader:
+        lengths = self.splits[split].lengths
+        return self._loader(split, EvaluationBatches(lengths, self.eval_batch_size, **self._ranks()))
+
+    def val_dataloader(self) -> DataLoader:
+        return self.evaluation_loader("validation")
+
+    def test_dataloader(self) -> DataLoader:
+        return self.evaluation_loader(self.test_split)
+
+    def _loader(self, split: str, batches: Sampler[list[Weighted]]) -> DataLoader:
+        assert self.trainer is not None
+        rows = self.splits[split]
+        # Rows are in memory and padding them is cheap: worker processes would cost more than they bring.
+        return ResumableLoader(
+            rows,
+            batch_sampler=batches,
+            collate_fn=partial(rows.collate, pad_id=self.classifier.pad_id, states=self.states.get(split)),
+            # The next batch travels while the GPU computes.
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )
+
+
+class ResumableLoader(DataLoader):
+    """Tells Lightning that mid-epoch checkpoints are fine: `TrainBatches` starts where the step counter stands."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

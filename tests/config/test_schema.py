@@ -1,0 +1,373 @@
+"""The schema: what `resolve` makes of a composition, and what `--help` says about it."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from functools import cache
+from typing import get_type_hints
+
+import pytest
+from groups import choices
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from lpt.config.command_line import describe_options
+from lpt.config.schema import (
+    CONF_DIR,
+    Config,
+    GeneratorConfig,
+    LocalQueueConfig,
+    LptConfig,
+    MethodConfig,
+    OptunaConfig,
+    SubmititSlurmConfig,
+    contestants,
+    method_of,
+    method_options,
+    resolve,
+)
+from lpt.errors import ConfigError
+
+
+def composed(*overrides):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.fixture(scope="module")
+def default():
+    return composed()
+
+
+@pytest.fixture
+def plain(default):
+    """The default composition as plain containers, to put mistakes in."""
+    return OmegaConf.create(OmegaConf.to_container(default))
+
+
+def complaints(cfg) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(cfg)
+    return caught.value.complaints
+
+
+def test_the_defaults_are_the_first_command_of_the_readme(default):
+    config = resolve(default)
+    assert (config.backbone.name, config.task.name, config.generator.name) == ("smollm2-135m", "film_reviews", "npg")
+    assert (config.fewshot.protocol, config.fewshot.k) == ("total", 400)
+    assert (config.lpt.layer, config.lpt.prompt_length, config.seed, config.fewshot.seed) == (None, 5, 13, 13)
+
+
+def test_one_seed_is_for_all_unless_the_draw_has_its_own():
+    assert resolve(composed("seed=21")).fewshot.seed == 21
+    assert resolve(composed("seed=21", "fewshot.seed=3")).fewshot.seed == 3
+
+
+def test_numbers_may_be_written_as_text_and_with_an_exponent():
+    config = resolve(composed("optim.lr='1e-3'", "optim.weight_decay=1e-2", "trainer.precision=32", "lpt.layer='7'"))
+    assert (config.optim.lr, config.optim.weight_decay) == (1e-3, 1e-2)
+    assert (config.trainer.precision, config.lpt.layer) == ("32", 7)
+
+
+def test_lists_and_mappings_come_from_the_command_line_with_numbers_as_keys():
+    config = resolve(
+        composed(
+            "task=custom",
+            "task.files.train=my reviews.csv",
+            "task.labels=[bad,good]",
+            "task.files.values={1: bad, 5: good}",
+            "task.label_words={bad: terrible, good: great}",
+        )
+    )
+    assert config.task.labels == ["bad", "good"]
+    assert config.task.files.values == {"1": "bad", "5": "good"}
+    assert config.task.label_words == {"bad": "terrible", "good": "great"}
+    assert config.task.files.train == "my reviews.csv"
+
+
+def test_numbers_are_good_label_names_and_words(plain):
+    plain.task = {"labels": [1, 2], "label_words": {1: 10, 2: 20}, "source": "files", "files": {"train": "x.csv"}}
+    config = resolve(plain)
+    assert config.task.labels == ["1", "2"]
+    assert config.task.label_words == {"1": "10", "2": "20"}
+
+
+def test_a_label_word_that_yaml_reads_as_a_truth_value_is_refused(plain):
+    words = OmegaConf.create("{rotten: No, fresh: 'Yes'}")
+    assert words.rotten is False  # what YAML makes of it
+    plain.task.label_words = words
+    assert complaints(plain) == [
+        "task.label_words: the word for 'rotten' is read as the truth value False, as yes, no, on, off, true and false "
+        "are; put it in quotes"
+    ]
+    plain.task.label_words.rotten = "No"
+    assert resolve(plain).task.label_words == {"rotten": "No", "fresh": "Yes"}
+
+
+def test_all_complaints_come_at_once(plain):
+    plain.lpt.layr = 3
+    plain.lpt.layer = 0
+    plain.optim.lr = -1
+    plain.zzz = {"a": 1}
+    assert complaints(plain) == [
+        "lpt.layr=3: there is no option lpt.layr; did you mean 'lpt.layer'?",
+        f"zzz={{'a': 1}}: there is no option zzz; there are {', '.join(get_type_hints(Config))}",
+        "lpt.layer=0 must be at least 1 (layers are numbered 1..L)",
+        "optim.lr=-1.0 must be greater than 0",
+    ]
+
+
+def test_what_must_be_given_is_named(plain):
+    plain.backbone = {"name": "???", "path": "???"}
+    assert complaints(plain) == [
+        "backbone.name is not set; give backbone.name=<value>",
+        "backbone.path is not set; give backbone.path=<value>",
+    ]
+
+
+def test_a_wrong_type_is_told_in_words(plain):
+    plain.trainer.devices = "two"
+    assert complaints(plain) == ["trainer.devices must be a whole number"]
+
+
+def test_zero_shot_does_not_go_with_a_head_that_must_be_trained():
+    assert complaints(composed("method=zero_shot", "head=linear")) == [
+        "method=zero_shot cannot use head=linear, which would stay untrained; use head=label_words"
+    ]
+
+
+def test_the_rate_of_a_linear_head_is_a_rate():
+    assert complaints(composed("head=linear", "head.lr=0")) == ["head.lr=0.0 must be greater than 0"]
+
+
+def test_a_regression_has_no_classes_to_draw_from():
+    assert complaints(composed("task=stsb", "fewshot=per_class")) == [
+        "fewshot=per_class draws rows of each class, and task stsb has none (task.value_range); use fewshot=total or "
+        "fewshot=full"
+    ]
+    assert resolve(composed("task=stsb", "fewshot=total")).task.value_range == [0.0, 5.0]
+
+
+# Methods and their options
+
+
+@cache
+def of_method(method, *overrides):
+    return composed(f"method={method}", *overrides)
+
+
+@pytest.mark.parametrize("method", choices("method"))
+def test_a_methods_file_has_the_options_that_the_method_takes_with_its_defaults(method):
+    """But for those of the late prompt, which are lpt.* and generator.*, and the name that from_layer has there."""
+    import inspect
+
+    from lpt.methods import METHODS
+
+    parameters = inspect.signature(METHODS[method]).parameters
+    takes = {name: parameter.default for name, parameter in parameters.items() if name != "model"}
+    if "layer" in takes:
+        takes["from_layer"] = takes.pop("layer")
+    if "generator" in takes:
+        for name in ("from_layer", *get_type_hints(LptConfig), *get_type_hints(GeneratorConfig), "generator"):
+            takes.pop(name, None)
+    assert method_options(method) == {"name": method} | takes
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "complaint"),
+    [
+        ("lpt", "method.from_layer=2",
+         "method.from_layer=2: method=lpt has no such option; it begins at lpt.layer"),
+        ("lpt_lora", "method.from_layer=2",
+         "method.from_layer=2: method=lpt_lora has no such option; it begins at lpt.layer"),
+        ("lpt", "method.rank=2", "method.rank=2: method=lpt has no such option"),
+        ("prompt_tuning", "method.from_layer=1", "method.from_layer=1: method=prompt_tuning has no such option"),
+        ("lora", "method.prompt_length=4", "method.prompt_length=4: method=lora has no such option"),
+        ("lpt_lora", "method.dropout=0.1", "method.dropout=0.1: method=lpt_lora has no such option"),
+        ("lora", "method.rank=0", "method.rank=0 must be at least 1"),
+        ("lora", "method.alpha=0", "method.alpha=0 must be at least 1"),
+        ("lora", "method.dropout=1", "method.dropout=1.0 must be a probability, 0 <= dropout < 1"),
+        ("lora", "method.from_layer=0", "method.from_layer=0 must be at least 1 (layers are numbered 1..L)"),
+        ("s_idpg", "method.bottleneck=0", "method.bottleneck=0 must be at least 1"),
+        ("p_tuning_v2", "method.prompt_length=0", "method.prompt_length=0 must be at least 1"),
+        ("linear_probe", "",
+         "method=linear_probe trains the head alone, so it needs head=linear, not label_words"),
+        ("lora", "head.lr=0.01", "head.lr=0.01 goes with head=linear; head=label_words trains nothing of its own"),
+        ("lora", "generator.init=states",
+         "generator.init=states goes with method=prompt_tuning, or with generator=npg or phm or none of method=lpt or "
+         "lpt_lora; not with generator=npg method=lora"),
+    ],
+)  # fmt: skip
+def test_what_a_method_does_not_have_is_refused(method, option, complaint):
+    changed = OmegaConf.merge(of_method(method), OmegaConf.from_dotlist([option] if option else []))
+    assert complaints(changed) == [complaint]
+
+
+@pytest.mark.parametrize("method", choices("method"))
+def test_every_method_can_be_chosen_by_its_name(method):
+    config = resolve(
+        OmegaConf.merge(of_method(method), {"head": {"name": "linear"}} if method == "linear_probe" else {})
+    )
+    assert config.method == MethodConfig(**method_options(method))
+
+
+def test_a_method_brings_its_own_learning_rate_and_the_command_line_has_the_last_word():
+    assert resolve(composed()).optim.lr == resolve(of_method("lpt_lora")).optim.lr == 3e-3
+    assert resolve(of_method("lora")).optim.lr == 4e-4
+    for order in (["optim.lr=0.1", "method=lora"], ["method=lora", "optim.lr=0.1"]):
+        assert resolve(composed(*order)).optim.lr == 0.1
+
+
+def test_a_prompt_can_start_from_the_vocabulary_where_it_is_the_same_for_every_input():
+    for static in ("generator=none", "method=prompt_tuning"):
+        assert resolve(composed(static, "generator.init=vocabulary")).generator.init == "vocabulary"
+
+
+# Benches
+
+
+def test_a_bench_can_measure_every_method_as_it_is_late_and_cached():
+    """Not by two names what is one: rivals of the stock forward pass have theirs. Cached is what has a trunk."""
+    stock = {"full", "lora", "prompt_tuning", "per_label"}
+    with_trunk = {"lpt", "lpt_lora", "adapterdrop", "linear_probe", "zero_shot"}
+    with_trunk |= {f"late_{name}" for name in ("full", "lora", "adapter", "bitfit", "p_tuning_v2")}
+    expected = stock | set(choices("method")) | with_trunk | {f"{name}_cached" for name in with_trunk}
+    assert set(contestants()) == expected
+    assert len(contestants()) == len(expected)
+    assert {method_of(name) for name in contestants()} == {*choices("method"), "per_label"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["bench.vary=lpt.layr", "bench.values=[1]"],
+         "bench.vary=lpt.layr: there is no option lpt.layr; did you mean 'lpt.layer'?"),
+        (["bench.vary=task.label_words.bad", "bench.values=[1]"],
+         "bench.vary=task.label_words.bad: it must be an option of one value"),
+        (["bench.vary=lpt", "bench.values=[1]"], "bench.vary=lpt: it must be an option of one value"),
+        (["bench.vary=task.labels", "bench.values=[1]"], "bench.vary=task.labels: it must be an option of one value"),
+        (["bench.vary=trainer.precision", "bench.values=[32]"],
+         "bench.vary=trainer.precision cannot be varied; number formats are listed in bench.precisions"),
+        (["bench.vary=lpt.layer"], "bench.vary=<option> and bench.values=[<its values>] go together"),
+        (["bench.values=[1]"], "bench.vary=<option> and bench.values=[<its values>] go together"),
+        (["bench.methods=[lpt,per_label]"], "bench.methods=per_label only evaluates; give bench.step=evaluate"),
+        (["bench.methods=[]"], "bench.methods=[] leaves nothing to measure"),
+        (["bench.precisions=[]"], "bench.precisions=[] leaves nothing to measure"),
+        (["bench.methods=[lpt,lorra]"],
+         f"bench.methods=lorra is not known; choose one of {', '.join(contestants())}; did you mean 'lora'?"),
+        (["bench.precisions=[fp32]"],
+         "bench.precisions=fp32 is not known; choose one of auto, 32, bf16, 16; did you mean '32'?"),
+        (["bench.step=evaluation"],
+         "bench.step=evaluation is not known; choose one of train, evaluate; did you mean 'evaluate'?"),
+        (["bench.steps=0"], "bench.steps=0 must be at least 1"),
+    ],
+)  # fmt: skip
+def test_a_bench_that_cannot_be_is_refused(plain, overrides, complaint):
+    assert complaints(OmegaConf.merge(plain, OmegaConf.from_dotlist(overrides))) == [complaint]
+
+
+def test_labels_are_scored_one_by_one_where_a_bench_evaluates(plain):
+    plain.bench = {"methods": ["per_label"], "step": "evaluate"}
+    assert resolve(plain).bench.methods == ["per_label"]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF_DIR / "experiment").glob("bench_*.yaml")))
+def test_every_bench_of_ours_is_one_that_can_be(name):
+    config = resolve(composed(f"experiment={name}"))
+    assert config.lpt.layer is not None
+    assert "lpt_cached" in config.bench.methods
+
+
+@pytest.mark.parametrize("name", [name for name in choices("backbone") if "/" not in name])
+def test_every_backbone_is_called_what_its_file_is_and_says_how_many_layers_it_has(name):
+    backbone = resolve(composed(f"backbone={name}")).backbone
+    assert backbone.name == name
+    assert re.fullmatch(r"[\w-]+/[\w.-]+|wheel://.+", backbone.path)
+    assert re.search(r"^# .*\b\d+ layers.*H=\d+", (CONF_DIR / "backbone" / f"{name}.yaml").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("roberta-base", 124_697_433), ("roberta-large", 355_412_057), ("llama-1b", 1_235_814_400)],
+)
+def test_random_backbones_have_the_size_of_what_they_are_called_after(name, parameters):
+    import torch
+
+    from lpt.backbones.pretrained import find_pretrained
+
+    path = resolve(composed(f"backbone=random/{name}")).backbone.path
+    with torch.device("meta"):
+        assert find_pretrained(path).load_model(torch.float32).num_parameters() == parameters
+
+
+@pytest.fixture
+def help_text():
+    """What `--help` shows with these overrides."""
+
+    def show(*overrides):
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
+            cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        return describe_options(_root_=cfg)
+
+    yield show
+    HydraConfig.instance().cfg = None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "plugins"),
+    [
+        ([], {"launcher": LocalQueueConfig}),
+        (
+            ["hydra/launcher=submitit_slurm", "hydra/sweeper=optuna"],
+            {"launcher": SubmititSlurmConfig, "sweeper": OptunaConfig},
+        ),
+    ],
+)
+def test_help_shows_every_option_of_what_is_chosen_with_value_and_meaning(help_text, overrides, plugins):
+    text = help_text(*overrides)
+    shown = [line.split("=")[0].strip() for line in text.splitlines() if line.startswith("  ") and line[2] != " "]
+
+    def options(schema, prefix=""):
+        for name, hint in get_type_hints(schema).items():
+            if name in ("hub", "tsv", "files", "experiment", "_target_"):
+                continue
+            yield from options(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
+
+    hydra = [option for part, schema in plugins.items() for option in options(schema, f"hydra.{part}.")]
+    assert shown == [*options(Config), *hydra]
+    assert "  lpt.prompt_length=5               P, rows of the prompt.\n" in text
+    assert "  task.labels=[rotten,fresh]        Class names, in class order.\n" in text
+    assert "  trainer.progress=true             A live bar" in text
+    assert "\nThe late prompt of method=lpt and method=lpt_lora.\n" in text
+
+
+def test_help_of_a_cluster_has_its_own_meaning_of_workers(help_text):
+    assert "workers=null       Points at a time." in help_text()
+    assert "workers=null       Jobs at a time." in help_text("hydra/launcher=submitit_slurm")
+
+
+def test_the_schema_costs_no_torch():
+    code = "import sys, lpt.config.command_line; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_the_schema_allows_is_what_there_is():
+    """The schema spells these out, so that `--help` does not wait for torch."""
+    from lpt import generators, hardware, heads, methods
+    from lpt import metrics as stats
+    from lpt.backbones import quantization
+    from lpt.bench.contestants import STOCK
+    from lpt.config import schema as config
+    from lpt.data import splits as draw
+
+    assert tuple(stats.METRICS) == config.METRICS
+    assert ("auto", *hardware.DTYPES) == config.PRECISIONS
+    assert config.QUANTIZATIONS == quantization.QUANTIZATIONS
+    assert set(heads.HEADS) == set(config.choices("head"))
+    assert set(methods.METHODS) == set(config.choices("method"))
+    assert set(draw.PROTOCOLS) == set(config.choices("fewshot"))
+    assert tuple(STOCK) == config.STOCK_CONTESTANTS
+    assert set(generators.GENERATORS) == set(config.choices("generator"))
