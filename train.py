@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> float:
         if ranks.is_first():
             print(f"\ninterrupted; go on with: python train.py resume='{run_dir()}'", file=sys.stderr)
         raise SystemExit(130) from None
-    return result["metrics"]["validation"][result["primary_metric"]]
+    return result.objective
 
 
 if __name__ == "__main__":

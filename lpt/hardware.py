@@ -76,7 +76,7 @@ def describe_hardware(accelerator: str, devices: int) -> dict[str, Any]:
     A processor's name tells little of what it can, so that goes with it: `AMD EPYC, AVX512, amx_bf16`.
     """
     if accelerator == "gpu":
-        return {"device": torch.cuda.get_device_name(), "devices": devices}
+        return {"device": torch.cuda.get_device_name(), "devices": devices, "threads": None}
     brand = re.search(r"^model name\s*: (.+)$", _cpu_info(), re.MULTILINE)
     name = brand[1] if brand else platform.machine()
     abilities = [torch.backends.cpu.get_cpu_capability(), *sorted(_cpu_flags() & BF16_FLAGS)]

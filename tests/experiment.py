@@ -92,7 +92,8 @@ class Experiment:
         """The same as `train` without a process of its own."""
         config = self.config(*options)
         self.run_dir(name).mkdir(parents=True, exist_ok=True)
-        return run(config, self.run_dir(name))
+        run(config, self.run_dir(name))
+        return self.result(name)
 
     def run_dir(self, name: str) -> Path:
         return self.folder / "runs" / name

@@ -216,4 +216,4 @@ def test_the_hardware_is_told_with_what_it_can(monkeypatch):
 
 def test_gpus_are_told_by_their_name(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
-    assert hardware.describe_hardware("gpu", 4) == {"device": "NVIDIA H200", "devices": 4}
+    assert hardware.describe_hardware("gpu", 4) == {"device": "NVIDIA H200", "devices": 4, "threads": None}

@@ -56,7 +56,7 @@ def hardware_of(run: Run) -> str:
     hardware = run.result.get("hardware")
     if not hardware:
         return "not recorded"
-    threads = f", {hardware['threads']} threads" if "threads" in hardware else ""
+    threads = f", {hardware['threads']} threads" if hardware["threads"] else ""
     return f"{hardware['devices']} x {hardware['device']}{threads}"
 
 

@@ -22,6 +22,7 @@ from lpt.errors import LptError
 from lpt.report.ledger import points_of
 from lpt.sweep.ledger import COMPLETED, FAILED, PRUNED
 from lpt.sweep.points import flat
+from lpt.training.result import FILE, read_result
 
 # What results.json calls otherwise than the configuration; needed where .hydra/ is missing.
 RESULT_OPTIONS = {"task": "task.name", "backbone": "backbone.name", "method": "method.name", "head": "head.name"}
@@ -156,15 +157,16 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 
 def _read_run(place: Path, root: Path) -> Run:
-    path = place / "result.json"
+    path = place / FILE
     result: dict[str, Any] = {}
     status, error = "unfinished", None
-    if path.exists():
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = read_result(place)
+        if found is not None:
+            result = asdict(found)
             status, error = result["status"], result.get("error")
-        except (OSError, ValueError, KeyError, TypeError) as problem:
-            result, status, error = {}, "failed", f"result.json cannot be read: {problem}"
+    except LptError as problem:
+        status, error = "failed", str(problem)
     options = _options(place / ".hydra" / "config.yaml")
     for key, option in RESULT_OPTIONS.items():
         options.setdefault(option, result.get(key))

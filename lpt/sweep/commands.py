@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +17,7 @@ from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, STATUSES, Ledg
 from lpt.sweep.processes import find_all
 from lpt.sweep.queue import sole_launcher
 from lpt.sweep.view import counts, overview, show_whole
-from lpt.training.result import read_result
+from lpt.training.result import CompletedRun, read_result
 
 
 def show_status(folder: Path) -> None:
@@ -87,7 +86,8 @@ def show_results(folder: Path, as_csv: bool = False) -> None:
     for row, values in zip(rows, given, strict=True):
         line = {"point": row.name, **{option: values.get(option, "") for option in varied}, "status": row.status}
         if row.status == COMPLETED:
-            line |= _metrics(read_result(folder / row.name))
+            result = read_result(folder / row.name)
+            line |= _metrics(result) if isinstance(result, CompletedRun) else {}
         lines.append(line)
     columns = list(dict.fromkeys(column for line in lines for column in line))
     if as_csv:
@@ -104,15 +104,11 @@ def show_results(folder: Path, as_csv: bool = False) -> None:
     say(counts(rows))
 
 
-def _metrics(result: dict[str, Any]) -> dict[str, str]:
+def _metrics(result: CompletedRun) -> dict[str, str]:
     metrics = {
         f"{split} {name}": f"{value:.4f}"
-        for split, found in result.get("metrics", {}).items()
+        for split, found in result.metrics.items()
         for name, value in found.items()
         if name != "loss"
     }
-    return metrics | {"trained": str(result.get("trainable_parameters", "")), "seconds": _seconds(result)}
-
-
-def _seconds(result: dict[str, Any]) -> str:
-    return f"{result['wall_seconds']:.0f}" if "wall_seconds" in result else ""
+    return metrics | {"trained": str(result.trainable_parameters), "seconds": f"{result.wall_seconds:.0f}"}

@@ -20,7 +20,7 @@ FILE = "sweep.db"
 PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
 PRUNED = "pruned"  # ended by a search, to which it was not worth going on with
 STATUSES = (COMPLETED, PRUNED, RUNNING, FAILED, PENDING)
-FORMAT = 1
+FORMAT = 2
 SHOWN = 10  # lines of a complaint about drift
 
 SCHEMA = """

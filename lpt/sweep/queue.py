@@ -22,9 +22,9 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from lpt.errors import LptError
-from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, RUNNING, Ledger, Row
+from lpt.sweep.ledger import COMPLETED, PENDING, RUNNING, Ledger, Row
 from lpt.sweep.points import Point
-from lpt.training.result import read_result
+from lpt.training.result import CompletedRun, FailedRun, read_result
 
 LOG = "train.log"
 BAD_OPTIONS = 2  # exit status of train.py where trying again cannot help
@@ -277,10 +277,16 @@ class Queue:
 
 def read_objective(folder: Path) -> float | None:
     """The primary metric on the validation rows; None unless the point is completed."""
-    result = read_result(folder)
-    if result.get("status") != COMPLETED:
+    result = _result(folder)
+    return result.objective if isinstance(result, CompletedRun) else None
+
+
+def _result(folder: Path) -> CompletedRun | FailedRun | None:
+    """None also of a damaged file: its point is computed again."""
+    try:
+        return read_result(folder)
+    except LptError:
         return None
-    return float(result["metrics"]["validation"][result["primary_metric"]])
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -300,7 +306,7 @@ def _prepare(folder: Path, goes_on: bool) -> None:
 def _why(folder: Path, exit_status: int | None) -> str:
     if exit_status is not None and exit_status < 0:
         return f"killed by {signal.Signals(-exit_status).name}"
-    result = read_result(folder)
-    if result.get("status") == FAILED:
-        return str(result["error"])
+    result = _result(folder)
+    if isinstance(result, FailedRun):
+        return result.error
     return "its process is gone" if exit_status is None else f"ended with exit status {exit_status}"

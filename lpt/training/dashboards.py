@@ -17,6 +17,7 @@ from lpt.config.schema import Config
 from lpt.data.batches import EncodedSplit
 from lpt.errors import LptError
 from lpt.training.module import Predictions
+from lpt.training.result import CompletedRun
 from lpt.training.summary import say
 
 Table = tuple[list[Any], list[list[Any]]]  # columns, rows
@@ -32,7 +33,7 @@ class FinishedRun:
         tests: of each test set what was predicted, and its rows.
     """
 
-    result: dict[str, Any]
+    result: CompletedRun
     tests: dict[str, tuple[Predictions, EncodedSplit]]
     config: Config
     run_dir: Path
@@ -50,7 +51,7 @@ class FinishedRun:
     @property
     def scores(self) -> dict[str, float]:
         """`result/<split>/<metric>`, of the step that was kept."""
-        metrics = self.result["metrics"]
+        metrics = self.result.metrics
         return {f"result/{split}/{name}": value for split, found in metrics.items() for name, value in found.items()}
 
     def predictions(self, test: str) -> Table:
@@ -145,8 +146,9 @@ class WandbDashboard(WandbLogger, Dashboard):
     def show(self, run: FinishedRun) -> None:
         import wandb
 
+        summary = asdict(run.result)
         for name in SUMMARY:
-            self._run.summary[name] = run.result[name]
+            self._run.summary[name] = summary[name]
         for test, (predictions, _) in run.tests.items():
             gold, predicted = predictions.gold.tolist(), predictions.predicted.tolist()
             if predictions.value_range is None:
@@ -160,9 +162,9 @@ class WandbDashboard(WandbLogger, Dashboard):
                 columns, rows = run.predictions(test)
                 self._run.log({f"{test}/predictions": wandb.Table(columns=columns, data=rows)})
         if run.adapter is not None:
-            identity = "-".join(str(run.result[name]) for name in ("task", "backbone", "method"))
+            identity = "-".join(str(getattr(run.result, name)) for name in ("task", "backbone", "method"))
             name = re.sub(r"[^\w.-]", "-", identity)
-            artifact = wandb.Artifact(name, type="adapter", metadata=run.scores | {"lpt": run.result["lpt"]})
+            artifact = wandb.Artifact(name, type="adapter", metadata=run.scores | {"lpt": asdict(run.result.lpt)})
             # Not copied: of an offline run the copy would lie outside the run folder.
             artifact.add_dir(str(run.adapter), policy="immutable", skip_cache=True)
             self._run.log_artifact(artifact)
@@ -210,7 +212,7 @@ class TensorBoardDashboard(TensorBoardLogger, Dashboard):
         super().__init__(run_dir, name="", version="tensorboard", default_hp_metric=False, purge_step=purge_step)
 
     def show(self, run: FinishedRun) -> None:
-        step = run.result["train"]["steps"]
+        step = run.result.train.steps
         self.log_hyperparams(asdict(run.config), run.scores, step)
         for name, (columns, rows) in run.tables().items():
             self.experiment.add_text(name, _markdown(columns, rows), step)
@@ -241,7 +243,7 @@ class MlflowDashboard(MLFlowLogger, Dashboard):
             self.log_hyperparams(asdict(config))
 
     def show(self, run: FinishedRun) -> None:
-        self.log_metrics(run.scores, run.result["train"]["steps"])
+        self.log_metrics(run.scores, run.result.train.steps)
         for name, (columns, rows) in run.tables().items():
             by_column = dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
             self.experiment.log_table(str(self.run_id), by_column, f"{name}.json")

@@ -1,13 +1,226 @@
-"""What a run has left behind: `result.json` in its folder."""
+"""What a run leaves in `result.json`: the only module that writes or reads it.
+
+The file is always valid JSON: a number that is not finite is written as null, and read back as NaN.
+"""
 
 import json
+import math
+import os
+import types
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from lpt.errors import LptError
+
+FILE = "result.json"
+FORMAT = 2  # raised when a field changes its name or meaning
+
+T = TypeVar("T")
 
 
-def read_result(folder: Path) -> dict[str, Any]:
-    """What `result.json` says; nothing, where it is not there."""
+@dataclass(frozen=True)
+class Fewshot:
+    """How the training rows were drawn; the fields are those of the configuration's `fewshot`."""
+
+    protocol: str
+    k: int | None
+    k_dev: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class LatePromptFacts:
+    """Where the trained part begins, and the prompt that enters there; None where the method writes no prompt."""
+
+    layer: int
+    # k, 1..L.
+    prompt_length: int | None
+    generator: str | None
+    bottleneck: int | None
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The rows of each split: `train`, `validation`, `test` and any further test sets."""
+
+    sizes: dict[str, int]
+    sizes_per_class: dict[str, dict[str, int]]
+    fingerprint: dict[str, str]
+    # Of text and label of every row.
+    test_split: str
+    # Which split of the source is the test set: "test", or "dev" where the test split has no labels.
+    truncated: dict[str, float]
+    # Fraction of the texts that were truncated.
+
+
+@dataclass(frozen=True)
+class TrainFacts:
+    """What training took; of this process alone if the run was resumed. Evaluation is not counted."""
+
+    steps: int
+    gradient_accumulation: int
+    seconds: float
+    steps_per_second: float
+    tokens_per_second: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class CacheFacts:
+    """What became of the trunk cache."""
+
+    mode: str
+    # memory, disk or off.
+    bytes: int
+    built: list[str]
+    # Splits whose states were computed.
+    reused: list[str]
+    # Splits whose states were there already.
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What times were measured on."""
+
+    device: str
+    devices: int
+    threads: int | None
+    # Of each process; None on a GPU.
+
+
+@dataclass(frozen=True)
+class GitState:
+    """The code: its commit, and whether it has changed since."""
+
+    commit: str
+    changed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """What was run, known before it starts."""
+
+    task: str
+    backbone: str
+    method: str
+    head: str
+    seed: int
+    fewshot: Fewshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedRun(RunIdentity):
+    """A run that ended in an error."""
+
+    status: Literal["failed"] = "failed"
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletedRun(RunIdentity):
+    """A run that was trained and tested; `metrics` are those of the best step on the validation rows."""
+
+    status: Literal["completed"] = "completed"
+    lpt: LatePromptFacts
+    settings: dict[str, Any]
+    # Of the method.
+    data: DataFacts
+    metrics: dict[str, dict[str, float]]
+    # Split -> name -> value, `loss` among them.
+    intervals: dict[str, dict[str, tuple[float, float]]]
+    # Split -> name -> 95% interval.
+    primary_metric: str
+    best_step: int
+    trainable_parameters: int
+    backbone_parameters: int
+    train: TrainFacts
+    cache: CacheFacts
+    precision: str
+    # PyTorch's name of the number format: float32, bfloat16 or float16.
+    quantization: str | None
+    attention: str
+    backbone_commit: str | None
+    # Of the hub's repository.
+    wall_seconds: float
+    hardware: Hardware
+    versions: dict[str, str]
+    git: GitState | None
+    # None outside a checkout.
+
+    @property
+    def objective(self) -> float:
+        """The primary metric on the validation rows."""
+        return self.metrics["validation"][self.primary_metric]
+
+
+def write_result(folder: Path, result: CompletedRun | FailedRun) -> None:
+    """Write `result.json` into a run folder, whole or not at all."""
+    partial = folder / f"{FILE}.partial"
+    content = _finite({"format": FORMAT, **asdict(result)})
+    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, folder / FILE)
+
+
+def read_result(folder: Path) -> CompletedRun | FailedRun | None:
+    """What a run has left in its folder; None where there is no `result.json`.
+
+    Raises:
+        LptError: the file is damaged, or of another format.
+    """
+    path = folder / FILE
     try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = content.pop("format", 1)
+        if found == FORMAT:
+            failed = content["status"] == "failed"
+            return _build(FailedRun, content) if failed else _build(CompletedRun, content)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LptError(f"{path} cannot be read: {error or type(error).__name__}") from None
+    raise LptError(f"{path} has format {found}, and this version of lpt reads format {FORMAT}; run it again")
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for each number that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _build(cls: type[T], content: dict[str, Any]) -> T:
+    hints = get_type_hints(cls)
+    unknown = content.keys() - hints.keys()
+    if unknown:
+        raise ValueError(f"unknown field {min(unknown)!r}")
+    return cls(**{f.name: _read(hints[f.name], content[f.name]) for f in fields(cls) if f.name in content})  # type: ignore[arg-type]
+
+
+def _read(hint: Any, value: Any) -> Any:
+    """A JSON value as the type that a field has."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return None if value is None else _read(next(a for a in arguments if a is not type(None)), value)
+    if origin is Literal or hint is Any:
+        return value
+    if origin is dict:
+        return {key: _read(arguments[1], item) for key, item in _a(dict, value).items()}
+    if origin is list:
+        return [_read(arguments[0], item) for item in _a(list, value)]
+    if origin is tuple:
+        return tuple(_read(a, item) for a, item in zip(arguments, _a(list, value), strict=True))
+    if is_dataclass(hint):
+        return _build(hint, _a(dict, value))  # type: ignore[arg-type]
+    if hint is float:
+        return math.nan if value is None else float(_a((int, float), value))
+    return _a(hint, value)
+
+
+def _a(kind: Any, value: Any) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{value!r} is not {kind}")
+    return value

@@ -1,9 +1,7 @@
 """One experiment from configuration to result: rows, backbone, training, test, files."""
 
-import json
 import logging
 import math
-import os
 import subprocess
 import time
 import warnings
@@ -49,14 +47,28 @@ from lpt.ranks import global_rank
 from lpt.training.dashboards import FinishedRun
 from lpt.training.datamodule import PromptData
 from lpt.training.loggers import build_loggers, finished, show_on_dashboards
-from lpt.training.module import Predictions, PromptModule, Schedule
-from lpt.training.result import read_result
+from lpt.training.module import PromptModule, Schedule
+from lpt.training.result import (
+    FILE,
+    CacheFacts,
+    CompletedRun,
+    DataFacts,
+    FailedRun,
+    Fewshot,
+    GitState,
+    Hardware,
+    LatePromptFacts,
+    RunIdentity,
+    TrainFacts,
+    read_result,
+    write_result,
+)
 from lpt.training.summary import progress, say, show_result
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "datasets", "lpt")
 
 
-def run(config: Config, run_dir: Path, sweep: str | None = None) -> dict[str, Any]:
+def run(config: Config, run_dir: Path, sweep: str | None = None) -> CompletedRun:
     """Train and test what `config` describes; leave `result.json` and the rest in `run_dir`.
 
     Args:
@@ -65,7 +77,7 @@ def run(config: Config, run_dir: Path, sweep: str | None = None) -> dict[str, An
         sweep: name of the sweep that this run is part of.
 
     Returns:
-        What `result.json` holds. Its `metrics` are those of the best step on the validation rows.
+        What `result.json` holds.
 
     Raises:
         LptError: bad input; `result.json` then says `"status": "failed"` and why.
@@ -73,19 +85,18 @@ def run(config: Config, run_dir: Path, sweep: str | None = None) -> dict[str, An
     started = time.perf_counter()
     # Lightning learns it late where processes were started by hand.
     rank_zero_only.rank = global_rank(config.trainer.devices)  # type: ignore[attr-defined]
-    if (run_dir / "result.json").exists() and config.resume is None:
+    if (run_dir / FILE).exists() and config.resume is None:
         raise LptError(f"{run_dir} already holds a run; choose another hydra.run.dir, or go on with resume={run_dir}")
     try:
         return _run(config, run_dir, sweep, started)
     except BaseException as error:
         # A resumption that fails leaves the result that is there.
-        if read_result(run_dir).get("status") != "completed":
-            failure = {"status": "failed", "error": str(error) or type(error).__name__, **_identity(config)}
-            _write_json(run_dir / "result.json", failure)
+        if global_rank(config.trainer.devices) == 0 and not isinstance(read_result(run_dir), CompletedRun):
+            write_result(run_dir, FailedRun(**vars(_identity(config)), error=str(error) or type(error).__name__))
         raise
 
 
-def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> dict[str, Any]:
+def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> CompletedRun:
     _quiet()
     trainer_config = config.trainer
     accelerator = choose_accelerator(trainer_config.accelerator, trainer_config.devices)
@@ -99,7 +110,6 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
     _check_fit(config, pretrained)
 
     rows = draw(load_tables(config.task), config.task.classes, **_draw_options(config))
-    data_facts = rows.describe(config.task.classes)
     say(f"{config.task.name}: {_describe_rows(rows, config)}")
 
     torch.manual_seed(config.seed)
@@ -116,7 +126,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
         name: EncodedSplit.from_table(table, classifier.template, config.task.value_range)
         for name, table in rows.splits().items()
     }
-    data_facts["truncated"] = {name: round(split.truncated_share, 4) for name, split in splits.items()}
+    truncated = {name: round(split.truncated_share, 4) for name, split in splits.items()}
+    data_facts = DataFacts(**rows.describe(config.task.classes), truncated=truncated)
     _warn_about_rows(splits, classifier.config.max_length)
     backbone = classifier.method.backbone
     length = float(np.mean(splits["train"].lengths))
@@ -216,28 +227,29 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
             data.test_split = module.test_split = name
             trainer.test(module, datamodule=data, verbose=False)
             predictions[name] = module.take_predictions()
-        result = {
-            "status": "completed",
-            **_identity(config),
-            "lpt": _late_prompt(classifier),
-            "settings": classifier.config.settings,
-            "data": data_facts,
-            **_scores(predictions, config),
-            "primary_metric": config.task.metrics[0],
-            "best_step": checkpoint.best_step if trains else 0,
-            "trainable_parameters": sum(p.numel() for p in classifier.parameters() if p.requires_grad),
-            "backbone_parameters": sum(p.numel() for p in backbone.parameters()),
-            "train": _training_facts(trainer, module, accelerator),
-            "cache": cache.facts,
-            "precision": str(computed).removeprefix("torch."),
-            "quantization": config.backbone.quantization,
-            "attention": attention,
-            "backbone_commit": pretrained.commit,
-            "wall_seconds": round(time.perf_counter() - started, 2),
-            "hardware": describe_hardware(accelerator, trainer_config.processes),
-            "versions": {name: version(name) for name in PACKAGES},
-            "git": _git_state(),
-        }
+        names = config.task.metrics
+        result = CompletedRun(
+            **vars(_identity(config)),
+            lpt=_late_prompt(classifier),
+            settings=classifier.config.settings,
+            data=data_facts,
+            metrics={split: found.metrics(names) | {"loss": found.loss} for split, found in predictions.items()},
+            intervals={split: found.intervals(names) for split, found in predictions.items()},
+            primary_metric=names[0],
+            best_step=checkpoint.best_step if trains else 0,
+            trainable_parameters=sum(p.numel() for p in classifier.parameters() if p.requires_grad),
+            backbone_parameters=sum(p.numel() for p in backbone.parameters()),
+            train=_training_facts(trainer, module, accelerator),
+            cache=CacheFacts(**cache.facts),
+            precision=str(computed).removeprefix("torch."),
+            quantization=config.backbone.quantization,
+            attention=attention,
+            backbone_commit=pretrained.commit,
+            wall_seconds=round(time.perf_counter() - started, 2),
+            hardware=Hardware(**describe_hardware(accelerator, trainer_config.processes)),
+            versions={name: version(name) for name in PACKAGES},
+            git=_git_state(),
+        )
         if trainer.is_global_zero:
             for name, found in predictions.items():
                 found.write(run_dir / "predictions" / f"{name}.jsonl", splits[name], config.task.labels)
@@ -245,7 +257,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> di
                 classifier.save_pretrained(run_dir / "adapter")
             tests = {name: (predictions[name], splits[name]) for name in rows.tests()}
             show_on_dashboards(loggers, FinishedRun(result, tests, config, run_dir))
-            _write_json(run_dir / "result.json", result)
+            write_result(run_dir, result)
             show_result(result, run_dir)
     return result
 
@@ -387,12 +399,15 @@ def _random_states(
     return torch.stack(rows)
 
 
-def _late_prompt(classifier: LatePromptClassifier) -> dict[str, Any]:
-    """Where the trained part begins, and the prompt that enters there, if one does."""
+def _late_prompt(classifier: LatePromptClassifier) -> LatePromptFacts:
     settings = classifier.config.settings
-    names = ("prompt_length", "generator", "bottleneck")
-    prompt = {name: settings[name] if "generator" in settings else None for name in names}
-    return {"layer": classifier.method.backbone.layer, **prompt}
+    prompt = settings if "generator" in settings else {}
+    return LatePromptFacts(
+        classifier.method.backbone.layer,
+        prompt.get("prompt_length"),
+        prompt.get("generator"),
+        prompt.get("bottleneck"),
+    )
 
 
 def _precision_plugin(dtype: torch.dtype, computed: torch.dtype, accelerator: str) -> Precision:
@@ -404,40 +419,30 @@ def _precision_plugin(dtype: torch.dtype, computed: torch.dtype, accelerator: st
     return Precision()
 
 
-def _scores(predictions: dict[str, Predictions], config: Config) -> dict[str, Any]:
-    """`metrics` and their 95% `intervals`, per split."""
-    names = config.task.metrics
-    return {
-        "metrics": {split: found.metrics(names) | {"loss": found.loss} for split, found in predictions.items()},
-        "intervals": {split: found.intervals(names) for split, found in predictions.items()},
-    }
-
-
-def _training_facts(trainer: pl.Trainer, module: PromptModule, accelerator: str) -> dict[str, Any]:
-    """Of this process alone, if the run was resumed; evaluation is not counted."""
+def _training_facts(trainer: pl.Trainer, module: PromptModule, accelerator: str) -> TrainFacts:
     seconds = module.train_seconds
     tokens = trainer.strategy.reduce(
         torch.tensor(float(module.train_tokens), device=trainer.strategy.root_device), reduce_op="sum"
     )
-    return {
-        "steps": trainer.global_step,
-        "gradient_accumulation": trainer.accumulate_grad_batches,
-        "seconds": round(seconds, 3),
-        "steps_per_second": round(module.train_steps / seconds, 3) if seconds else 0.0,
-        "tokens_per_second": round(float(tokens) / seconds, 1) if seconds else 0.0,
-        "peak_memory_bytes": peak_memory_bytes(accelerator),
-    }
+    return TrainFacts(
+        steps=trainer.global_step,
+        gradient_accumulation=trainer.accumulate_grad_batches,
+        seconds=round(seconds, 3),
+        steps_per_second=round(module.train_steps / seconds, 3) if seconds else 0.0,
+        tokens_per_second=round(float(tokens) / seconds, 1) if seconds else 0.0,
+        peak_memory_bytes=peak_memory_bytes(accelerator),
+    )
 
 
-def _identity(config: Config) -> dict[str, Any]:
-    return {
-        "task": config.task.name,
-        "backbone": config.backbone.name,
-        "method": config.method.name,
-        "head": config.head.name,
-        "seed": config.seed,
-        "fewshot": asdict(config.fewshot),
-    }
+def _identity(config: Config) -> RunIdentity:
+    return RunIdentity(
+        task=config.task.name,
+        backbone=config.backbone.name,
+        method=config.method.name,
+        head=config.head.name,
+        seed=config.seed,
+        fewshot=Fewshot(**asdict(config.fewshot)),
+    )
 
 
 def _describe_rows(rows: Draw, config: Config) -> str:
@@ -464,23 +469,14 @@ def _warn_about_rows(splits: dict[str, EncodedSplit], limit: int) -> None:
             say(f"warning: {shared} of the {len(split)} {name} texts are training texts too")
 
 
-def _git_state() -> dict[str, Any] | None:
-    """Commit of the code, and whether it was changed since; None outside a checkout."""
+def _git_state() -> GitState | None:
     here = Path(__file__).parent
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
         status = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return {"commit": commit.stdout.strip(), "changed": bool(status.stdout.strip())}
-
-
-@rank_zero_only
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    return GitState(commit.stdout.strip(), bool(status.stdout.strip()))
 
 
 def _quiet() -> None:

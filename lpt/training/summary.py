@@ -1,5 +1,6 @@
 """What a person sees while a run goes on and when it ends."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from lpt.console import console
 from lpt.console import say as say_anyway
+from lpt.training.result import CompletedRun
 
 say = rank_zero_only(say_anyway)  # from the first process only
 
@@ -54,7 +56,7 @@ class EvaluationLines(Callback):
 
 
 @rank_zero_only
-def show_result(result: dict[str, Any], run_dir: Path) -> None:
+def show_result(result: CompletedRun, run_dir: Path) -> None:
     """The table at the end of a run."""
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
@@ -66,37 +68,37 @@ def show_result(result: dict[str, Any], run_dir: Path) -> None:
     console.print(f"[dim]run folder[/dim]            {run_dir}", soft_wrap=True)
 
 
-def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    lpt, train, sizes = result["lpt"], result["train"], result["data"]["sizes"]
-    trained, whole = result["trainable_parameters"], result["backbone_parameters"]
+def _rows(result: CompletedRun) -> list[tuple[str, str]]:
+    lpt, train, sizes = result.lpt, result.train, result.data.sizes
+    trained, whole = result.trainable_parameters, result.backbone_parameters
     rows = [
         (
             "task",
-            f"{result['task']}  ({', '.join(f'{size} {split}' for split, size in sizes.items())})",
+            f"{result.task}  ({', '.join(f'{size} {split}' for split, size in sizes.items())})",
         ),
-        ("backbone", f"{result['backbone']}  ({_millions(whole)} parameters, {result['precision']})"),
+        ("backbone", f"{result.backbone}  ({_millions(whole)} parameters, {result.precision})"),
     ]
-    if result["method"] != "lpt":
+    if result.method != "lpt":
         # What the line of the prompt does not say, the layer first.
-        said = lpt if lpt["generator"] is not None else {}
-        own = {name: value for name, value in result["settings"].items() if name not in said and value}
+        said = asdict(lpt) if lpt.generator is not None else {}
+        own = {name: value for name, value in result.settings.items() if name not in said and value}
         described = ", ".join(f"{name} {own[name]}" for name in sorted(own, key=lambda name: name != "layer"))
-        rows.append(("method", f"{result['method']}  ({described})" if described else result["method"]))
-    if lpt["generator"] is not None:
-        rows.append(("prompt", f"{lpt['generator']}, {lpt['prompt_length']} rows, entering layer {lpt['layer']}"))
+        rows.append(("method", f"{result.method}  ({described})" if described else result.method))
+    if lpt.generator is not None:
+        rows.append(("prompt", f"{lpt.generator}, {lpt.prompt_length} rows, entering layer {lpt.layer}"))
     if trained:
         rows.append(("trained parameters", f"{trained:,}  ({trained / whole:.3%} of the backbone)"))
-    for split, metrics in result["metrics"].items():
+    for split, metrics in result.metrics.items():
         for name, value in metrics.items():
             if name != "loss":
-                low, high = result["intervals"][split][name]
+                low, high = result.intervals[split][name]
                 rows.append((f"{split} {name}", f"[bold]{value:.3f}[/bold]  (95% interval {low:.3f} to {high:.3f})"))
-    if train["steps"]:
-        rows.append(("best step", f"{result['best_step']} of {train['steps']}"))
-        speed = f"{train['steps_per_second']:.2f} steps/s, {train['tokens_per_second']:,.0f} tokens/s"
-        rows.append(("training", f"{train['seconds']:.0f} s, {speed}"))
-    rows.append(("peak memory", f"{train['peak_memory_bytes'] / 1e9:.2f} GB"))
-    rows.append(("wall time", f"{result['wall_seconds']:.0f} s"))
+    if train.steps:
+        rows.append(("best step", f"{result.best_step} of {train.steps}"))
+        speed = f"{train.steps_per_second:.2f} steps/s, {train.tokens_per_second:,.0f} tokens/s"
+        rows.append(("training", f"{train.seconds:.0f} s, {speed}"))
+    rows.append(("peak memory", f"{train.peak_memory_bytes / 1e9:.2f} GB"))
+    rows.append(("wall time", f"{result.wall_seconds:.0f} s"))
     return rows
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import yaml
+from results import completed, failed
 
-VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0", "lpt": "0.1.0"}
 LABELS = ["bad", "good"]
 
 
@@ -65,7 +65,7 @@ def write_run(
     identity = {name: config[name]["name"] for name in ("task", "backbone", "method", "head")}
     identity |= {"seed": config["seed"], "fewshot": config["fewshot"] | {"seed": config["seed"]}}
     if error is not None:
-        _write(folder, {"status": "failed", "error": error, **identity})
+        _write(folder, failed(error, **identity))
         return folder
     gold = np.arange(rows) % 2
     if predicted is None:
@@ -76,39 +76,22 @@ def write_run(
     late = "lpt" in config["method"]["name"]
     layer = config["lpt"]["layer"] or 16
     names = ("prompt_length", "bottleneck")
-    content = {
-        "status": "completed",
+    accuracy = {"accuracy": float((predicted == gold).mean()), "loss": 0.5}
+    content = completed(
         **identity,
-        "lpt": {
+        lpt={
             "layer": layer if late else config["method"].get("from_layer") or 1,
             "generator": config["generator"]["name"] if late else None,
             **{name: config["lpt"][name] if late else None for name in names},
         },
-        "data": {
+        data={
             "sizes": {"train": 400, "validation": 200, "test": rows},
             "fingerprint": {"train": f"train{config['seed']}", "validation": "v", "test": f"{config['task']['name']}"},
         },
-        "metrics": {
-            split: {"accuracy": float((predicted == gold).mean()), "loss": 0.5} for split in ("validation", "test")
-        },
-        "primary_metric": "accuracy",
-        "best_step": 75,
-        "trainable_parameters": 445_376 if late else 912_384,
-        "backbone_parameters": 134_515_008,
-        "train": {
-            "steps": 75,
-            "seconds": 30.0,
-            "steps_per_second": 2.5 if late else 1.25,
-            "tokens_per_second": 900.0,
-            "peak_memory_bytes": 1_760_000_000,
-        },
-        "precision": "bfloat16",
-        "attention": "eager",
-        "wall_seconds": 90.0,
-        "hardware": {"device": "NVIDIA H200", "devices": 1},
-        "versions": VERSIONS,
-        "git": {"commit": "0123456789abcdef", "changed": False},
-    }
+        metrics={"validation": accuracy, "test": accuracy},
+        trainable_parameters=445_376 if late else 912_384,
+        train={"steps_per_second": 2.5 if late else 1.25},
+    )
     for name, value in (result or {}).items():
         content[name] = content[name] | value if isinstance(value, dict) else value
     _write(folder, content)

@@ -3,10 +3,13 @@
 As a program it is that launcher, to be killed: `python miniature.py <folder> <workers> <retries>`.
 """
 
+import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from results import completed
 
 from lpt.sweep.ledger import Ledger, Row, enter
 from lpt.sweep.local import LocalMachine
@@ -15,11 +18,12 @@ from lpt.sweep.queue import Queue, sole_launcher
 from lpt.sweep.view import SweepView
 
 STEPS, STEP_SECONDS = 5, 0.03
+RESULT = json.dumps(completed(primary_metric="x", metrics={"validation": {"x": 1}}))
 
 # Every step follows from the last; a checkpoint after each. Notes its steps, and if it is not alone in its folder.
 JOB = r"""
 import fcntl, json, os, sys, time
-folder, seed, goes_on, steps, seconds = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])
+folder, seed, goes_on, steps, seconds = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:6])
 lock = open(folder + ".lock", "w")
 try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except OSError: open(folder + ".twice", "w")
@@ -36,7 +40,8 @@ while step < steps:
     with open(folder + "/partial", "wb") as file:  # with the end of a zip file, as torch.save writes
         file.write(json.dumps([step, x]).encode() + b"\nPK\5\6" + bytes(18))
     os.replace(folder + "/partial", folder + "/checkpoints/last.ckpt")
-result = {"status": "completed", "primary_metric": "x", "metrics": {"validation": {"x": x}}}
+result = json.loads(sys.argv[6])
+result["metrics"]["validation"]["x"] = x
 with open(folder + "/partial", "w") as file: json.dump(result, file)
 os.replace(folder + "/partial", folder + "/result.json")
 """
@@ -52,7 +57,7 @@ def points(count: int, **facts: object) -> list[Point]:
 
 
 def job(point: Point, folder: Path, goes_on: bool, steps: int = STEPS, seconds: float = STEP_SECONDS) -> list[str]:
-    arguments = [str(folder), point.facts["seed"], int(goes_on), steps, seconds]
+    arguments = [str(folder), point.facts["seed"], int(goes_on), steps, seconds, RESULT]
     return [sys.executable, "-I", "-S", "-c", JOB, *map(str, arguments)]
 
 
@@ -61,8 +66,7 @@ def shell(script: str):
     return lambda point, folder, goes_on: ["/bin/sh", "-c", script, "sh", str(folder)]
 
 
-RESULT = '{"status": "completed", "primary_metric": "x", "metrics": {"validation": {"x": 1}}}'
-DONE = f"""printf '{RESULT}' > "$1"/result.json"""
+DONE = f"""printf '%s' '{RESULT}' > "$1"/result.json"""
 
 
 class Silent:

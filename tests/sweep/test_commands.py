@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shlex
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from miniature import DONE, shell
 from omegaconf import OmegaConf
+from results import failed
 
 from lpt.cli import main
 from lpt.config.command_line import check_command_line, compose_points
@@ -98,7 +100,7 @@ def test_results_have_what_varies_and_points_that_have_none(folder, job, capsys)
 
 def test_values_and_errors_in_brackets_are_shown_as_they_are(folder, job, capsys):
     error = "[enforce fail at alloc.cpp:114] cannot read [/data/x.csv]"
-    job(f"""printf '{{"status": "failed", "error": "{error}"}}' > "$1"/result.json; exit 1""")
+    job(f"""printf '%s' '{json.dumps(failed(error))}' > "$1"/result.json; exit 1""")
     begin(folder, "seed=1 task.labels=[fresh,rotten]", "seed=2")
     capsys.readouterr()
     main(["sweep", "status", str(folder)])

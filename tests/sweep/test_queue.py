@@ -14,6 +14,7 @@ import miniature
 import psutil
 import pytest
 from miniature import DONE, STEPS, Silent, job, points, shell, sweep, table, until
+from results import failed
 
 from lpt.errors import LptError
 from lpt.sweep import processes
@@ -184,7 +185,7 @@ def test_the_error_of_this_attempt_is_told_and_not_that_of_an_earlier_one(folder
     sweep(folder, [point])
     result = folder / point.name / "result.json"
     result.unlink()  # its checkpoints stay, so that both attempts go on in the folder
-    fails = """printf '{"status": "failed", "error": "no such layer"}' > "$1"/result.json; exit 1"""
+    fails = f"""printf '%s' '{json.dumps(failed("no such layer"))}' > "$1"/result.json; exit 1"""
     (row,) = sweep(folder, [point], shell(fails)).values()
     assert row.error == "no such layer"
     for script, error in (("exit 3", "ended with exit status 3"), ("kill -9 $$", "killed by SIGKILL")):
