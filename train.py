@@ -7,16 +7,9 @@ import hydra
 from omegaconf import DictConfig
 
 from lpt import ranks
-from lpt.config.command_line import (
-    check_command_line,
-    point_name,
-    report,
-    resume_arguments,
-    run_dir,
-    saved_config,
-    sweep_name,
-)
-from lpt.config.schema import resolve
+from lpt.config.command_line import check_command_line, report
+from lpt.config.resolve import resolve
+from lpt.config.resume import complete_arguments, point_name, run_dir, saved_config, sweep_name
 from lpt.errors import LptError
 from lpt.sweep import launcher
 
@@ -49,6 +42,6 @@ if __name__ == "__main__":
         check_command_line(sys.argv[1:])
     except LptError as error:
         raise SystemExit(report(error)) from None
-    sys.argv[1:] = resume_arguments(sys.argv[1:])
+    sys.argv[1:] = complete_arguments(sys.argv[1:])
     main()
     sys.exit(max(failures, default=1 if launcher.failures else 0))

@@ -3,8 +3,11 @@
 The folder has no __init__.py, since other distributions add to the same package.
 """
 
+from lpt.config.groups import offer_choices
 from lpt.sweep.launcher import QueueLauncher
 from lpt.sweep.search import Search
+
+offer_choices()  # Hydra imports this wherever it starts, and so knows the schema and what is registered
 
 
 class LocalQueue(QueueLauncher):

@@ -5,7 +5,7 @@ adapter/adapter.safetensors     the trained tensors
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class AdapterConfig:
     # What head=continuation scores.
     max_length: int
     # Tokens; longer texts are cut.
+    head_settings: dict[str, Any] = field(default_factory=dict)
+    # Options that the head has of its own.
     value_range: list[float] | None = None
     # Of a regression: the values that the two labels stand for.
     format: int = FORMAT

@@ -17,7 +17,7 @@ from lpt.data.sources import Table
 from lpt.data.templates import Template, answer_ids, label_word_ids
 from lpt.errors import LptError
 from lpt.hardware import choose_accelerator, choose_attention, choose_dtype
-from lpt.heads import Head, branches, build_head, check_head
+from lpt.heads import Head, branches, build_head, check_head, reads
 from lpt.late_prompt import LateMethod
 from lpt.methods import build_method
 
@@ -88,7 +88,7 @@ class LatePromptClassifier(Scorer):
         config: what to build; a `layer` of None becomes the one that the method takes.
         pretrained: the backbone, found.
         dtype: of the backbone; what is trained stays float32.
-        training: settings of the method that matter in training alone (`lpt.methods.ONLY_IN_TRAINING`).
+        training: settings of the method that matter in training alone (`lpt.methods.only_in_training`).
         quantization: of the backbone's layers: `int8`, `nf4` or None.
         accelerator: where a quantized backbone is going to be, `cpu` or `gpu`.
 
@@ -108,11 +108,13 @@ class LatePromptClassifier(Scorer):
         tokenizer, causal = pretrained.load_tokenizer(), pretrained.family.causal
         check_head(config.head, causal)
         answers = _answers(config, tokenizer)
-        behind = branches(answers) if answers and config.head == "continuation" else ((), ())
+        behind = branches(answers) if answers and reads(config.head) == "answers" else ((), ())
         template = Template(tokenizer, config.template, causal, config.max_length, behind)
         model = pretrained.load_model(dtype, quantization, accelerator)
         method = build_method(config.method, model, **config.settings, **(training or {}))
-        super().__init__(method, build_head(config.head, method.backbone, len(config.labels), answers))
+        super().__init__(
+            method, build_head(config.head, method.backbone, len(config.labels), answers, **config.head_settings)
+        )
         self.template = template
         # Padding is masked, so any token will do where a tokenizer has none for it.
         self.pad_id: int = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -201,10 +203,11 @@ class LatePromptClassifier(Scorer):
 
 
 def _answers(config: AdapterConfig, tokenizer: Any) -> list[list[int]] | None:
-    """Token ids that answer for each class; None where a linear head does."""
-    if config.head == "linear":
+    """Token ids that answer for each class; None for a head that does not read the vocabulary."""
+    wanted = reads(config.head)
+    if wanted is None:
         return None
-    if config.head == "continuation":
+    if wanted == "answers":
         return answer_ids(tokenizer, config.label_words, config.labels, config.answer)
     return [[token] for token in label_word_ids(tokenizer, config.label_words, config.labels)]
 

@@ -7,11 +7,13 @@ Shapes: B batch, T tokens, H hidden size, P prompt length, m bottleneck.
 """
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lpt.errors import LptError, did_you_mean
+from lpt.errors import LptError
+from lpt.registry import GENERATORS, register_generator
 
 
 def adaptive_bins(pooling_mask_BT: Tensor, bins: int) -> Tensor:
@@ -73,15 +75,18 @@ class PHMLinear(nn.Module):
 class PromptGenerator(nn.Module):
     """What all generators share: the interface, units, and dropout on what they write.
 
-    A new generator is a subclass with `write` and a row in `GENERATORS`.
+    A new generator is a subclass with `write`, registered under a name; further parameters of its constructor are its
+    options (`generator.<name>`).
 
     Attributes:
         normalize: read and write in units of the states' size: every state is divided by its root mean square, and
             what is written is multiplied by the median one of the text. In some models states grow a hundredfold from
             layer to layer, and single tokens are a hundred times as large as the others.
+        starts_from: values of `generator.init`, besides `default`, that the generator can start from.
     """
 
     normalize = False
+    starts_from: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int, dropout: float = 0.0):
         super().__init__()
@@ -123,7 +128,7 @@ class PromptGenerator(nn.Module):
         Raises:
             LptError: the generator has none.
         """
-        raise LptError("this generator writes no rows of its own to start from; use generator npg, phm or none")
+        raise LptError("this generator has no prompt of its own to start from; use generator npg, phm or none")
 
 
 def in_units(h: Tensor) -> Tensor:
@@ -137,11 +142,14 @@ def typical_size(h_BTH: Tensor, mask_BT: Tensor) -> Tensor:
     return size_BT.masked_fill(~mask_BT, math.nan).nanmedian(1).values
 
 
+@register_generator("npg")
 class NaivePromptGenerator(PromptGenerator):
     """NPG: `P = reshape(W_up relu(W_down h_s + b_down) + b_up)` from one summary state h_s (section 4.2).
 
     Trains H*m + m + m*P*H + P*H parameters.
     """
+
+    starts_from = ("states",)
 
     def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int, dropout: float = 0.0):
         super().__init__(hidden_size, prompt_length, bottleneck, dropout)
@@ -162,6 +170,7 @@ class NaivePromptGenerator(PromptGenerator):
         return up_BPH.view(-1, self.prompt_length, self.hidden_size)
 
 
+@register_generator("phm")
 class HypercomplexPromptGenerator(NaivePromptGenerator):
     """NPG with hypercomplex maps, as IDPG has them (Wu et al. 2022, https://arxiv.org/abs/2204.04497).
 
@@ -191,18 +200,23 @@ class PooledPromptGenerator(PromptGenerator):
         return self.proj_up(torch.relu(pooled_BPm))
 
 
+@register_generator("appg")
 class AveragePooledPromptGenerator(PooledPromptGenerator):
     """APPG: the average over each bin of tokens."""
 
 
+@register_generator("mppg")
 class MaxPooledPromptGenerator(PooledPromptGenerator):
     """MPPG: the largest value in each bin of tokens."""
 
     pool = staticmethod(max_pool)
 
 
+@register_generator("none")
 class StaticPrompt(PromptGenerator):
     """No generator: one learned prompt `[P, H]` for every input (the paper's "LPT w/o PG"). Trains P*H."""
+
+    starts_from = ("states", "vocabulary")
 
     def __init__(self, hidden_size: int, prompt_length: int, bottleneck: int = 0, dropout: float = 0.0):
         super().__init__(hidden_size, prompt_length, bottleneck, dropout)
@@ -216,15 +230,6 @@ class StaticPrompt(PromptGenerator):
         return self.prompt
 
 
-GENERATORS: dict[str, type[PromptGenerator]] = {
-    "npg": NaivePromptGenerator,
-    "appg": AveragePooledPromptGenerator,
-    "mppg": MaxPooledPromptGenerator,
-    "phm": HypercomplexPromptGenerator,
-    "none": StaticPrompt,
-}
-
-
 def build_generator(
     name: str,
     hidden_size: int,
@@ -232,18 +237,26 @@ def build_generator(
     bottleneck: int = 128,
     dropout: float = 0.0,
     normalize: bool = False,
+    **options: Any,
 ) -> PromptGenerator:
-    """The generator of the paper's name.
+    """The generator that is registered under `name`.
+
+    Args:
+        name: `npg`, `appg`, `mppg`, `phm`, `none`, or one of the user's own.
+        hidden_size: H.
+        prompt_length: P.
+        bottleneck: m.
+        dropout: rate on the prompt.
+        normalize: see `PromptGenerator`.
+        options: parameters that this generator has of its own.
 
     Raises:
         LptError: unknown name, or a size below 1.
     """
-    if name not in GENERATORS:
-        known = ", ".join(GENERATORS)
-        raise LptError(f"generator={name!r} is not known; choose one of {known}{did_you_mean(name, GENERATORS)}")
+    build = GENERATORS[name]
     for option, value in (("prompt_length", prompt_length), ("bottleneck", bottleneck)):
         if value < 1:
             raise LptError(f"{option}={value} is too small; it must be at least 1")
-    generator = GENERATORS[name](hidden_size, prompt_length, bottleneck, dropout)
+    generator: PromptGenerator = build(hidden_size, prompt_length, bottleneck, dropout, **options)
     generator.normalize = normalize
     return generator

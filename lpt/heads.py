@@ -3,27 +3,36 @@
 Shapes: B batch, H hidden size, V vocabulary, C classes, A tokens of all answers.
 """
 
+import inspect
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lpt.backbones.split import SplitBackbone
-from lpt.errors import LptError, did_you_mean
+from lpt.errors import LptError
+from lpt.registry import HEADS, register_head
 
 
 class Head(nn.Module):
     """Scores classes, and says what training minimizes.
 
-    A new head is a subclass, a name in `HEADS` and a line in `build_head`.
+    A new head is a subclass, registered under a name. Its constructor is given what it names of `label_ids` (the token
+    id of each class's label word), `answers` (the token ids of each class's whole answer), `num_classes` and
+    `finished_size` (the size of a read-out state); further parameters are its options (`head.<name>`).
 
     Attributes:
+        decoders_only: whether it scores what follows a text.
+        trains: whether it has parameters of its own, which `head.lr` is for.
         num_extra_positions: how many positions after the read-out it reads too; `z` is then
             `[B, 1 + num_extra_positions, H]`.
     """
 
     num_extra_positions = 0
+    decoders_only: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
 
     def scores(self, z_BH: Tensor, backbone: SplitBackbone) -> Tensor:
         """Class scores `[B, C]`, float32; their softmax are the probabilities."""
@@ -34,6 +43,7 @@ class Head(nn.Module):
         return F.cross_entropy(self.scores(z_BH, backbone), labels, reduction="none")
 
 
+@register_head("label_words")
 class LabelWordsHead(Head):
     """Softmax over the label words' tokens alone; nothing else of the vocabulary is computed.
 
@@ -51,6 +61,7 @@ class LabelWordsHead(Head):
         return backbone.vocabulary_logits(z_BH, self.label_ids).float()
 
 
+@register_head("vocabulary")
 class VocabularyHead(LabelWordsHead):
     """The paper's code: cross-entropy over the whole vocabulary, argmax over the label words."""
 
@@ -61,6 +72,7 @@ class VocabularyHead(LabelWordsHead):
         return F.cross_entropy(logits_BV, self.label_ids[labels], reduction="none")
 
 
+@register_head("continuation")
 class ContinuationHead(Head):
     """Decoders: the mean negative log-likelihood of each class's whole answer, as the paper's code scores GPT-2.
 
@@ -70,6 +82,7 @@ class ContinuationHead(Head):
         answers: token ids of each class's answer.
     """
 
+    decoders_only = True
     tokens: Tensor
     places: Tensor
     owners: Tensor
@@ -116,8 +129,11 @@ def branches(answers: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
     return tokens, [branch for branch, answer in enumerate(answers, 2) for _ in answer[:-1]]
 
 
+@register_head("linear", settings={"head.lr": 1e-2})
 class LinearHead(Head):
     """A trained linear layer on the read-out state, for encoders without a language-model head. Trains H*C + C."""
+
+    trains = True
 
     def __init__(self, finished_size: int, num_classes: int):
         super().__init__()
@@ -128,15 +144,16 @@ class LinearHead(Head):
             return self.linear(z_BH.to(self.linear.weight.dtype))
 
 
-HEADS = ("label_words", "vocabulary", "continuation", "linear")
-
-
 def check_head(name: str, causal: bool) -> None:
     """Raises LptError for a head that is not known, or that this kind of backbone cannot have."""
-    if name not in HEADS:
-        raise LptError(f"head={name!r} is not known; choose one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
-    if name == "continuation" and not causal:
-        raise LptError("head=continuation scores what follows a text, so it needs a decoder; use head=label_words")
+    head: type[Head] = HEADS[name]
+    if head.decoders_only and not causal:
+        raise LptError(f"head={name} scores what follows a text, so it needs a decoder; use head=label_words")
+
+
+def reads(name: str) -> str | None:
+    """What a head asks the LM head for: `label_ids`, `answers`, or None."""
+    return next((what for what in ("label_ids", "answers") if what in inspect.signature(HEADS[name]).parameters), None)
 
 
 def build_head(
@@ -144,22 +161,26 @@ def build_head(
     backbone: SplitBackbone,
     num_classes: int,
     answers: Sequence[Sequence[int]] | None,
+    **options: Any,
 ) -> Head:
-    """The head of this name.
+    """The head that is registered under `name`.
 
     Args:
-        answers: token ids that answer for each class: one, but for `continuation`; `linear` does without.
+        name: `label_words`, `vocabulary`, `continuation`, `linear`, or one of the user's own.
+        backbone: whose states it reads.
+        num_classes: C.
+        answers: token ids that answer for each class; None for a head that does not read the vocabulary.
+        options: parameters that this head has of its own.
 
     Raises:
         LptError: unknown name, or the backbone has no LM head to read label words with, or is no decoder.
     """
     check_head(name, backbone.causal)
-    if name == "linear":
-        return LinearHead(backbone.finished_size, num_classes)
-    if not backbone.has_lm_head:
-        raise LptError(f"head={name!r} needs a language-model head, which {backbone.name} lacks; use head=linear")
-    assert answers is not None
-    if name == "continuation":
-        return ContinuationHead(answers)
-    label_ids = [token for (token,) in answers]
-    return LabelWordsHead(label_ids) if name == "label_words" else VocabularyHead(label_ids)
+    if reads(name) and not backbone.has_lm_head:
+        raise LptError(f"head={name} needs a language-model head, which {backbone.name} lacks; use head=linear")
+    supplied: dict[str, Any] = {"num_classes": num_classes, "finished_size": backbone.finished_size}
+    if answers is not None:
+        supplied |= {"answers": answers, "label_ids": [answer[0] for answer in answers]}
+    wanted = inspect.signature(HEADS[name]).parameters
+    head: Head = HEADS[name](**{key: value for key, value in supplied.items() if key in wanted}, **options)
+    return head

@@ -14,7 +14,7 @@ Shapes: B batch, T tokens, P prompt length, H hidden size.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lpt.backbones.split import SplitBackbone
 from lpt.errors import LptError
 from lpt.generators import build_generator
+from lpt.registry import register_method
 
 
 class LateMethod(nn.Module):
@@ -38,6 +39,15 @@ class LateMethod(nn.Module):
     Raises:
         LptError: unknown family, or layer outside 1..L.
     """
+
+    late: ClassVar[bool] = False
+    # Whether it begins above layer 1 by default, so that there is a trunk to cache.
+    trains_backbone: ClassVar[bool] = False
+    # Whether the backbone's own weights are trained, which takes float32.
+    only_in_training: ClassVar[tuple[str, ...]] = ()
+    # Settings without which a trained method is the same.
+    starts_from: ClassVar[tuple[str, ...]] = ()
+    # Values of `generator.init` that it takes itself; otherwise its generator says.
 
     backbone: SplitBackbone
     watch: Callable[[Tensor, Tensor, Tensor | None], None] | None = None
@@ -113,6 +123,7 @@ class LateMethod(nn.Module):
             raise LptError(f"{self.backbone.name} has no language-model head: read states with read_out instead")
 
 
+@register_method("lpt")
 class LatePromptModel(LateMethod):
     """A frozen backbone with a late prompt, in the mode (train or eval) that the model was given in.
 
@@ -125,10 +136,14 @@ class LatePromptModel(LateMethod):
         normalize: have the generator read and write in units of the states' size.
         dropout: on the generator's output; None is the backbone's hidden-dropout rate.
         trunk_dropout: dropout also below layer k while training (the paper's code has it).
+        generator_options: parameters that this generator has of its own.
 
     Raises:
         LptError: unknown family or generator, layer outside 1..L, a size below 1.
     """
+
+    late = True
+    only_in_training = ("dropout", "trunk_dropout")
 
     def __init__(
         self,
@@ -140,11 +155,14 @@ class LatePromptModel(LateMethod):
         normalize: bool = False,
         dropout: float | None = None,
         trunk_dropout: bool = False,
+        generator_options: dict[str, Any] | None = None,
     ):
         super().__init__(model, layer, trunk_dropout)
         rate = self.backbone.hidden_dropout if dropout is None else dropout
         hidden_size = self.backbone.hidden_size
-        self.generator = build_generator(generator, hidden_size, prompt_length, bottleneck, rate, normalize)
+        self.generator = build_generator(
+            generator, hidden_size, prompt_length, bottleneck, rate, normalize, **(generator_options or {})
+        )
         self.generator.to(model.device)
         self.train(self.backbone.training)
 

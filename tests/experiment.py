@@ -16,7 +16,8 @@ from hydra import compose, initialize_config_dir
 from places import REPOSITORY
 from tiny import tiny_model, tiny_tokenizer
 
-from lpt.config.schema import Config, resolve
+from lpt.config.resolve import resolve
+from lpt.config.schema import Config
 from lpt.training.run import run
 
 

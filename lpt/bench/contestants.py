@@ -24,6 +24,7 @@ from lpt.data.batches import Batch
 from lpt.errors import LptError
 from lpt.heads import build_head
 from lpt.methods import build_method, chosen_settings
+from lpt.registry import METHODS
 
 LORA_RANK = 8
 INPUT_PROMPT_LENGTH = 20  # rows, a usual choice for prompts that enter at the input
@@ -43,6 +44,8 @@ def build_contestant(name: str, model: Any, config: Config, label_ids: list[int]
     if name in STOCK:
         return STOCK[name](model, config, label_ids)
     settings = chosen_settings(config)
+    if "layer" in settings and not (name.startswith("late_") or METHODS[config.method.name].late):
+        settings["layer"] = None
     if name.startswith("late_"):
         settings["layer"] = config.lpt.layer or default_layer(model.config.num_hidden_layers)
     method = build_method(config.method.name, model, **settings)

@@ -24,7 +24,8 @@ from lpt.backbones.pretrained import find_pretrained
 from lpt.backbones.split import SplitBackbone
 from lpt.bench.contestants import STOCK, build_contestant
 from lpt.cache.trunk import TrunkCache
-from lpt.config.schema import Config, resolve
+from lpt.config.resolve import resolve
+from lpt.config.schema import Config
 from lpt.data.batches import Batch, EncodedSplit, RaggedStates
 from lpt.data.sources import Table
 from lpt.data.templates import Encoded

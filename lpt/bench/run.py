@@ -13,16 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lpt.bench.report import LEGEND, plot, seconds, table
-from lpt.config.schema import (
-    STOCK_CONTESTANTS,
-    Config,
-    HeadConfig,
-    MethodConfig,
-    describe,
-    method_of,
-    method_options,
-    resolve,
-)
+from lpt.config.candidates import STOCK, method_of
+from lpt.config.explain import describe
+from lpt.config.fields import options_class
+from lpt.config.resolve import resolve
+from lpt.config.schema import Config, HeadConfig, MethodConfig
 from lpt.console import console, say
 from lpt.errors import ConfigError, LptError
 
@@ -94,7 +89,7 @@ def _points(cfg: DictConfig, config: Config) -> list[tuple[str, Any, Config]]:
     points = []
     for precision in bench.precisions:
         for method in bench.methods:
-            for value, point in [(None, config)] if ours_alone and method in STOCK_CONTESTANTS else varied:
+            for value, point in [(None, config)] if ours_alone and method in STOCK else varied:
                 trainer = dataclasses.replace(point.trainer, precision=precision)
                 own = _method(method, point)
                 # A probe trains its head alone.
@@ -106,9 +101,11 @@ def _points(cfg: DictConfig, config: Config) -> list[tuple[str, Any, Config]]:
 def _method(contestant: str, config: Config) -> MethodConfig:
     """The settings of a contestant's method: the user's, for the method that the user named, else its own file's."""
     name = method_of(contestant)
-    if contestant in STOCK_CONTESTANTS or name == config.method.name:
+    if contestant in STOCK or name == config.method.name:
         return config.method
-    return MethodConfig(**method_options(name))
+    made = options_class("method", name, tuple(config.plugins))()
+    assert isinstance(made, MethodConfig)
+    return made
 
 
 def measure_alone(method: str, config: Config) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Shapes: H hidden size, m bottleneck.
 """
 
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from lpt.backbones.split import SplitBackbone, default_layer
 from lpt.errors import LptError, did_you_mean
 from lpt.late_prompt import LateMethod
+from lpt.ranges import at_least
+from lpt.registry import register_method
 
-PLACEMENTS = ("houlsby", "pfeiffer")
+Placement = Literal["houlsby", "pfeiffer"]
 
 
 class Bottleneck(nn.Module):
@@ -36,6 +38,8 @@ class Bottleneck(nn.Module):
         return y + refined.to(y.dtype)
 
 
+# Of those that the paper tries on GLUE (section 3.2), as is the size of 64.
+@register_method("adapter", settings={"optim.lr": 3e-4})
 class Adapter(LateMethod):
     """Adapters in layers k..L.
 
@@ -45,31 +49,47 @@ class Adapter(LateMethod):
     Args:
         model: a Hugging Face model.
         layer: k; None is 1, as the papers have it.
-        bottleneck: m.
-        placement: `houlsby` or `pfeiffer`.
+        bottleneck: m, the adapters' inner size.
+        placement: `houlsby`, behind attention and feed-forward network, or `pfeiffer`, behind the latter alone.
 
     Raises:
         LptError: unknown placement, or a family that does not say where adapters go.
     """
 
-    def __init__(self, model: Any, layer: int | None = None, bottleneck: int = 64, placement: str = "houlsby"):
+    def __init__(
+        self,
+        model: Any,
+        layer: int | None = None,
+        bottleneck: Annotated[int, at_least(1)] = 64,
+        placement: Placement = "houlsby",
+    ):
         super().__init__(model, 1 if layer is None else layer)
-        if placement not in PLACEMENTS:
+        known = get_args(Placement)
+        if placement not in known:
             raise LptError(
-                f"method.placement={placement!r} is not known; choose one of {', '.join(PLACEMENTS)}"
-                f"{did_you_mean(placement, PLACEMENTS)}"
+                f"method.placement={placement!r} is not known; choose one of {', '.join(known)}"
+                f"{did_you_mean(placement, known)}"
             )
         add_adapters(self.backbone, bottleneck, behind_attention=placement == "houlsby")
         self.train(self.backbone.training)
 
 
+@register_method("adapterdrop", settings={"optim.lr": 3e-4})
 class AdapterDrop(Adapter):
     """AdapterDrop (Rücklé et al. 2021, https://arxiv.org/abs/2010.11918), its specialized form: none in lower layers.
 
     Args: as for `Adapter`; a `layer` of None is L // 2 + 1.
     """
 
-    def __init__(self, model: Any, layer: int | None = None, bottleneck: int = 64, placement: str = "houlsby"):
+    late = True
+
+    def __init__(
+        self,
+        model: Any,
+        layer: int | None = None,
+        bottleneck: Annotated[int, at_least(1)] = 64,
+        placement: Placement = "houlsby",
+    ):
         half = default_layer(model.config.num_hidden_layers)
         super().__init__(model, half if layer is None else layer, bottleneck, placement)
 

@@ -6,16 +6,19 @@ import torch
 from torch import Tensor
 
 from lpt.late_prompt import LateMethod
+from lpt.registry import register_method
 
 
 class Frozen(LateMethod):
-    """The backbone as it is. `zero_shot` asks it with the task's template; with `head=linear` it is a linear probe.
+    """The backbone as it is.
 
     Args:
         model: a Hugging Face model.
         layer: where the trunk ends, for its cache; None is L, so that nearly all is computed once. The answer does not
             depend on it.
     """
+
+    late = True
 
     def __init__(self, model: Any, layer: int | None = None):
         super().__init__(model, model.config.num_hidden_layers if layer is None else layer)
@@ -26,3 +29,13 @@ class Frozen(LateMethod):
     ) -> Tensor:
         """Finished states, without gradient; shapes as in `LateMethod.read_out`."""
         return super().read_out(h, attention_mask, readout_position, num_extra_positions)
+
+
+@register_method("zero_shot")
+class ZeroShot(Frozen):
+    """The backbone answers the task's template; nothing is trained."""
+
+
+@register_method("linear_probe", settings={"head": "linear"})
+class LinearProbe(Frozen):
+    """The head alone is trained, on the frozen read-out state."""

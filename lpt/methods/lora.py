@@ -1,17 +1,22 @@
 """LoRA, by `peft`, in the layers from k on; alone, and together with a late prompt."""
 
 import warnings
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 
 from lpt.backbones.split import SplitBackbone
 from lpt.errors import LptError, did_you_mean
 from lpt.late_prompt import LateMethod, LatePromptModel
+from lpt.ranges import at_least, fraction
+from lpt.registry import register_method
 
-TARGETS = ("attention", "all")
+Targets = Literal["attention", "all"]
+Positive = Annotated[int, at_least(1)]
 
 
+# As are rank and alpha, for GLUE on RoBERTa (the paper's table 9).
+@register_method("lora", settings={"optim.lr": 4e-4})
 class Lora(LateMethod):
     """Low-rank updates of linear maps in layers k..L (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
 
@@ -20,33 +25,41 @@ class Lora(LateMethod):
     Args:
         model: a Hugging Face model.
         layer: k; None is 1, as the paper has it.
-        rank: r.
+        rank: r, the rank of the updates.
         alpha: updates are scaled by alpha / r.
-        targets: `attention`, the maps that `peft` chooses for the family (query and value, where they are apart), or
+        targets: `attention`, the maps that `peft` chooses for the family (query and value, where they are separate), or
             `all` linear maps of the layers.
-        dropout: on what the updates read.
+        dropout: rate on the input of the updates.
 
     Raises:
         LptError: `peft` is not installed, an unknown `targets`, a family for which `peft` chooses nothing.
     """
 
+    only_in_training = ("dropout",)
+
     def __init__(
         self,
         model: Any,
         layer: int | None = None,
-        rank: int = 8,
-        alpha: int = 16,
-        targets: str = "attention",
-        dropout: float = 0.0,
+        rank: Positive = 8,
+        alpha: Positive = 16,
+        targets: Targets = "attention",
+        dropout: Annotated[float, fraction()] = 0.0,
     ):
         super().__init__(model, 1 if layer is None else layer)
         add_lora(self.backbone, rank, alpha, targets, dropout)
 
 
+@register_method("lpt_lora")
 class LatePromptLora(LatePromptModel):
     """A late prompt, and LoRA in the layers that see it.
 
-    Args: as for `LatePromptModel`, and `rank`, `alpha` and `targets` as for `Lora`.
+    The other arguments are those of `LatePromptModel`.
+
+    Args:
+        rank: r, the rank of the updates.
+        alpha: updates are scaled by alpha / r.
+        targets: `attention`, the maps that `peft` chooses for the family, or `all` linear maps of the layers.
     """
 
     def __init__(
@@ -59,11 +72,14 @@ class LatePromptLora(LatePromptModel):
         normalize: bool = False,
         dropout: float | None = None,
         trunk_dropout: bool = False,
-        rank: int = 8,
-        alpha: int = 16,
-        targets: str = "all",
+        rank: Positive = 8,
+        alpha: Positive = 16,
+        targets: Targets = "all",
+        generator_options: dict[str, Any] | None = None,
     ):
-        super().__init__(model, layer, prompt_length, generator, bottleneck, normalize, dropout, trunk_dropout)
+        super().__init__(
+            model, layer, prompt_length, generator, bottleneck, normalize, dropout, trunk_dropout, generator_options
+        )
         add_lora(self.backbone, rank, alpha, targets)
 
 
@@ -74,10 +90,10 @@ def add_lora(backbone: SplitBackbone, rank: int, alpha: int, targets: str, dropo
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOSEN_BY_PEFT
     except ImportError:
         raise LptError("LoRA is done by peft, which is not installed: pip install 'lpt[peft]'") from None
-    if targets not in TARGETS:
+    known = get_args(Targets)
+    if targets not in known:
         raise LptError(
-            f"method.targets={targets!r} is not known; choose one of {', '.join(TARGETS)}"
-            f"{did_you_mean(targets, TARGETS)}"
+            f"method.targets={targets!r} is not known; choose one of {', '.join(known)}{did_you_mean(targets, known)}"
         )
     kind = backbone.config.model_type
     if targets == "attention" and kind not in CHOSEN_BY_PEFT:

@@ -1,27 +1,43 @@
-"""Prompts at the input or in every layer: the paper's rivals among prompts.
+"""Prompts at the input or in every layer: baselines of the paper.
 
 Shapes: B batch, T tokens, P prompt length, H hidden size.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from lpt.backbones.split import Prefix
 from lpt.late_prompt import LateMethod, LatePromptModel
+from lpt.ranges import at_least
+from lpt.registry import register_method
+
+Positive = Annotated[int, at_least(1)]
 
 
+# A prompt starts from embeddings of words in the paper, here of the training texts. The rate is measured
+# (experiments/README.md): at 3e-2, SmolLM2's prompts did not learn.
+@register_method("prompt_tuning", settings={"generator.init": "states", "optim.lr": 3e-3})
 class PromptTuning(LatePromptModel):
     """Prompt tuning (Lester et al. 2021, https://arxiv.org/abs/2104.08691): one learned prompt at the input.
 
     The same as a late prompt without generator at layer 1. Trains P*H.
+
+    Args:
+        model: a Hugging Face model.
+        prompt_length: P, prompt tokens before the text.
     """
 
-    def __init__(self, model: Any, prompt_length: int = 20):
+    late = False
+    starts_from = ("states", "vocabulary")
+
+    def __init__(self, model: Any, prompt_length: Positive = 20):
         super().__init__(model, layer=1, prompt_length=prompt_length, generator="none", dropout=0.0)
 
 
+# Of those that the paper's scripts use.
+@register_method("p_tuning_v2", settings={"optim.lr": 5e-3})
 class PTuningV2(LateMethod):
     """P-tuning v2 (Liu et al. 2022, https://arxiv.org/abs/2110.07602): learned keys and values in layers k..L.
 
@@ -30,26 +46,35 @@ class PTuningV2(LateMethod):
     Args:
         model: a Hugging Face model.
         layer: k; None is 1, as the paper has it.
-        prompt_length: P, rows in front of each layer's keys and values.
+        prompt_length: P, keys and values in front of those of each layer.
 
     Raises:
         LptError: a family that does not tell keys and values.
     """
 
-    def __init__(self, model: Any, layer: int | None = None, prompt_length: int = 20):
+    def __init__(self, model: Any, layer: int | None = None, prompt_length: Positive = 20):
         super().__init__(model, 1 if layer is None else layer)
         self.backbone.prefix = Prefix(self.backbone, prompt_length).to(model.device)
         self.train(self.backbone.training)
 
 
+# Prompt length and bottleneck are those of the paper's section 4.
+@register_method("s_idpg", settings={"optim.lr": 5e-4})
 class InstanceDependentPrompt(LatePromptModel):
     """S-IDPG-PHM (Wu et al. 2022, https://arxiv.org/abs/2204.04497): a generated prompt at the input.
 
     The generator reads what the frozen model makes of the whole text, so every step has a forward pass more than
     prompt tuning has; its two maps are parametrized hypercomplex multiplications (`lpt.generators.PHMLinear`).
+
+    Args:
+        model: a Hugging Face model.
+        prompt_length: P, prompt tokens before the text.
+        bottleneck: m, the generator's inner size.
     """
 
-    def __init__(self, model: Any, prompt_length: int = 5, bottleneck: int = 256):
+    late = False
+
+    def __init__(self, model: Any, prompt_length: Positive = 5, bottleneck: Positive = 256):
         super().__init__(model, layer=1, prompt_length=prompt_length, generator="phm", bottleneck=bottleneck)
 
     def prompt(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:

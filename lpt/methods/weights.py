@@ -7,8 +7,11 @@ from torch import nn
 
 from lpt.errors import LptError
 from lpt.late_prompt import LateMethod
+from lpt.registry import register_method
 
 
+# Of those that LM-BFF and RoBERTa try.
+@register_method("full", settings={"optim.lr": 1e-5})
 class Full(LateMethod):
     """Full fine-tuning of layers k..L, the final norm and the LM-head transform.
 
@@ -22,6 +25,9 @@ class Full(LateMethod):
         LptError: nothing to train there, or layers that share their weights with the trunk.
     """
 
+    trains_backbone = True
+    what = "weights"
+
     def __init__(self, model: Any, layer: int | None = None):
         super().__init__(model, 1 if layer is None else layer)
         self.backbone.train_embeddings = layer is None
@@ -32,14 +38,14 @@ class Full(LateMethod):
             parameter.requires_grad_(True)
         self.train(self.backbone.training)
 
-    what = "weights"
-
     def wanted(self) -> Iterator[nn.Parameter]:
         """What is trained."""
         for module in self.backbone.trainable_modules():
             yield from module.parameters()
 
 
+# From the range of 1e-4 to 9e-4 that suits BERT-large in the paper.
+@register_method("bitfit", settings={"optim.lr": 5e-4})
 class BitFit(Full):
     """BitFit (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199): the bias vectors alone, those of norms too."""
 

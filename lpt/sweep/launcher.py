@@ -15,8 +15,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from lpt.config.command_line import compose_points, plain_config, point_flags, report, swept_options
-from lpt.config.schema import CONF_DIR, resolve
+from lpt.config.command_line import report
+from lpt.config.compose import compose_points, plain_config
+from lpt.config.flags import read_arguments
+from lpt.config.resolve import resolve
+from lpt.config.resume import swept_options
+from lpt.config.schema import CONF_DIR
 from lpt.errors import LptError
 from lpt.sweep.ledger import FAILED, PENDING, RUNNING, Ledger, Row, enter
 from lpt.sweep.local import LocalMachine
@@ -66,7 +70,7 @@ class QueueLauncher(Launcher):
             with sole_launcher(folder, create=True) as ledger:
                 points = [self._point(overrides) for overrides in job_overrides]
                 start = {
-                    "flags": point_flags(sys.argv[1:]),
+                    "flags": read_arguments(sys.argv[1:]).location_flags,
                     "cwd": str(Path.cwd()),
                     "options": self._options,
                     "search": search,

@@ -42,7 +42,7 @@ from lpt.hardware import (
     peak_memory_bytes,
 )
 from lpt.heads import check_head
-from lpt.methods import ONLY_IN_TRAINING, chosen_settings, has_late_prompt, trains_backbone
+from lpt.methods import chosen_settings, only_in_training, trains_backbone
 from lpt.ranks import global_rank
 from lpt.training.dashboards import FinishedRun
 from lpt.training.datamodule import PromptData
@@ -118,7 +118,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> Co
         adapter_config(config, pretrained),
         pretrained,
         dtype,
-        training={name: settings[name] for name in ONLY_IN_TRAINING if name in settings},
+        training={name: settings[name] for name in only_in_training(config.method.name) if name in settings},
         quantization=config.backbone.quantization,
         accelerator=accelerator,
     )
@@ -264,7 +264,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> Co
 
 def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
     """What the classifier of this configuration is, for building and for loading it again."""
-    path = config.backbone.path
+    path, settings = config.backbone.path, chosen_settings(config)
     template = config.task.template.decoder if pretrained.family.causal else config.task.template.encoder
     return AdapterConfig(
         task=config.task.name,
@@ -272,8 +272,9 @@ def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
         backbone=str(Path(path).expanduser().absolute()) if Path(path).expanduser().is_dir() else path,
         revision=pretrained.commit or config.backbone.revision,
         method=config.method.name,
-        settings={name: value for name, value in chosen_settings(config).items() if name not in ONLY_IN_TRAINING},
+        settings={name: value for name, value in settings.items() if name not in only_in_training(config.method.name)},
         head=config.head.name,
+        head_settings=config.head.own(),
         labels=config.task.labels,
         label_words=config.task.label_words or {},
         template=template,
@@ -285,11 +286,8 @@ def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
 
 def _check_fit(config: Config, pretrained: Pretrained) -> None:
     """Complain about what does not fit the backbone before weights and rows are read."""
-    option, layer = "method.from_layer", config.method.from_layer
-    if has_late_prompt(config.method.name):
-        option, layer = "lpt.layer", config.lpt.layer
-    if layer is not None:
-        check_layer(layer, pretrained.config.num_hidden_layers, config.backbone.name, option)
+    if config.lpt.layer is not None:
+        check_layer(config.lpt.layer, pretrained.config.num_hidden_layers, config.backbone.name)
     task = config.task
     causal = pretrained.family.causal
     check_template(task.template.decoder if causal else task.template.encoder, causal)

@@ -5,10 +5,13 @@ import pytest
 import torch
 from tiny import HIDDEN, LAYERS, VOCABULARY, tiny_model, token_batch
 from tiny_bench import composed
+from X import method_options
 
 from lpt.bench.contestants import build_contestant
 from lpt.cache.trunk import TrunkCache
-from lpt.config.schema import MethodConfig, contestants, method_of, method_options, resolve
+from lpt.config.candidates import contestants, method_of
+from lpt.config.resolve import resolve
+from lpt.config.schema import MethodConfig
 from lpt.data.batches import Batch, EncodedSplit
 from lpt.data.sources import Table
 from lpt.data.templates import Encoded

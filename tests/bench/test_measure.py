@@ -8,7 +8,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from lpt.bench import measure as measuring
 from lpt.bench.contestants import STOCK, Full
 from lpt.bench.measure import measure
-from lpt.config.schema import resolve
+from lpt.config.resolve import resolve
 from lpt.errors import LptError
 
 RATE = 1e9

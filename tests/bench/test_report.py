@@ -5,7 +5,7 @@ from rich.console import Console
 from tiny_bench import measured
 
 from lpt.bench.report import COLORS, table
-from lpt.config.schema import contestants
+from lpt.config.candidates import contestants
 
 
 @pytest.fixture

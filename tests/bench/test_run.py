@@ -12,7 +12,8 @@ from lpt.bench import measure as measuring
 from lpt.bench import run as running
 from lpt.bench.report import table
 from lpt.bench.run import measure_alone, run_bench
-from lpt.config.schema import contestants, resolve
+from lpt.config.candidates import contestants
+from lpt.config.resolve import resolve
 from lpt.errors import ConfigError, LptError
 
 

@@ -13,7 +13,8 @@ from places import GLUE, SHARED
 from task_files import FILES, REAL_DATA, load_task
 from transformers import AutoTokenizer
 
-from lpt.config.schema import CONF_DIR, METRICS, resolve
+from lpt.config.resolve import resolve
+from lpt.config.schema import CONF_DIR, METRICS
 from lpt.data.sources import IGNORE, Table, load_tables, sizes_per_class
 from lpt.data.splits import draw
 from lpt.data.tasks import SOURCES, FilesSource, HubSource, Task, Templates, TsvSource, describe_problems

@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 from results import failed
 
 from lpt.cli import main
-from lpt.config.command_line import check_command_line, compose_points
-from lpt.config.schema import resolve
+from lpt.config.command_line import check_command_line
+from lpt.config.compose import compose_points
+from lpt.config.resolve import resolve
 from lpt.sweep import launcher
 from lpt.sweep.launcher import train_command, work_on
 from lpt.sweep.ledger import Ledger, enter

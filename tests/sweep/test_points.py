@@ -5,7 +5,8 @@ import re
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lpt.config.schema import CONF_DIR, resolve
+from lpt.config.resolve import resolve
+from lpt.config.schema import CONF_DIR
 from lpt.sweep.points import NAME_LENGTH, differences, in_order, make_point
 
 

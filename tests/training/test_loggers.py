@@ -14,7 +14,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from lpt.config.command_line import compose_config
-from lpt.config.schema import resolve
+from lpt.config.resolve import resolve
 from lpt.errors import ConfigError, LptError
 from lpt.training import dashboards
 from lpt.training.loggers import MetricsFile, build_loggers

@@ -1,6 +1,5 @@
-"""The schema: what `resolve` makes of a composition, and what `--help` says about it."""
+"""What `resolve` makes of a composition."""
 
-import dataclasses
 import re
 import subprocess
 import sys
@@ -9,31 +8,24 @@ from typing import get_type_hints
 
 import pytest
 from groups import choices
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from lpt.config.command_line import describe_options
+from lpt.config.candidates import candidates, method_of
+from lpt.config.compose import compose_points
+from lpt.config.declarations import declared
+from lpt.config.resolve import resolve
 from lpt.config.schema import (
     CONF_DIR,
     Config,
-    GeneratorConfig,
-    LocalQueueConfig,
-    LptConfig,
-    MethodConfig,
-    OptunaConfig,
-    SubmititSlurmConfig,
-    contestants,
-    method_of,
-    method_options,
-    resolve,
 )
 from lpt.errors import ConfigError
 
+CANDIDATES = candidates(declared())
+
 
 def composed(*overrides):
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
-        return compose("config", overrides=list(overrides))
+    (cfg,) = compose_points([overrides])
+    return cfg
 
 
 @pytest.fixture(scope="module")
@@ -158,41 +150,27 @@ def of_method(method, *overrides):
     return composed(f"method={method}", *overrides)
 
 
-@pytest.mark.parametrize("method", choices("method"))
-def test_a_methods_file_has_the_options_that_the_method_takes_with_its_defaults(method):
-    """But for those of the late prompt, which are lpt.* and generator.*, and the name that from_layer has there."""
-    import inspect
-
-    from lpt.methods import METHODS
-
-    parameters = inspect.signature(METHODS[method]).parameters
-    takes = {name: parameter.default for name, parameter in parameters.items() if name != "model"}
-    if "layer" in takes:
-        takes["from_layer"] = takes.pop("layer")
-    if "generator" in takes:
-        for name in ("from_layer", *get_type_hints(LptConfig), *get_type_hints(GeneratorConfig), "generator"):
-            takes.pop(name, None)
-    assert method_options(method) == {"name": method} | takes
-
-
 @pytest.mark.parametrize(
     ("method", "option", "complaint"),
     [
-        ("lpt", "method.from_layer=2",
-         "method.from_layer=2: method=lpt has no such option; it begins at lpt.layer"),
-        ("lpt_lora", "method.from_layer=2",
-         "method.from_layer=2: method=lpt_lora has no such option; it begins at lpt.layer"),
-        ("lpt", "method.rank=2", "method.rank=2: method=lpt has no such option"),
-        ("prompt_tuning", "method.from_layer=1", "method.from_layer=1: method=prompt_tuning has no such option"),
-        ("lora", "method.prompt_length=4", "method.prompt_length=4: method=lora has no such option"),
-        ("lpt_lora", "method.dropout=0.1", "method.dropout=0.1: method=lpt_lora has no such option"),
+        ("lpt", "method.rank=2",
+         "method.rank=2: there is no option method.rank: method=lpt has none; method=lora or lpt_lora has"),
+        ("prompt_tuning", "lpt.layer=1",
+         "lpt.layer=1: method=prompt_tuning begins at the input; remove it, or use method=lpt"),
+        ("lora", "method.prompt_length=4",
+         "method.prompt_length=4: there is no option method.prompt_length: method=lora has none; "
+         "method=prompt_tuning or p_tuning_v2 or s_idpg has"),
+        ("lora", "method.rnk=4",
+         "method.rnk=4: there is no option method.rnk; did you mean 'method.rank'?"),
         ("lora", "method.rank=0", "method.rank=0 must be at least 1"),
         ("lora", "method.alpha=0", "method.alpha=0 must be at least 1"),
-        ("lora", "method.dropout=1", "method.dropout=1.0 must be a probability, 0 <= dropout < 1"),
-        ("lora", "method.from_layer=0", "method.from_layer=0 must be at least 1 (layers are numbered 1..L)"),
+        ("lora", "method.dropout=1", "method.dropout=1.0 must be 0 or more and less than 1"),
+        ("lora", "method.targets=some",
+         "method.targets=some is not known; choose one of attention, all"),
+        ("lora", "lpt.layer=0", "lpt.layer=0 must be at least 1 (layers are numbered 1..L)"),
         ("s_idpg", "method.bottleneck=0", "method.bottleneck=0 must be at least 1"),
         ("p_tuning_v2", "method.prompt_length=0", "method.prompt_length=0 must be at least 1"),
-        ("linear_probe", "",
+        ("linear_probe", "head.name=label_words",
          "method=linear_probe trains the head alone, so it needs head=linear, not label_words"),
         ("lora", "head.lr=0.01", "head.lr=0.01 goes with head=linear; head=label_words trains nothing of its own"),
         ("lora", "generator.init=states",
@@ -201,16 +179,18 @@ def test_a_methods_file_has_the_options_that_the_method_takes_with_its_defaults(
     ],
 )  # fmt: skip
 def test_what_a_method_does_not_have_is_refused(method, option, complaint):
-    changed = OmegaConf.merge(of_method(method), OmegaConf.from_dotlist([option] if option else []))
+    plain = OmegaConf.create(OmegaConf.to_container(of_method(method)))
+    changed = OmegaConf.merge(plain, OmegaConf.from_dotlist([option]))
+    if option.startswith("head.name"):
+        changed.head.lr = None
     assert complaints(changed) == [complaint]
 
 
 @pytest.mark.parametrize("method", choices("method"))
-def test_every_method_can_be_chosen_by_its_name(method):
-    config = resolve(
-        OmegaConf.merge(of_method(method), {"head": {"name": "linear"}} if method == "linear_probe" else {})
-    )
-    assert config.method == MethodConfig(**method_options(method))
+def test_every_method_can_be_chosen_by_its_name_and_has_the_options_that_its_class_declares(method):
+    config = resolve(of_method(method))
+    assert config.method.name == method
+    assert config.method.own() == {option.name: option.default for option in declared()["method"][method].options}
 
 
 def test_a_method_brings_its_own_learning_rate_and_the_command_line_has_the_last_word():
@@ -218,6 +198,13 @@ def test_a_method_brings_its_own_learning_rate_and_the_command_line_has_the_last
     assert resolve(of_method("lora")).optim.lr == 4e-4
     for order in (["optim.lr=0.1", "method=lora"], ["method=lora", "optim.lr=0.1"]):
         assert resolve(composed(*order)).optim.lr == 0.1
+
+
+def test_what_cannot_work_alone_chooses_what_it_needs():
+    for chosen in ("method=linear_probe", "backbone=minilm-l6"):
+        head = resolve(composed(chosen)).head
+        assert (head.name, head.lr) == ("linear", 1e-2)
+    assert resolve(composed("backbone=minilm-l6", "head=label_words")).head.name == "label_words"
 
 
 def test_a_prompt_can_start_from_the_vocabulary_where_it_is_the_same_for_every_input():
@@ -229,14 +216,14 @@ def test_a_prompt_can_start_from_the_vocabulary_where_it_is_the_same_for_every_i
 
 
 def test_a_bench_can_measure_every_method_as_it_is_late_and_cached():
-    """Not by two names what is one: rivals of the stock forward pass have theirs. Cached is what has a trunk."""
+    """Nothing has two names: baselines by the stock forward pass have their own. What has a trunk can be cached."""
     stock = {"full", "lora", "prompt_tuning", "per_label"}
     with_trunk = {"lpt", "lpt_lora", "adapterdrop", "linear_probe", "zero_shot"}
     with_trunk |= {f"late_{name}" for name in ("full", "lora", "adapter", "bitfit", "p_tuning_v2")}
     expected = stock | set(choices("method")) | with_trunk | {f"{name}_cached" for name in with_trunk}
-    assert set(contestants()) == expected
-    assert len(contestants()) == len(expected)
-    assert {method_of(name) for name in contestants()} == {*choices("method"), "per_label"}
+    assert set(CANDIDATES) == expected
+    assert len(CANDIDATES) == len(expected)
+    assert {method_of(name) for name in CANDIDATES} == {*choices("method"), "per_label"}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +243,7 @@ def test_a_bench_can_measure_every_method_as_it_is_late_and_cached():
         (["bench.methods=[]"], "bench.methods=[] leaves nothing to measure"),
         (["bench.precisions=[]"], "bench.precisions=[] leaves nothing to measure"),
         (["bench.methods=[lpt,lorra]"],
-         f"bench.methods=lorra is not known; choose one of {', '.join(contestants())}; did you mean 'lora'?"),
+         f"bench.methods=lorra is not known; choose one of {', '.join(CANDIDATES)}; did you mean 'lora'?"),
         (["bench.precisions=[fp32]"],
          "bench.precisions=fp32 is not known; choose one of auto, 32, bf16, 16; did you mean '32'?"),
         (["bench.step=evaluation"],
@@ -302,72 +289,6 @@ def test_random_backbones_have_the_size_of_what_they_are_called_after(name, para
         assert find_pretrained(path).load_model(torch.float32).num_parameters() == parameters
 
 
-@pytest.fixture
-def help_text():
-    """What `--help` shows with these overrides."""
-
-    def show(*overrides):
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
-            cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        return describe_options(_root_=cfg)
-
-    yield show
-    HydraConfig.instance().cfg = None
-
-
-@pytest.mark.parametrize(
-    ("overrides", "plugins"),
-    [
-        ([], {"launcher": LocalQueueConfig}),
-        (
-            ["hydra/launcher=submitit_slurm", "hydra/sweeper=optuna"],
-            {"launcher": SubmititSlurmConfig, "sweeper": OptunaConfig},
-        ),
-    ],
-)
-def test_help_shows_every_option_of_what_is_chosen_with_value_and_meaning(help_text, overrides, plugins):
-    text = help_text(*overrides)
-    shown = [line.split("=")[0].strip() for line in text.splitlines() if line.startswith("  ") and line[2] != " "]
-
-    def options(schema, prefix=""):
-        for name, hint in get_type_hints(schema).items():
-            if name in ("hub", "tsv", "files", "experiment", "_target_"):
-                continue
-            yield from options(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
-
-    hydra = [option for part, schema in plugins.items() for option in options(schema, f"hydra.{part}.")]
-    assert shown == [*options(Config), *hydra]
-    assert "  lpt.prompt_length=5               P, rows of the prompt.\n" in text
-    assert "  task.labels=[rotten,fresh]        Class names, in class order.\n" in text
-    assert "  trainer.progress=true             A live bar" in text
-    assert "\nThe late prompt of method=lpt and method=lpt_lora.\n" in text
-
-
-def test_help_of_a_cluster_has_its_own_meaning_of_workers(help_text):
-    assert "workers=null       Points at a time." in help_text()
-    assert "workers=null       Jobs at a time." in help_text("hydra/launcher=submitit_slurm")
-
-
 def test_the_schema_costs_no_torch():
     code = "import sys, lpt.config.command_line; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-def test_what_the_schema_allows_is_what_there_is():
-    """The schema spells these out, so that `--help` does not wait for torch."""
-    from lpt import generators, hardware, heads, methods
-    from lpt import metrics as stats
-    from lpt.backbones import quantization
-    from lpt.bench.contestants import STOCK
-    from lpt.config import schema as config
-    from lpt.data import splits as draw
-
-    assert tuple(stats.METRICS) == config.METRICS
-    assert ("auto", *hardware.DTYPES) == config.PRECISIONS
-    assert config.QUANTIZATIONS == quantization.QUANTIZATIONS
-    assert set(heads.HEADS) == set(config.choices("head"))
-    assert set(methods.METHODS) == set(config.choices("method"))
-    assert set(draw.PROTOCOLS) == set(config.choices("fewshot"))
-    assert tuple(STOCK) == config.STOCK_CONTESTANTS
-    assert set(generators.GENERATORS) == set(config.choices("generator"))

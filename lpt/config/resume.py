@@ -1,0 +1,143 @@
+"""Where a run writes, and how one is resumed."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from lpt import ranks
+from lpt.config.explain import describe
+from lpt.config.flags import parse, read_arguments
+from lpt.errors import ConfigError
+from lpt.sweep.ledger import FILE as LEDGER
+
+MAY_CHANGE = ("resume", "trainer", "logger", "cache")  # of a run, when it is resumed
+CONFIG = Path(".hydra") / "config.yaml"
+
+
+def has_run(folder: Path) -> bool:
+    """Whether a run was started in this folder."""
+    return (folder / CONFIG).is_file()
+
+
+def restore(folder: Path, overrides: Iterable[str]) -> DictConfig:
+    """The configuration of the run in this folder, with these overrides on top.
+
+    Raises:
+        ConfigError: the file is damaged, or the overrides change what the run's checkpoints depend on.
+    """
+    try:
+        config = OmegaConf.load(folder / CONFIG)
+        assert isinstance(config, DictConfig)
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError([f"resume={folder}: {describe(error)}"]) from None
+    complaints = []
+    for text in overrides:
+        override = parse(text)
+        key, value = override.key_or_group, override.value()
+        part, _, option = key.partition(".")
+        if part not in MAY_CHANGE or not (option or part == "resume" or isinstance(value, dict)):
+            complaints.append(
+                f"{override.input_line} cannot be given with resume={folder}: a run keeps what it was started with, "
+                "except for trainer.*, logger.* and cache.*"
+            )
+        else:
+            OmegaConf.update(config, key, value, force_add=True)
+    if complaints:
+        raise ConfigError(complaints)
+    return config
+
+
+def saved_config(cfg: DictConfig) -> DictConfig:
+    """The configuration of the run that `resume` names, with this command's own values on top.
+
+    Raises:
+        ConfigError: as `restore`.
+    """
+    return restore(Path(cfg.resume), HydraConfig.get().overrides.task)
+
+
+def complete_arguments(argv: Sequence[str]) -> list[str]:
+    """The command line with what is left unsaid.
+
+    `resume=<folder>` also means: write into that folder, and leave the configuration saved there as it is. A
+    `backbone.path` without a name is named by its last part, not by the backbone that it replaces. Files of `plugins`
+    are found from anywhere.
+    """
+    arguments = [_absolute_plugins(text) if text.startswith("plugins=") else text for text in argv]
+    keys = {}
+    for text in read_arguments(argv).overrides:
+        override = parse(text)
+        keys[override.key_or_group] = override
+    resumed, path = keys.get("resume"), keys.get("backbone.path")
+    if resumed is not None and resumed.value() is not None:
+        folder = str(resumed.value()).replace("'", "\\'")
+        arguments += [f"hydra.run.dir='{folder}'", "hydra.output_subdir=null"]
+    if path is not None and not {"backbone", "backbone.name"} & keys.keys():
+        swept = path.is_sweep_override()
+        name = "${path_name:${backbone.path}}" if swept else path_name(str(path.value()))
+        arguments.append(f"backbone.name={name}")
+    return arguments
+
+
+def _absolute_plugins(text: str) -> str:
+    files = ",".join(f"'{Path(file).expanduser().absolute()}'" for file in read_arguments([text]).plugins)
+    return f"plugins=[{files}]"
+
+
+def path_name(path: str) -> str:
+    """What to call a backbone of which only the path is known: the last part of it."""
+    last = path.partition("?")[0].rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "unnamed"
+    return f"random-{name}" if path.startswith("random://") else name
+
+
+def run_dir() -> Path:
+    """The run folder that Hydra has made for this job."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def sweep_name() -> str | None:
+    """The sweep folder's name, where this job is part of one."""
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        return Path(hydra.sweep.dir).name
+    return run_dir().parent.name if (run_dir().parent / LEDGER).exists() else None
+
+
+def point_name(argv: Sequence[str]) -> str | None:
+    """Which point this job is of a sweep within one process, for messages; None, where it has a process of its own."""
+    hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        return None
+    swept = swept_options(argv, hydra.sweeper.get("params"))
+    values = [text for text in hydra.overrides.task if text.lstrip("+").partition("=")[0] in swept]
+    return f"point {hydra.job.num} ({' '.join(values)}): "
+
+
+def swept_options(argv: Sequence[str], params: Mapping[str, Any] | None) -> list[str]:
+    """What varies in the sweep that `argv` starts, `params` being the sweeper's own."""
+    swept = dict.fromkeys(params or {})
+    for text in read_arguments(argv).overrides:
+        override = parse(text)
+        if override.is_sweep_override():
+            swept[override.key_or_group] = None
+    return list(swept)
+
+
+def config_folder() -> str | None:
+    """Where Hydra saves the configuration, within the run folder: one process of a run does."""
+    return ".hydra" if ranks.is_first() else None
+
+
+def register_resolvers() -> None:
+    """Have configurations know `${config_folder:}`, `${common_name:...}` and `${path_name:...}`."""
+    OmegaConf.register_new_resolver("config_folder", config_folder, replace=True)
+    OmegaConf.register_new_resolver("common_name", ranks.common_name, replace=True)
+    OmegaConf.register_new_resolver("path_name", path_name, replace=True)
