@@ -52,7 +52,7 @@ def options_class(kind: str, name: str, plugins: tuple[str, ...] = ()) -> type[D
         return base
     own = [(option.name, option.type, _own_field(option)) for option in declaration.options]
     defaults = {"name": name, **_settings_of(kind, declaration.settings)}
-    hints = get_type_hints(base)
+    hints = get_type_hints(base, include_extras=True)
     inherited = [(key, hints[key], dataclasses.field(default=value)) for key, value in defaults.items() if key in hints]
     return dataclasses.make_dataclass(f"{base.__name__}_{name}", [*inherited, *own], bases=(base,))
 
