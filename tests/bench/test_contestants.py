@@ -10,7 +10,7 @@ from lpt.bench.contestants import build_contestant
 from lpt.cache.trunk import TrunkCache
 from lpt.config.schema import MethodConfig, contestants, method_of, method_options, resolve
 from lpt.data.batches import Batch, EncodedSplit
-from lpt.data.sources import Table
+from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
 from lpt.errors import LptError
 
@@ -141,7 +141,7 @@ def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family
         Encoded(ids[keep.bool()].tolist(), int(keep.sum()) - 1, False)
         for ids, keep in zip(input_ids, mask, strict=True)
     ]
-    split = EncodedSplit(rows, Table([("",)] * len(rows), [0, 1, 2, 0], list(range(len(rows)))))
+    split = EncodedSplit(rows, LabeledRows([("",)] * len(rows), [0, 1, 2, 0], list(range(len(rows)))))
     torch.manual_seed(1)
     anew = build(contestant.removesuffix("_cached"), config, family)
     torch.manual_seed(1)
