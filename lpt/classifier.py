@@ -13,7 +13,7 @@ from lpt.assets.hub import hub_answers
 from lpt.backbones.pretrained import Pretrained, find_pretrained
 from lpt.data.batches import Batch, EncodedSplit, EvaluationBatches
 from lpt.data.regression import interpolate
-from lpt.data.sources import Table
+from lpt.data.rows import LabeledRows
 from lpt.data.templates import Template, answer_ids, label_word_ids
 from lpt.errors import LptError
 from lpt.hardware import choose_accelerator, choose_attention, choose_dtype
@@ -184,8 +184,8 @@ class LatePromptClassifier(Scorer):
 
     @torch.inference_mode()
     def _predict_chunk(self, rows: list[tuple[str, ...]], batch_size: int) -> list[Prediction]:
-        table = Table(rows, labels=[0] * len(rows), index=list(range(len(rows))))
-        split = EncodedSplit.from_table(table, self.template)
+        labeled = LabeledRows(rows, labels=[0] * len(rows), index=list(range(len(rows))))
+        split = EncodedSplit.encode(labeled, self.template)
         device = self.method.backbone.model.device
         answers: dict[int, Prediction] = {}
         for items in EvaluationBatches(split.lengths, batch_size):

@@ -152,7 +152,7 @@ def _rows(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 
 def _read(path: Path) -> Any:
-    from lpt.data.sources import read_file
+    from lpt.data.readers import read_file
 
     if not path.is_file():
         raise LptError(f"--file: {path} does not exist")
@@ -218,7 +218,7 @@ def _answers(classifier: Any, rows: Iterable[tuple[str, ...]], batch_size: int) 
 def _evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
-    from lpt.data.sources import default_values, numbers
+    from lpt.data.labels import default_values, numbers
     from lpt.data.tasks import REGRESSION_METRICS
     from lpt.metrics import METRICS, interval
 

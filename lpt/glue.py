@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from lpt.adapter import AdapterConfig
 from lpt.classifier import Prediction
-from lpt.data.sources import find_folder, read_file
+from lpt.data.folders import find_folder
+from lpt.data.readers import read_file
 from lpt.errors import LptError
 
 

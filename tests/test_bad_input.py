@@ -162,10 +162,10 @@ def test_rows_that_are_right_are_no_problem(experiment, csv):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (GOOD + "a plot,2\n", ", row 120, line 122: label '2' is not one the task knows ('0', '1', 'bad', 'good'); "
+        (GOOD + "a plot,2\n", ", row 120, line 122: label '2' is not one of the task's ('0', '1', 'bad', 'good'); "
          "add it to task.files.values or correct the data"),
         (GOOD.replace("text,", "txt,"), " has no such column; it has 'txt', 'label'; did you mean 'txt'?"),
-        ("text,label\n", ": the train split is empty"),
+        ("text,label\n", ": the train split is empty; give it rows or name another"),
         (GOOD.encode() + b"caf\xe9,1\n", ", line 122: byte 0xe9 is not UTF-8; save the file as UTF-8"),
     ],
     ids=["label", "column", "empty", "encoding"],
@@ -183,7 +183,7 @@ def test_more_rows_than_there_are(failure, csv):
 
 def test_a_class_without_example(failure, csv):
     error = failure(csv(GOOD.replace(",1\n", ",0\n")), "fewshot=full")
-    assert error == "class 'good' has no training example; give it some or take it out of task.labels"
+    assert error == "class 'good' has no training row; add some to the data or remove it from task.labels"
 
 
 # Found with the machine

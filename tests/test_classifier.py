@@ -9,7 +9,7 @@ from tiny import tiny_adapter
 from lpt import LatePromptClassifier
 from lpt.backbones.pretrained import find_pretrained
 from lpt.data.batches import EncodedSplit
-from lpt.data.sources import Table
+from lpt.data.rows import LabeledRows
 from lpt.errors import LptError
 from lpt.generators import GENERATORS
 from lpt.methods import METHODS, method_settings
@@ -138,7 +138,7 @@ def test_all_that_is_trained_gets_a_gradient_under_every_head(config, family, me
     with torch.no_grad():
         for parameter in trained.values():
             parameter.add_(0.3 * torch.randn_like(parameter))  # LoRA starts at zeros, behind which no gradient gets
-    split = EncodedSplit.from_table(Table([(TEXTS[0],), (TEXTS[1],)], [0, 1], [0, 1]), classifier.template)
+    split = EncodedSplit.encode(LabeledRows([(TEXTS[0],), (TEXTS[1],)], [0, 1], [0, 1]), classifier.template)
     batch = split.collate([(0, 1.0), (1, 1.0)], classifier.pad_id)
     torch.nn.functional.cross_entropy(classifier.scores(batch), torch.tensor([0, 1])).backward()
     assert trained

@@ -13,7 +13,7 @@ from lpt.backbones.split import SplitBackbone
 from lpt.cache.trunk import TrunkCache
 from lpt.classifier import Scorer
 from lpt.data.batches import EncodedSplit
-from lpt.data.sources import Table
+from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
 from lpt.errors import LptError
 from lpt.heads import branches, build_head
@@ -29,7 +29,7 @@ def split_of(texts, answers):
     """Rows as a template makes them: a text of class 0, 1, ... each, and the answers' branches behind it."""
     tokens, kinds = branches(answers)
     rows = [Encoded([*text, *tokens], len(text) - 1, False, tuple(kinds)) for text in texts]
-    return EncodedSplit(rows, Table([("",)] * len(rows), list(range(len(rows))), list(range(len(rows)))))
+    return EncodedSplit(rows, LabeledRows([("",)] * len(rows), list(range(len(rows))), list(range(len(rows)))))
 
 
 def batch_of(texts, answers, states=None):

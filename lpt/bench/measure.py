@@ -27,7 +27,7 @@ from lpt.cache.trunk import TrunkCache
 from lpt.config.resolve import resolve
 from lpt.config.schema import Config
 from lpt.data.batches import Batch, EncodedSplit, RaggedStates
-from lpt.data.sources import Table
+from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
 from lpt.errors import LptError
 from lpt.hardware import (
@@ -146,7 +146,7 @@ def random_rows(count: int, tokens: int, labels: int, backbone: SplitBackbone) -
     """Rows of one length, read out at the last token, as after a decoder's template."""
     ids = torch.randint(5, backbone.config.vocab_size, (count, tokens)).tolist()
     rows = [Encoded(row, tokens - 1, False) for row in ids]
-    return EncodedSplit(rows, Table([("",)] * count, [i % labels for i in range(count)], list(range(count))))
+    return EncodedSplit(rows, LabeledRows([("",)] * count, [i % labels for i in range(count)], list(range(count))))
 
 
 def _states(backbone: SplitBackbone, split: EncodedSplit) -> RaggedStates:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from lpt.data.regression import soft_targets
-from lpt.data.sources import Table
+from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded, Template
 
 BUCKET = 8  # batches of training rows that are sorted by length together
@@ -84,19 +84,25 @@ class EncodedSplit(Dataset):
     """One split, tokenized. Items are `(row, weight)` pairs, passed through to `collate`."""
 
     rows: list[Encoded]
-    table: Table
+    labeled: LabeledRows
     value_range: Sequence[float] | None = None
     # Of a regression's values.
 
     @classmethod
-    def from_table(cls, table: Table, template: Template, value_range: Sequence[float] | None = None) -> "EncodedSplit":
-        """Raises LptError where the template alone is too long."""
-        return cls(template.encode(table.sentences), table, value_range)
+    def encode(
+        cls, labeled: LabeledRows, template: Template, value_range: Sequence[float] | None = None
+    ) -> "EncodedSplit":
+        """Tokenize rows in a template.
+
+        Raises:
+            LptError: the template alone is too long, or takes another number of sentences (`Template.encode`).
+        """
+        return cls(template.encode(labeled.sentences), labeled, value_range)
 
     @property
-    def labels(self) -> list[Any]:
-        assert self.table.labels is not None
-        return self.table.labels
+    def labels(self) -> list[int] | list[float]:
+        """Class index, or value of a regression, of each row."""
+        return self.labeled.labels
 
     @property
     def lengths(self) -> list[int]:

@@ -6,93 +6,110 @@ from typing import Any
 
 import numpy as np
 
-from lpt.data.sources import Table, sizes_per_class
+from lpt.data.rows import LabeledRows
 from lpt.data.tasks import SPLITS
 from lpt.errors import LptError, did_you_mean
 from lpt.fewshot import fingerprint, sample_per_class, sample_total, stratified
 
 PROTOCOLS = ("full", "total", "per_class")
+LARGEST_SHARE = 5  # with all rows, at most one in five becomes a validation row
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The rows of an experiment."""
+class Splits:
+    """The rows of an experiment.
 
-    train: Table
-    validation: Table
-    test: Table
+    Attributes:
+        train: training rows.
+        validation: rows that choose the best step.
+        test: rows of the main test set.
+        test_split: the source's split that `test` is: "test", or "dev" where its test split has no labels.
+        extra_tests: further test sets, by name.
+    """
+
+    train: LabeledRows
+    validation: LabeledRows
+    test: LabeledRows
     test_split: str
-    # Which split of the source is the test set: "test", or "dev" where the test split has no labels.
-    extra_tests: dict[str, Table]
-    # Further test sets, by name.
+    extra_tests: dict[str, LabeledRows]
 
-    def tests(self) -> dict[str, Table]:
+    def tests(self) -> dict[str, LabeledRows]:
+        """Return all test sets by name, `test` first."""
         return {"test": self.test, **self.extra_tests}
 
-    def splits(self) -> dict[str, Table]:
+    def by_name(self) -> dict[str, LabeledRows]:
+        """Return all splits by name: `train`, `validation`, `test`, extra test sets."""
         return {"train": self.train, "validation": self.validation, **self.tests()}
 
     def describe(self, classes: Sequence[str] | None) -> dict[str, Any]:
-        """Sizes in all and per class, and a fingerprint of text and label of every row, per split."""
+        """Return, per split, sizes in all and per class, and a fingerprint of the text and label of every row."""
         return {
-            "sizes": {name: len(table) for name, table in self.splits().items()},
-            "sizes_per_class": {n: sizes_per_class(table, classes) for n, table in self.splits().items()},
-            "fingerprint": {name: _fingerprint(table, classes) for name, table in self.splits().items()},
+            "sizes": {name: len(rows) for name, rows in self.by_name().items()},
+            "sizes_per_class": {name: rows.sizes_per_class(classes) for name, rows in self.by_name().items()},
+            "fingerprint": {name: _fingerprint(rows, classes) for name, rows in self.by_name().items()},
             "test_split": self.test_split,
         }
 
 
-def draw(
-    tables: dict[str, Table], classes: Sequence[str] | None, protocol: str, k: int | None, k_dev: int, seed: int
-) -> Draw:
+def sample_splits(
+    source: dict[str, LabeledRows], classes: Sequence[str] | None, protocol: str, k: int | None, k_dev: int, seed: int
+) -> Splits:
     """Choose the rows of an experiment.
 
-    The test set is the labeled test split, or dev where there is none. Validation rows are the dev split when it
+    The test set is the labeled test split, or dev where there is none. Validation rows are the dev split where it
     is free and the protocol is `full`; otherwise they come from train, disjoint from the training rows.
 
     Args:
-        tables: `train` and `dev` and / or `test`; any others are further test sets.
-        classes: class names in class order; None where gold values are numbers, and every row is as good as another.
-        protocol: `full` (all of train), `total` (k rows in all) or `per_class` (k of each class).
+        source: splits by name: `train` and `dev` or `test` or both; any others are extra test sets.
+        classes: class names in class order; None for a regression, whose rows are all alike to the sampling.
+        protocol: `full` (all of train), `total` (k rows in all) or `per_class` (k rows of each class).
         k: training rows, in all or of each class; `full` ignores it.
-        k_dev: validation rows taken from train, in all or of each class; `full` takes at most a fifth of train.
-        seed: of the draw.
+        k_dev: validation rows taken from train, in all or of each class; `full` takes at most one row in five.
+        seed: seed of the sampling, from 0 to 2**32 - 1.
 
     Raises:
-        LptError: unknown protocol, `per_class` without classes, more rows asked for than there are, a class without a
-            training row.
+        LptError: an unknown protocol, `per_class` without classes, more rows asked for than there are, a class
+            without a training row.
     """
     if protocol not in PROTOCOLS:
         hint = did_you_mean(protocol, PROTOCOLS)
         raise LptError(f"fewshot={protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}{hint}")
-    if protocol == "per_class" and classes is None:
-        raise LptError("fewshot=per_class draws rows of each class, and numbers have none; use fewshot=total or full")
-    train = tables["train"]
-    test_split = "test" if "test" in tables else "dev"
-    # Names, so that complaints name the class.
-    names = [""] * len(train) if classes is None else train.gold(classes)
-    if protocol == "full" and test_split == "test" and "dev" in tables:
-        validation = tables["dev"]
-    elif k_dev < 1:
-        raise LptError(f"fewshot.k_dev={k_dev}: at least one row is needed to choose the best step")
-    elif protocol == "full":
-        dev_rows = stratified(names, min(k_dev, len(train) // 5), seed).tolist()
-        if not dev_rows:
-            raise LptError(f"{len(train)} training rows are too few to take validation rows from; name a dev split")
-        validation, train = train.take(dev_rows), train.take(np.delete(np.arange(len(train)), dev_rows))
+    test_split = "test" if "test" in source else "dev"
+    if protocol == "full" and test_split == "test" and "dev" in source:
+        train, validation = source["train"], source["dev"]
     else:
-        if k is None:
-            raise LptError(f"fewshot={protocol} needs fewshot.k=<number of training rows>")
-        sample = sample_total if protocol == "total" else sample_per_class
-        rows, dev_rows = sample(names, k, k_dev, seed)
-        validation, train = train.take(dev_rows), train.take(rows)
-    for name, size in sizes_per_class(train, classes).items():
+        train, validation = _take_validation(source["train"], classes, protocol, k, k_dev, seed)
+    for name, size in train.sizes_per_class(classes).items():
         if not size:
-            raise LptError(f"class {name!r} has no training example; give it some or take it out of task.labels")
-    extra_tests = {name: table for name, table in tables.items() if name not in SPLITS}
-    return Draw(train, validation, tables[test_split], test_split, extra_tests)
+            raise LptError(f"class {name!r} has no training row; add some to the data or remove it from task.labels")
+    extra_tests = {name: rows for name, rows in source.items() if name not in SPLITS}
+    return Splits(train, validation, source[test_split], test_split, extra_tests)
 
 
-def _fingerprint(table: Table, classes: Sequence[str] | None) -> str:
-    rows = zip(table.sentences, table.gold(classes), strict=True)
-    return fingerprint(part for sentences, gold in rows for part in (*sentences, gold))
+def _take_validation(
+    rows: LabeledRows, classes: Sequence[str] | None, protocol: str, k: int | None, k_dev: int, seed: int
+) -> tuple[LabeledRows, LabeledRows]:
+    """Training and validation rows, both out of `rows`, disjoint."""
+    if k_dev < 1:
+        raise LptError(f"fewshot.k_dev={k_dev}: validation rows choose the best step; give fewshot.k_dev >= 1")
+    # Names instead of indices, so that errors name the class.
+    labels = [""] * len(rows) if classes is None else rows.label_names(classes)
+    if protocol == "full":
+        dev = stratified(labels, min(k_dev, len(rows) // LARGEST_SHARE), seed).tolist()
+        if not dev:
+            raise LptError(f"{len(rows)} training rows are too few to take validation rows from; name a dev split")
+        return rows.take(np.delete(np.arange(len(rows)), dev)), rows.take(dev)
+    if k is None:
+        raise LptError(f"fewshot={protocol} needs fewshot.k=<number of training rows>")
+    if protocol == "per_class" and classes is None:
+        raise LptError(
+            "fewshot=per_class samples rows of each class, and a regression has no classes; use fewshot=total or full"
+        )
+    sample = sample_total if protocol == "total" else sample_per_class
+    train, dev = sample(labels, k, k_dev, seed)
+    return rows.take(train), rows.take(dev)
+
+
+def _fingerprint(rows: LabeledRows, classes: Sequence[str] | None) -> str:
+    pairs = zip(rows.sentences, rows.label_names(classes), strict=True)
+    return fingerprint(part for sentences, label in pairs for part in (*sentences, label))

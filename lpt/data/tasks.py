@@ -14,6 +14,7 @@ from lpt.errors import LptError
 
 SOURCES = ("hub", "tsv", "files", "wheel")
 SPLITS = ("train", "dev", "test")
+IGNORE = "ignore"  # as a label name in `values`: rows that are not part of the task
 REGRESSION_METRICS = ("pearson", "spearman")
 
 

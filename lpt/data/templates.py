@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any
 
+from lpt.data.rows import Sentences
 from lpt.errors import LptError
-
-Sentences = tuple[str, ...]  # (a,) or (a, b)
 
 
 @dataclass(frozen=True)

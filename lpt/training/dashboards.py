@@ -69,7 +69,7 @@ class FinishedRun:
         answers = list(predictions.rows(split, self.labels))
         rows = []
         for i in order_N[: self.config.logger.rows].tolist():
-            text, answer = " / ".join(split.table.sentences[i]), answers[i]
+            text, answer = " / ".join(split.labeled.sentences[i]), answers[i]
             probabilities = answer["probabilities"].values()
             rows.append([answer["index"], text, answer["gold"], answer["predicted"], *probabilities])
         return ["index", "text", "gold", "predicted", *(f"p({label})" for label in self.labels)], rows

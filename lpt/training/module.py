@@ -78,11 +78,11 @@ class Predictions:
     def rows(self, split: EncodedSplit, labels: list[str]) -> Iterator[dict[str, Any]]:
         """Of each row its place in the source, gold and predicted label or value, and the labels' probabilities."""
         predicted_N, probabilities_NC = self.predicted.tolist(), self.probabilities.tolist()
-        answers = zip(split.table.index, split.labels, predicted_N, probabilities_NC, strict=True)
+        answers = zip(split.labeled.index, split.labels, predicted_N, probabilities_NC, strict=True)
         for index, gold, predicted, probabilities in answers:
             yield {
                 "index": index,
-                "gold": labels[gold] if self.value_range is None else gold,
+                "gold": labels[int(gold)] if self.value_range is None else gold,
                 "predicted": labels[predicted] if self.value_range is None else round(predicted, 6),
                 "probabilities": {name: round(p, 6) for name, p in zip(labels, probabilities, strict=True)},
             }

@@ -26,8 +26,8 @@ from lpt.cache.trunk import TrunkCache
 from lpt.classifier import LatePromptClassifier
 from lpt.config.schema import Config
 from lpt.data.batches import EncodedSplit, EvaluationBatches
-from lpt.data.sources import load_tables
-from lpt.data.splits import Draw, draw
+from lpt.data.sources import load_rows
+from lpt.data.splits import Splits, sample_splits
 from lpt.data.templates import check_template
 from lpt.errors import LptError
 from lpt.generators import PromptGenerator
@@ -109,7 +109,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> Co
     pretrained = find_pretrained(config.backbone.path, config.backbone.revision)
     _check_fit(config, pretrained)
 
-    rows = draw(load_tables(config.task), config.task.classes, **_draw_options(config))
+    rows = sample_splits(load_rows(config.task), config.task.classes, **_sampling_options(config))
     say(f"{config.task.name}: {_describe_rows(rows, config)}")
 
     torch.manual_seed(config.seed)
@@ -123,8 +123,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> Co
         accelerator=accelerator,
     )
     splits = {
-        name: EncodedSplit.from_table(table, classifier.template, config.task.value_range)
-        for name, table in rows.splits().items()
+        name: EncodedSplit.encode(labeled, classifier.template, config.task.value_range)
+        for name, labeled in rows.by_name().items()
     }
     truncated = {name: round(split.truncated_share, 4) for name, split in splits.items()}
     data_facts = DataFacts(**rows.describe(config.task.classes), truncated=truncated)
@@ -294,7 +294,7 @@ def _check_fit(config: Config, pretrained: Pretrained) -> None:
     check_head(config.head.name, causal)
 
 
-def _draw_options(config: Config) -> dict[str, Any]:
+def _sampling_options(config: Config) -> dict[str, Any]:
     few = config.fewshot
     return {"protocol": few.protocol, "k": few.k, "k_dev": few.k_dev, "seed": few.seed}
 
@@ -443,7 +443,7 @@ def _identity(config: Config) -> RunIdentity:
     )
 
 
-def _describe_rows(rows: Draw, config: Config) -> str:
+def _describe_rows(rows: Splits, config: Config) -> str:
     facts = rows.describe(config.task.classes)
     few = config.fewshot
     parts = []
@@ -460,9 +460,9 @@ def _warn_about_rows(splits: dict[str, EncodedSplit], limit: int) -> None:
     for name, split in splits.items():
         if split.truncated_share:
             say(f"{split.truncated_share:.1%} of the {name} texts are cut to {limit} tokens (task.max_length)")
-    known = set(splits["train"].table.sentences)
+    known = set(splits["train"].labeled.sentences)
     for name, split in splits.items():
-        shared = sum(sentences in known for sentences in split.table.sentences)
+        shared = sum(sentences in known for sentences in split.labeled.sentences)
         if shared and name not in ("train", "validation"):
             say(f"warning: {shared} of the {len(split)} {name} texts are training texts too")
 

@@ -13,7 +13,7 @@ from lpt.config.candidates import contestants, method_of
 from lpt.config.resolve import resolve
 from lpt.config.schema import MethodConfig
 from lpt.data.batches import Batch, EncodedSplit
-from lpt.data.sources import Table
+from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
 from lpt.errors import LptError
 
@@ -144,7 +144,7 @@ def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family
         Encoded(ids[keep.bool()].tolist(), int(keep.sum()) - 1, False)
         for ids, keep in zip(input_ids, mask, strict=True)
     ]
-    split = EncodedSplit(rows, Table([("",)] * len(rows), [0, 1, 2, 0], list(range(len(rows)))))
+    split = EncodedSplit(rows, LabeledRows([("",)] * len(rows), [0, 1, 2, 0], list(range(len(rows)))))
     torch.manual_seed(1)
     anew = build(contestant.removesuffix("_cached"), config, family)
     torch.manual_seed(1)

@@ -13,7 +13,7 @@ from lpt.backbones.families import ATTENTION_IMPLEMENTATIONS
 from lpt.backbones.split import SplitBackbone
 from lpt.cache.trunk import Plan, TrunkCache, TrunkHash, _Found, entries, rows_fingerprint
 from lpt.data.batches import EncodedSplit, RaggedStates
-from lpt.data.sources import Table
+from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
 
 LENGTHS = [5, 1, 12, 7, 7, 3, 30, 2]
@@ -22,7 +22,7 @@ LENGTHS = [5, 1, 12, 7, 7, 3, 30, 2]
 def make_split(lengths=LENGTHS, seed=0):
     generator = torch.Generator().manual_seed(seed)
     rows = [Encoded(torch.randint(3, 50, (n,), generator=generator).tolist(), n - 1, False) for n in lengths]
-    return EncodedSplit(rows, Table([("",)] * len(rows), [0] * len(rows), list(range(len(rows)))))
+    return EncodedSplit(rows, LabeledRows([("",)] * len(rows), [0] * len(rows), list(range(len(rows)))))
 
 
 def make_backbone(family="llama", layer=3, **options):
@@ -129,7 +129,7 @@ def test_the_key_follows_the_attention_in_use():
 
 def test_the_key_follows_where_answers_stand_behind_a_text():
     def split(branches):
-        return EncodedSplit([Encoded([5, 6, 7, 8], 1, False, branches)], Table([("",)], [0], [0]))
+        return EncodedSplit([Encoded([5, 6, 7, 8], 1, False, branches)], LabeledRows([("",)], [0], [0]))
 
     keys = {rows_fingerprint(split(branches)) for branches in ((), (2, 2), (2, 3))}
     assert len(keys) == 3
@@ -138,7 +138,7 @@ def test_the_key_follows_where_answers_stand_behind_a_text():
 def test_the_key_follows_the_rows_and_their_order():
     assert rows_fingerprint(make_split()) == rows_fingerprint(make_split())
     split = make_split()
-    reordered = EncodedSplit(split.rows[::-1], split.table)
+    reordered = EncodedSplit(split.rows[::-1], split.labeled)
     regrouped = make_split([6, *LENGTHS[2:]])
     assert len({rows_fingerprint(s) for s in (split, reordered, regrouped, make_split(seed=1))}) == 4
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lpt.data.batches import EncodedSplit, EvaluationBatches, TrainBatches
-from lpt.data.sources import Table
+from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
 from lpt.training.datamodule import PromptData
 
@@ -189,7 +189,9 @@ def test_a_second_evaluation_takes_the_same_batches():
 
 def split_of(*lengths) -> EncodedSplit:
     rows = [Encoded(list(range(10 * i, 10 * i + n)), n - 2, i == 1) for i, n in enumerate(lengths)]
-    return EncodedSplit(rows, Table([("x",)] * len(rows), [i % 2 for i in range(len(rows))], list(range(len(rows)))))
+    return EncodedSplit(
+        rows, LabeledRows([("x",)] * len(rows), [i % 2 for i in range(len(rows))], list(range(len(rows))))
+    )
 
 
 def test_short_rows_are_padded_on_the_right_to_the_longest_of_the_batch():
@@ -212,7 +214,7 @@ def test_short_rows_are_padded_on_the_right_to_the_longest_of_the_batch():
 
 
 def test_the_labels_of_a_regression_are_shares_of_its_two_labels():
-    values = Table([("x",)] * 3, [0.0, 3.8, 5.0], [0, 1, 2])
+    values = LabeledRows([("x",)] * 3, [0.0, 3.8, 5.0], [0, 1, 2])
     split = EncodedSplit(split_of(3, 3, 3).rows, values, value_range=(0, 5))
     labels = split.collate([(1, 1.0), (0, 1.0)], pad_id=7).labels
     torch.testing.assert_close(labels, torch.tensor([[0.24, 0.76], [1.0, 0.0]]))
@@ -227,7 +229,7 @@ def test_without_padding_there_is_no_mask():
 
 def test_answers_behind_a_text_are_branches_of_the_mask():
     rows = [Encoded([5, 6, 7, 8, 9], 1, False, (2, 2, 4)), Encoded([5, 7, 8, 9], 0, False, (2, 2, 4))]
-    batch = EncodedSplit(rows, Table([("x",)] * 2, [0, 1], [0, 1])).collate([(0, 1.0), (1, 1.0)], pad_id=7)
+    batch = EncodedSplit(rows, LabeledRows([("x",)] * 2, [0, 1], [0, 1])).collate([(0, 1.0), (1, 1.0)], pad_id=7)
     assert batch.attention_mask.tolist() == [[1, 1, 2, 2, 4], [1, 2, 2, 4, 0]]
     assert batch.attention_mask.dtype == torch.int64
     assert batch.num_tokens == 9

@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lpt.data.sources import Table, find_task_folder, load_tables, set_aside_test, sizes_per_class
+from lpt.data.folders import find_folder
+from lpt.data.held_out import hold_out_test
+from lpt.data.rows import LabeledRows
+from lpt.data.sources import load_rows
 from lpt.data.tasks import FilesSource, HubSource, Task, Templates, TsvSource, WheelSource
 from lpt.errors import LptError
 
@@ -22,7 +25,7 @@ TEN = [("a dull film", "bad"), ("a fine film", "good")] + [(f"film {i}", LABELS[
 def read(folder, **files):
     """The tables of a task whose source is these `files` options, below `folder`."""
     source = FilesSource(**files)
-    return load_tables(Task(labels=LABELS, source="files", data_dir=str(folder), files=source))
+    return load_rows(Task(labels=LABELS, source="files", data_dir=str(folder), files=source))
 
 
 def write(path, content):
@@ -61,7 +64,7 @@ def complaint_about(folder, name, content, **files) -> str:
 def test_csv_cells_may_hold_quotes_commas_and_several_lines(tmp_path):
     content = 'id,text,label\r\n1,"dull, long\r\nand ""loud""",bad\r\n2, fine ,good\r\n'
     table = read_one(tmp_path, "train.csv", content)
-    assert table == Table([('dull, long\r\nand "loud"',), (" fine ",)], [0, 1], [0, 1])
+    assert table == LabeledRows([('dull, long\r\nand "loud"',), (" fine ",)], [0, 1], [0, 1])
 
 
 def test_tsv_quotes_are_ordinary_characters(tmp_path):
@@ -77,7 +80,7 @@ def test_jsonl_text_may_hold_any_line_separator_of_unicode(tmp_path):
 
 def test_parquet_is_read_with_its_own_types(tmp_path):
     columns = pa.table({"text": ["dull", None], "label": pa.array([0, 1]), "votes": [[1, 2], []]})
-    assert read_one(tmp_path, "train.parquet", parquet(columns)) == Table([("dull",), ("",)], [0, 1], [0, 1])
+    assert read_one(tmp_path, "train.parquet", parquet(columns)) == LabeledRows([("dull",), ("",)], [0, 1], [0, 1])
 
 
 @pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "JSONL", "json"])
@@ -86,7 +89,7 @@ def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path, extension):
         extension, '{"text": "fine", "label": "good"}\n'
     )
     table = read_one(tmp_path, f"train.{extension}", b"\xef\xbb\xbf" + content.encode())
-    assert table == Table([("fine",)], [1], [0])
+    assert table == LabeledRows([("fine",)], [1], [0])
 
 
 def test_a_file_may_be_packed_with_bzip2(tmp_path):
@@ -96,23 +99,23 @@ def test_a_file_may_be_packed_with_bzip2(tmp_path):
         "train.parquet.bz2": parquet(pa.table({"text": ["fine"], "label": ["good"]})),
     }
     for name, content in files.items():
-        assert read_one(tmp_path, name, bz2.compress(content)) == Table([("fine",)], [1], [0])
+        assert read_one(tmp_path, name, bz2.compress(content)) == LabeledRows([("fine",)], [1], [0])
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 def test_csv_lines_may_end_as_on_any_system(tmp_path, ending):
     content = ending.join(["text,label", "dull,bad", "fine,good", ""])
-    assert read_one(tmp_path, "train.csv", content) == Table([("dull",), ("fine",)], [0, 1], [0, 1])
+    assert read_one(tmp_path, "train.csv", content) == LabeledRows([("dull",), ("fine",)], [0, 1], [0, 1])
 
 
 def test_blank_lines_are_not_rows(tmp_path):
     for name, separator in (("train.csv", ","), ("train.tsv", "\t")):
         content = f"\ntext{separator}label\n\r\n\ndull{separator}bad\n\n"
-        assert read_one(tmp_path, name, content) == Table([("dull",)], [0], [0])
+        assert read_one(tmp_path, name, content) == LabeledRows([("dull",)], [0], [0])
 
 
 def test_a_csv_row_may_end_in_empty_cells_without_a_name(tmp_path):
-    assert read_one(tmp_path, "train.csv", "text,label\ndull,bad,,\n") == Table([("dull",)], [0], [0])
+    assert read_one(tmp_path, "train.csv", "text,label\ndull,bad,,\n") == LabeledRows([("dull",)], [0], [0])
 
 
 def test_columns_and_values_are_mapped_to_the_tasks(tmp_path):
@@ -121,8 +124,8 @@ def test_columns_and_values_are_mapped_to_the_tasks(tmp_path):
     write(tmp_path / "reviews.csv", content)
     source = FilesSource(train="reviews.csv", test="reviews.csv", a="title", b="review", label="stars", values=values)
     task = Task(labels=LABELS, source="files", data_dir=str(tmp_path), files=source, template=PAIR)
-    expected = Table([("Dull", "a dull film"), ("Fine", "a fine film")], [0, 1], [0, 1])
-    assert load_tables(task) == {"train": expected, "test": expected}
+    expected = LabeledRows([("Dull", "a dull film"), ("Fine", "a fine film")], [0, 1], [0, 1])
+    assert load_rows(task) == {"train": expected, "test": expected}
 
 
 def test_an_ignored_row_keeps_its_place_in_the_count(tmp_path):
@@ -146,11 +149,11 @@ def test_without_values_labels_are_names_or_places_from_0(tmp_path, name, conten
 def test_labels_that_are_numbers_are_names_and_nothing_else(tmp_path):
     write(tmp_path / "train.csv", "text,label\n" + "".join(f"film {i},{1 + i % 3}\n" for i in range(30)))
     task = Task(labels=["1", "2", "3"], source="files", data_dir=str(tmp_path), files=FilesSource(train="train.csv"))
-    tables = load_tables(task)
-    assert sizes_per_class(tables["train"], task.labels) == {"1": 8, "2": 8, "3": 8}
+    tables = load_rows(task)
+    assert tables["train"].sizes_per_class(task.labels) == {"1": 8, "2": 8, "3": 8}
     write(tmp_path / "train.csv", "text,label\nawful,0\n")
-    with pytest.raises(LptError, match=r"row 0, line 2: label '0' is not one the task knows \('1', '2', '3'\); "):
-        load_tables(task)
+    with pytest.raises(LptError, match=r"row 0, line 2: label '0' is not one of the task's \('1', '2', '3'\); "):
+        load_rows(task)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +211,7 @@ def test_a_missing_column_is_told_with_those_there_are(tmp_path):
 )
 def test_an_unknown_label_is_told_with_row_and_line(tmp_path, name, content, place):
     assert complaint_about(tmp_path, name, content) == (
-        f"{name}, {place}: label 'goood' is not one the task knows ('0', '1', 'bad', 'good'); "
+        f"{name}, {place}: label 'goood' is not one of the task's ('0', '1', 'bad', 'good'); "
         "add it to task.files.values or correct the data"
     )
 
@@ -233,7 +236,7 @@ def test_values_must_lead_to_classes(tmp_path):
 )
 def test_a_row_that_is_too_short_is_told_with_its_place(tmp_path, name, content, place):
     assert complaint_about(tmp_path, name, content) == (
-        f"{name}, {place} has 1 columns; task.files.label='label' needs 2. Mend or remove it"
+        f"{name}, {place} has 1 column, but task.files.label='label' is column 2; correct or remove the row"
     )
 
 
@@ -254,18 +257,19 @@ def test_a_text_that_a_separator_cuts_in_two_is_not_read_by_half(tmp_path, name,
 def test_an_open_quote_does_not_swallow_the_rest_of_a_csv(tmp_path):
     content = 'label,text\nbad,dull\n\ngood,"fine\nbad,dull\nbad,dull\n'
     assert complaint_about(tmp_path, "train.csv", content) == (
-        "train.csv, line 4: the row that begins here has a wrong or open quote (unexpected end of data)"
+        "train.csv, line 4: the row that begins here has a misplaced or unclosed quote (unexpected end of data); "
+        'write a quote inside a cell as ""'
     )
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("fine,good", "is not JSON (Expecting value); one object per line is expected"),
-        ('["fine", "good"]', "is not a JSON object; one object per line is expected"),
+        ("fine,good", "is not JSON (Expecting value); write one object per line"),
+        ('["fine", "good"]', "is not a JSON object; write one object per line"),
         (
             '{"text": "fine \\ud83d", "label": "good"}',
-            "has half of a character (a lone \\ud800-\\udfff escape)",
+            "has a lone surrogate (half of a character, \\ud800 to \\udfff); correct the escape or remove it",
         ),
     ],
 )
@@ -277,18 +281,22 @@ def test_a_bad_json_line_is_told_with_its_number(tmp_path, line, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("train.csv", "", "train.csv is empty"),
-        ("train.tsv", "\n\n", "train.tsv is empty"),
-        ("train.csv", "text,label\n", "train.csv: the train split is empty"),
-        ("train.jsonl", "\n", "train.jsonl: the train split is empty"),
+        ("train.csv", "", "train.csv is empty; give a file with at least one row"),
+        ("train.tsv", "\n\n", "train.tsv is empty; give a file with at least one row"),
+        ("train.csv", "text,label\n", "train.csv: the train split is empty; give it rows or name another"),
+        ("train.jsonl", "\n", "train.jsonl: the train split is empty; give it rows or name another"),
         (
             "train.csv",
             "text,label\nplot,plot\n",
-            "train.csv: the train split is empty, task.files.values leaves out all of its rows",
+            "train.csv: the train split is empty, because task.files.values leaves out all its rows",
         ),
-        ("train.csv", "text,label\nfine,-1\n", "train.csv: the train split has no labels, every one is -1"),
-        ("train.xlsx", "x", "train.xlsx: cannot read this kind of file; use .csv, .tsv, .jsonl or .parquet"),
-        ("csv", "x", "csv: cannot read this kind of file; use .csv, .tsv, .jsonl or .parquet"),
+        (
+            "train.csv",
+            "text,label\nfine,-1\n",
+            "train.csv: the train split has no labels, all are -1; give it labels or name another",
+        ),
+        ("train.xlsx", "x", "train.xlsx: files of this kind cannot be read; use .csv, .tsv, .jsonl or .parquet"),
+        ("csv", "x", "csv: files of this kind cannot be read; use .csv, .tsv, .jsonl or .parquet"),
     ],
 )
 def test_a_file_without_rows_or_of_another_kind_is_refused(tmp_path, name, content, message):
@@ -303,7 +311,7 @@ def test_a_binary_file_that_is_cut_short_is_refused_by_name(tmp_path, name, cut)
         "train.parquet": parquet(pa.table({"text": ["fine"] * 50, "label": [1] * 50})),
         "train.csv.bz2": bz2.compress(b"text,label\nfine,good\n"),
     }
-    kind = {"train.parquet": "a readable Parquet", "train.csv.bz2": "a whole bzip2"}
+    kind = {"train.parquet": "a readable Parquet", "train.csv.bz2": "a complete bzip2"}
     assert len(read_one(tmp_path, name, whole[name])) > 0
     assert complaint_about(tmp_path, name, whole[name][:cut]).startswith(f"{name} is not {kind[name]} file (")
 
@@ -327,7 +335,7 @@ def test_a_test_file_of_the_users_own_is_not_passed_over_for_want_of_labels(tmp_
     )
     write(tmp_path / "test.csv", "text,label\nfine,-1\n")
     assert complaint(tmp_path, train="train.csv", test="test.csv") == (
-        f"{tmp_path / 'test.csv'}: the test split has no labels, every one is -1"
+        f"{tmp_path / 'test.csv'}: the test split has no labels, all are -1; give it labels or name another"
     )
 
 
@@ -347,32 +355,32 @@ def write_tsv(path, *rows):
 
 
 @pytest.mark.parametrize("folder", ["SST-2", "sst2", "Sst_2", "SST2"])
-@pytest.mark.parametrize("wanted", ["SST-2", None, "s_s_t_2"])
+@pytest.mark.parametrize("wanted", ["SST-2", "sst2", "s_s_t_2"])
 def test_a_task_folder_is_found_however_it_is_spelt(tmp_path, folder, wanted):
     write_tsv(tmp_path / folder / "train.tsv", ("sentence", "label"))
     (tmp_path / "SST-21").mkdir()
-    assert find_task_folder(tsv_task(tmp_path, folder=wanted), TsvSource(folder=wanted)) == tmp_path / folder
+    assert find_folder("task.data_dir", str(tmp_path), wanted, "train.tsv") == tmp_path / folder
 
 
 def test_of_several_spellings_the_exact_one_is_taken(tmp_path):
     for name in ("SST-2", "sst-2", "sst2"):
         write_tsv(tmp_path / name / "train.tsv", ("sentence", "label"))
-    assert find_task_folder(tsv_task(tmp_path), TsvSource(folder="sst-2")) == tmp_path / "sst-2"
+    assert find_folder("task.data_dir", str(tmp_path), "sst-2", "train.tsv") == tmp_path / "sst-2"
 
 
 def test_data_dir_may_be_the_task_folder_itself(tmp_path):
     write_tsv(tmp_path / "train.tsv", ("sentence", "label"))
-    assert find_task_folder(tsv_task(tmp_path), TsvSource()) == tmp_path
+    assert find_folder("task.data_dir", str(tmp_path), "sst2", "train.tsv") == tmp_path
 
 
 def test_tsv_rows_are_read_as_they_stand(tmp_path):
     content = "\ufeffsentence\tlabel\r\n\"quoted\tgood\r\n\r\n a 'dull' \u2028 film \t0\r\n"
     write(tmp_path / "SST-2" / "train.tsv", content)
     write_tsv(tmp_path / "SST-2" / "dev.tsv", ("label", "sentence"), ("1", "fine"))
-    tables = load_tables(tsv_task(tmp_path))
+    tables = load_rows(tsv_task(tmp_path))
     assert tables == {
-        "train": Table([('"quoted',), (" a 'dull' \u2028 film ",)], [1, 0], [0, 1]),
-        "dev": Table([("fine",)], [1], [0]),
+        "train": LabeledRows([('"quoted',), (" a 'dull' \u2028 film ",)], [1, 0], [0, 1]),
+        "dev": LabeledRows([("fine",)], [1], [0]),
     }
 
 
@@ -387,21 +395,24 @@ def test_an_unlabelled_test_split_is_left_out(tmp_path, test_rows):
     for split in ("train", "dev"):
         write_tsv(tmp_path / f"{split}.tsv", ("sentence", "label"), ("fine", "1"))
     write_tsv(tmp_path / "test.tsv", *test_rows)
-    assert list(load_tables(tsv_task(tmp_path))) == ["train", "dev"]
+    assert list(load_rows(tsv_task(tmp_path))) == ["train", "dev"]
 
 
 def test_with_neither_dev_nor_test_labels_test_rows_are_set_aside(tmp_path):
     write_tsv(tmp_path / "train.tsv", ("sentence", "label"), *((f"film {i}", str(i % 2)) for i in range(20)))
     write_tsv(tmp_path / "test.tsv", ("index", "sentence"), ("0", "what is it"))
-    assert {split: len(table) for split, table in load_tables(tsv_task(tmp_path)).items()} == {"train": 16, "test": 4}
+    assert {split: len(table) for split, table in load_rows(tsv_task(tmp_path)).items()} == {"train": 16, "test": 4}
 
 
 def test_a_train_or_dev_split_without_labels_is_refused(tmp_path):
     write_tsv(tmp_path / "train.tsv", ("sentence", "label"), ("fine", "1"))
     write_tsv(tmp_path / "dev.tsv", ("sentence", "label"), ("fine", "-1"))
     with pytest.raises(LptError) as error:
-        load_tables(tsv_task(tmp_path))
-    assert str(error.value) == f"{tmp_path / 'dev.tsv'}: the dev split has no labels, every one is -1"
+        load_rows(tsv_task(tmp_path))
+    assert (
+        str(error.value)
+        == f"{tmp_path / 'dev.tsv'}: the dev split has no labels, all are -1; give it labels or name another"
+    )
 
 
 def extra_tests_task(folder, *places):
@@ -421,14 +432,14 @@ def glue_folder(tmp_path):
 
 def test_a_further_test_set_is_the_first_of_its_places_that_has_labels(glue_folder):
     places = ("absent.tsv", "hidden.tsv", "minus.tsv", "other.tsv", "later.tsv")
-    tables = load_tables(extra_tests_task(glue_folder, *places))
+    tables = load_rows(extra_tests_task(glue_folder, *places))
     assert list(tables) == ["train", "dev", "test_other"]
-    assert tables["test_other"] == Table([("fair",)], [1], [0])
+    assert tables["test_other"] == LabeledRows([("fair",)], [1], [0])
 
 
 def test_a_further_test_set_without_labels_anywhere_is_refused(glue_folder):
     with pytest.raises(LptError) as error:
-        load_tables(extra_tests_task(glue_folder, "absent.tsv", "hidden.tsv"))
+        load_rows(extra_tests_task(glue_folder, "absent.tsv", "hidden.tsv"))
     assert str(error.value) == (
         "task.tsv.extra_tests: test_other has labels in none of absent.tsv, hidden.tsv; "
         "name another place, or do without: task.tsv.extra_tests=null"
@@ -449,9 +460,9 @@ def test_of_a_task_whose_folder_has_csv_files_those_are_read_with_quoting(tmp_pa
     for split in ("train", "test"):
         write(tmp_path / "cr" / f"{split}.csv", f'1,"so, so ""{split}"""\n0,dull\n')
     task = tsv_task(tmp_path, "cr", header=False, a="2", label="1")
-    assert load_tables(task)["test"].sentences == [('so, so "test"',), ("dull",)]
+    assert load_rows(task)["test"].sentences == [('so, so "test"',), ("dull",)]
     write_tsv(tmp_path / "cr" / "train.tsv", ("1", "a tsv"), ("0", "goes first"))
-    assert load_tables(task)["train"].sentences == [("a tsv",), ("goes first",)]
+    assert load_rows(task)["train"].sentences == [("a tsv",), ("goes first",)]
 
 
 # Numbers
@@ -464,23 +475,23 @@ def numbers_task(folder, **files):
 
 def test_the_labels_of_a_regression_are_numbers(tmp_path):
     write(tmp_path / "train.csv", "text,label\ndull,0\nfair, 2.50 \nfine,5.000\nthirty-two bits,3.799999952316284\n")
-    assert load_tables(numbers_task(tmp_path))["train"].labels == [0.0, 2.5, 5.0, 3.8]
+    assert load_rows(numbers_task(tmp_path))["train"].labels == [0.0, 2.5, 5.0, 3.8]
 
 
 @pytest.mark.parametrize("label", ["good", "5.1", "-0.5", "nan", ""])
 def test_a_label_that_is_no_number_of_the_range_is_told_with_its_place(tmp_path, label):
     write(tmp_path / "train.csv", f"text,label\ndull,0\nfine,{label}\n")
     with pytest.raises(LptError) as error:
-        load_tables(numbers_task(tmp_path))
+        load_rows(numbers_task(tmp_path))
     assert str(error.value) == (
-        f"{tmp_path / 'train.csv'}, row 1, line 3: label {label!r} is not a number from 0 to 5 (task.value_range); "
-        "correct the one or the other"
+        f"{tmp_path / 'train.csv'}, row 1, line 3: label {label!r} is not a number from 0 to 5; correct the data or "
+        "set task.value_range=[lowest,highest]"
     )
 
 
 def test_test_rows_set_aside_from_numbers_are_of_all_sizes(tmp_path):
     write(tmp_path / "train.csv", "text,label\n" + "".join(f"film {i},{i / 20}\n" for i in range(100)))
-    tables = load_tables(numbers_task(tmp_path, test=None))
+    tables = load_rows(numbers_task(tmp_path, test=None))
     assert len(tables["train"]) == 80
     fifths = sorted(int(value) for value in tables["test"].labels)
     assert fifths == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
@@ -490,8 +501,8 @@ def test_colas_unlabelled_test_file_has_a_header_though_the_others_have_none(tmp
     for split in ("train", "dev"):
         write_tsv(tmp_path / "CoLA" / f"{split}.tsv", ("gj04", "1", "", "One more."), ("gj04", "0", "*", "One mores."))
     write_tsv(tmp_path / "CoLA" / "test.tsv", ("index", "sentence"), ("0", "Bill whistled."))
-    tables = load_tables(tsv_task(tmp_path, "cola", header=False, a="4", label="2"))
-    expected = Table([("One more.",), ("One mores.",)], [1, 0], [0, 1])
+    tables = load_rows(tsv_task(tmp_path, "cola", header=False, a="4", label="2"))
+    expected = LabeledRows([("One more.",), ("One mores.",)], [1, 0], [0, 1])
     assert tables == {"train": expected, "dev": expected}
 
 
@@ -521,9 +532,9 @@ def test_few_shot_folders_of_the_references_script_are_read_with_their_labelled_
         lines = [example_row(task, text, label)[0] for text, label in rows]
         # The script writes the labeled dev file, in the layout of train and dev, as test.tsv.
         write_tsv(tmp_path / task / "100-13" / f"{split}.tsv", *([header] if header else []), *lines)
-    tables = load_tables(tsv_task(tmp_path / task / "100-13", task, **source))
+    tables = load_rows(tsv_task(tmp_path / task / "100-13", task, **source))
     assert tables == {
-        split: Table(
+        split: LabeledRows(
             [example_row(task, text, label)[1] for text, label in rows],
             [int(label) for _, label in rows],
             list(range(len(rows))),
@@ -536,21 +547,21 @@ def test_a_folder_of_several_draws_asks_for_one_of_them(tmp_path):
     for name in ("100-13", "100-21", "notes"):
         write_tsv(tmp_path / "SST-2" / name / "train.tsv", ("sentence", "label"))
     with pytest.raises(LptError) as error:
-        load_tables(tsv_task(tmp_path))
+        load_rows(tsv_task(tmp_path))
     folder = tmp_path / "SST-2"
     assert str(error.value) == (
-        f"{folder} holds few-shot draws (100-13, 100-21); name one, "
+        f"{folder} holds few-shot samples (100-13, 100-21); choose one, "
         f"as in task.data_dir={folder / '100-13'} fewshot=full"
     )
-    assert find_task_folder(tsv_task(folder / "100-21"), TsvSource()) == folder / "100-21"
-    with pytest.raises(LptError, match=r"holds few-shot draws \(100-13, 100-21\); name one"):
-        load_tables(tsv_task(folder))
+    assert find_folder("task.data_dir", str(folder / "100-21"), "sst2", "train.tsv") == folder / "100-21"
+    with pytest.raises(LptError, match=r"holds few-shot samples \(100-13, 100-21\); choose one"):
+        load_rows(tsv_task(folder))
 
 
 def test_a_full_task_folder_may_also_hold_draws(tmp_path):
     write_tsv(tmp_path / "SST-2" / "train.tsv", ("sentence", "label"))
     write_tsv(tmp_path / "SST-2" / "100-13" / "train.tsv", ("sentence", "label"))
-    assert find_task_folder(tsv_task(tmp_path), TsvSource()) == tmp_path / "SST-2"
+    assert find_folder("task.data_dir", str(tmp_path), "sst2", "train.tsv") == tmp_path / "SST-2"
 
 
 def test_a_missing_task_folder_is_told_with_those_there_are(tmp_path):
@@ -559,11 +570,13 @@ def test_a_missing_task_folder_is_told_with_those_there_are(tmp_path):
         for name in folders:
             (tmp_path / name).mkdir()
         with pytest.raises(LptError) as error:
-            load_tables(tsv_task(tmp_path))
+            load_rows(tsv_task(tmp_path))
         assert str(error.value) == f"{where} has neither train.tsv nor a folder 'sst2'; it has {there}"
     with pytest.raises(LptError) as error:
-        load_tables(tsv_task(tmp_path / "nowhere"))
-    assert str(error.value) == f"task.data_dir='{tmp_path / 'nowhere'}' is not a folder"
+        load_rows(tsv_task(tmp_path / "nowhere"))
+    assert str(error.value) == (
+        f"task.data_dir='{tmp_path / 'nowhere'}' is not a folder; give the folder that has train.tsv, or one above it"
+    )
 
 
 def test_a_missing_file_of_the_layout_is_told_unless_it_may_be_lacking(tmp_path):
@@ -575,17 +588,17 @@ def test_a_missing_file_of_the_layout_is_told_unless_it_may_be_lacking(tmp_path)
         ({"test": "test_labeled.tsv"}, "test", "test_labeled.tsv"),
     ):
         with pytest.raises(LptError) as error:
-            load_tables(tsv_task(tmp_path, **source))
+            load_rows(tsv_task(tmp_path, **source))
         assert str(error.value) == f"task.tsv.{split}='{name}': {folder / name} does not exist"
         write_tsv(folder / "train.tsv", ("sentence", "label"), *((f"film {i}", "1") for i in range(5)))
     # With train alone, test rows are set aside.
-    assert {split: len(table) for split, table in load_tables(tsv_task(tmp_path)).items()} == {"train": 4, "test": 1}
+    assert {split: len(table) for split, table in load_rows(tsv_task(tmp_path)).items()} == {"train": 4, "test": 1}
 
 
 def test_a_headerless_file_counts_its_lines_from_the_first(tmp_path):
     write_tsv(tmp_path / "train.tsv", ("0", "dull"), ("2", "fine"))
-    with pytest.raises(LptError, match=r"train\.tsv, row 1, line 2: label '2' is not one the task knows"):
-        load_tables(tsv_task(tmp_path, "mr", header=False, a="2", label="1"))
+    with pytest.raises(LptError, match=r"train\.tsv, row 1, line 2: label '2' is not one of the task's"):
+        load_rows(tsv_task(tmp_path, "mr", header=False, a="2", label="1"))
 
 
 # hub
@@ -610,16 +623,16 @@ def test_a_local_folder_in_hub_layout_is_a_hub_data_set(tmp_path, kind):
             write(folder / f"{split}.jsonl", "".join(json.dumps(row) + "\n" for row in table.to_pylist()))
         else:
             write(folder / f"{split}.csv", "sentence,label\n" + "".join(f"{text},{label}\n" for text, label in pairs))
-    tables = load_tables(hub_task(folder, a="sentence", dev="validation", test="test"))
+    tables = load_rows(hub_task(folder, a="sentence", dev="validation", test="test"))
     assert tables == {  # labels of -1 are no labels
-        "train": Table([("dull",), ("fine",)], [0, 1], [0, 1]),
-        "dev": Table([("so so",)], [1], [0]),
+        "train": LabeledRows([("dull",), ("fine",)], [0, 1], [0, 1]),
+        "dev": LabeledRows([("so so",)], [1], [0]),
     }
     with pytest.raises(LptError) as error:
-        load_tables(hub_task(folder, a="sentence", dev="dev"))
+        load_rows(hub_task(folder, a="sentence", dev="dev"))
     assert str(error.value) == f"task.hub.dev='dev': {folder} has the splits train, validation, test"
     with pytest.raises(LptError) as error:
-        load_tables(hub_task(folder))
+        load_rows(hub_task(folder))
     assert str(error.value) == (
         f"task.hub.a='text': {folder}, split train has no such column; it has 'sentence', 'label'"
     )
@@ -631,13 +644,13 @@ def test_a_single_rows_missing_label_is_told_with_its_row(tmp_path):
     folder.mkdir()
     pq.write_table(pa.table({"text": ["dull", "?"], "label": [0, -1]}), folder / "train.parquet")
     with pytest.raises(LptError) as error:
-        load_tables(hub_task(folder))
+        load_rows(hub_task(folder))
     assert str(error.value) == (
-        f"{folder}, split train, row 1: label '-1' is not one the task knows ('0', '1', 'bad', 'good'); "
+        f"{folder}, split train, row 1: label '-1' is not one of the task's ('0', '1', 'bad', 'good'); "
         "add it to task.hub.values or correct the data"
     )
     ignoring = hub_task(folder, values={0: "bad", -1: "ignore"}, test="train")
-    assert load_tables(ignoring)["train"].labels == [0]
+    assert load_rows(ignoring)["train"].labels == [0]
 
 
 @pytest.mark.usefixtures("datasets_cache")
@@ -652,7 +665,7 @@ def test_a_single_rows_missing_label_is_told_with_its_row(tmp_path):
 def test_an_unreadable_local_folder_is_told_with_its_reason(tmp_path, name, content, reason):
     write(tmp_path / "data" / name, content)
     with pytest.raises(LptError) as error:
-        load_tables(hub_task(tmp_path / "data"))
+        load_rows(hub_task(tmp_path / "data"))
     message = str(error.value)
     assert message.startswith(f"task.hub.path='{tmp_path / 'data'}': {tmp_path / 'data'} could not be loaded (")
     assert reason in message
@@ -664,11 +677,11 @@ def test_an_unreadable_local_folder_is_told_with_its_reason(tmp_path, name, cont
 def test_a_hub_id_offline_ends_in_one_clear_error(tmp_path, variable):
     code = (
         "from lpt.errors import LptError\n"
-        "from lpt.data.sources import load_tables\n"
+        "from lpt.data.sources import load_rows\n"
         "from lpt.data.tasks import HubSource, Task\n"
         "hub = HubSource(path='nyu-mll/glue', config='rte')\n"
         "try:\n"
-        "    load_tables(Task(labels=['yes', 'no'], source='hub', hub=hub))\n"
+        "    load_rows(Task(labels=['yes', 'no'], source='hub', hub=hub))\n"
         "except LptError as error:\n"
         "    print(error)\n"
     )
@@ -693,14 +706,14 @@ def test_a_file_inside_a_wheel_is_read_like_any_other(tmp_path, monkeypatch):
     uri = "wheel://reviews==1.0/reviews/reviews.csv.bz2"
     monkeypatch.setattr("lpt.assets.wheels.fetch", {uri: file}.__getitem__)
     source = WheelSource(train=uri, label="category", values={"fresh": "good", "rotten": "bad", "plot": "ignore"})
-    tables = load_tables(Task(labels=LABELS, source="wheel", wheel=source))
-    assert {split: sizes_per_class(table, LABELS) for split, table in tables.items()} == {
+    tables = load_rows(Task(labels=LABELS, source="wheel", wheel=source))
+    assert {split: table.sizes_per_class(LABELS) for split, table in tables.items()} == {
         "train": {"bad": 24, "good": 24},
         "test": {"bad": 6, "good": 6},
     }
     source.label = "verdict"
     with pytest.raises(LptError) as error:
-        load_tables(Task(labels=LABELS, source="wheel", wheel=source))
+        load_rows(Task(labels=LABELS, source="wheel", wheel=source))
     assert str(error.value) == (f"task.wheel.label='verdict': {uri} has no such column; it has 'category', 'text'")
 
 
@@ -709,7 +722,9 @@ def test_a_file_inside_a_wheel_is_read_like_any_other(tmp_path, monkeypatch):
 
 def single_table(sizes):
     labels = [label for label, size in enumerate(sizes) for _ in range(size)]
-    return Table([(f"text {i} of class {label}",) for i, label in enumerate(labels)], labels, list(range(len(labels))))
+    return LabeledRows(
+        [(f"text {i} of class {label}",) for i, label in enumerate(labels)], labels, list(range(len(labels)))
+    )
 
 
 def class_sizes(table):
@@ -719,7 +734,7 @@ def class_sizes(table):
 def test_a_file_without_dev_and_test_gives_a_fifth_of_its_rows_for_testing(tmp_path):
     write(tmp_path / "reviews.csv", "text,label\n" + "".join(f"{text},{label}\n" for text, label in TEN))
     tables = read(tmp_path, train="reviews.csv")
-    assert {split: sizes_per_class(table, LABELS) for split, table in tables.items()} == {
+    assert {split: table.sizes_per_class(LABELS) for split, table in tables.items()} == {
         "train": {"bad": 4, "good": 4},
         "test": {"bad": 1, "good": 1},
     }
@@ -730,25 +745,25 @@ def test_a_file_without_dev_and_test_gives_a_fifth_of_its_rows_for_testing(tmp_p
 
 
 def test_rows_set_aside_are_stratified():
-    parts = set_aside_test(single_table([700, 200, 100]), 100, balance=False)
+    parts = hold_out_test(single_table([700, 200, 100]), 100, balance=False)
     assert class_sizes(parts["test"]) == [70, 20, 10]
     assert class_sizes(parts["train"]) == [630, 180, 90]
     assert sorted(parts["train"].index + parts["test"].index) == list(range(1000))
 
 
 def test_rows_set_aside_are_balanced_when_asked():
-    parts = set_aside_test(single_table([700, 200, 100]), 60, balance=True)
+    parts = hold_out_test(single_table([700, 200, 100]), 60, balance=True)
     assert class_sizes(parts["test"]) == [20, 20, 20]
     assert class_sizes(parts["train"]) == [80, 80, 80]
 
 
 def test_a_class_without_rows_does_not_empty_a_balanced_table():
     table = single_table([50, 0, 50])
-    assert set_aside_test(table, 10, balance=True) == set_aside_test(table, 10, balance=False)
+    assert hold_out_test(table, 10, balance=True) == hold_out_test(table, 10, balance=False)
 
 
 def test_rows_set_aside_are_drawn_not_taken_from_one_end():
-    test = set_aside_test(single_table([500]), 100, balance=False)["test"]
+    test = hold_out_test(single_table([500]), 100, balance=False)["test"]
     assert min(test.index) < 50
     assert max(test.index) >= 450
     assert test.index != list(range(2, 500, 5))
@@ -758,41 +773,41 @@ def test_setting_aside_does_not_depend_on_what_was_drawn_before():
     import numpy as np
 
     table = single_table([30, 30])
-    first = set_aside_test(table, 10, balance=True)
+    first = hold_out_test(table, 10, balance=True)
     np.random.seed(1)
     np.random.random(3)
-    assert set_aside_test(table, 10, balance=True) == first
+    assert hold_out_test(table, 10, balance=True) == first
 
 
 def test_no_text_is_in_train_and_test_however_it_is_written():
     originals = [f"Film NUMBER {i} was Straße" for i in range(100)]
     variants = [f"  film  number\t{i} was STRASSE\n" for i in range(100)]
     texts = [text for pair in zip(originals, variants, strict=True) for text in pair]
-    table = Table([(text,) for text in texts], [i % 2 for i in range(200)], list(range(200)))
-    parts = set_aside_test(table, 1000, balance=False)
+    table = LabeledRows([(text,) for text in texts], [i % 2 for i in range(200)], list(range(200)))
+    parts = hold_out_test(table, 1000, balance=False)
     assert sorted(parts["train"].index + parts["test"].index) == list(range(0, 200, 2))  # the first of each
     assert len(parts["test"]) == 20
 
 
 def test_pairs_are_the_same_only_if_both_sentences_are():
-    table = Table([("a", str(i % 10)) for i in range(30)], [0] * 30, list(range(30)))
-    parts = set_aside_test(table, 1000, balance=False)
+    table = LabeledRows([("a", str(i % 10)) for i in range(30)], [0] * 30, list(range(30)))
+    parts = hold_out_test(table, 1000, balance=False)
     assert sorted(parts["train"].index + parts["test"].index) == list(range(10))
 
 
 def test_rows_without_text_are_dropped():
     texts = [("",), (" \t\n",), ("\u00a0",), *((f"film {i}",) for i in range(10))]
-    parts = set_aside_test(Table(texts, [0] * 13, list(range(13))), 1000, balance=False)
+    parts = hold_out_test(LabeledRows(texts, [0] * 13, list(range(13))), 1000, balance=False)
     assert sorted(parts["train"].index + parts["test"].index) == list(range(3, 13))
 
 
 @pytest.mark.parametrize("balance", [False, True])
 @pytest.mark.parametrize("texts", [["one", "two", "three", "four"], ["", " "], ["same"] * 50])
 def test_too_few_different_texts_to_set_any_aside_are_refused(texts, balance):
-    table = Table([(text,) for text in texts], [i % 2 for i in range(len(texts))], list(range(len(texts))))
+    table = LabeledRows([(text,) for text in texts], [i % 2 for i in range(len(texts))], list(range(len(texts))))
     different = len({text for text in texts if text.strip()})
     with pytest.raises(LptError) as error:
-        set_aside_test(table, 1000, balance)
+        hold_out_test(table, 1000, balance)
     if balance and different == 4:
         assert class_sizes(table) == [2, 2]
     assert str(error.value) == (

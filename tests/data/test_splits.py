@@ -1,50 +1,50 @@
 import numpy as np
 import pytest
 
-from lpt.data.sources import Table
-from lpt.data.splits import PROTOCOLS, draw
+from lpt.data.rows import LabeledRows
+from lpt.data.splits import PROTOCOLS, sample_splits
 from lpt.errors import LptError
 from lpt.fewshot import fingerprint, sample_per_class, sample_total
 
 LABELS = ["bad", "fair", "good"]
 
 
-def table(sizes, name="train", first=0) -> Table:
+def table(sizes, name="train", first=0) -> LabeledRows:
     """Rows of each class in turn, with a text of their own; counted from `first` in their source."""
     labels = [label for label, size in enumerate(sizes) for _ in range(size)]
     order = np.random.RandomState(5).permutation(len(labels))
     labels = [labels[i] for i in order]
     texts = [(f"{name} {i}",) for i in range(len(labels))]
-    return Table(texts, labels, list(range(first, first + len(labels))))
+    return LabeledRows(texts, labels, list(range(first, first + len(labels))))
 
 
 TRAIN, DEV, TEST = table([60, 90, 150]), table([5, 5, 5], "dev"), table([7, 7, 7], "test")
 ALL = {"train": TRAIN, "dev": DEV, "test": TEST}
 
 
-def without(*splits) -> dict[str, Table]:
+def without(*splits) -> dict[str, LabeledRows]:
     return {name: rows for name, rows in ALL.items() if name not in splits}
 
 
-def sizes(rows: Table) -> list[int]:
+def sizes(rows: LabeledRows) -> list[int]:
     return np.bincount(rows.labels, minlength=len(LABELS)).tolist()
 
 
-def draw_rows(tables=ALL, protocol="full", k=None, k_dev=60, seed=13):
-    return draw(tables, LABELS, protocol, k, k_dev, seed)
+def sampled(tables=ALL, protocol="full", k=None, k_dev=60, seed=13):
+    return sample_splits(tables, LABELS, protocol, k, k_dev, seed)
 
 
 # full
 
 
 def test_full_takes_the_splits_as_they_are():
-    rows = draw_rows()
+    rows = sampled()
     assert (rows.train, rows.validation, rows.test, rows.test_split) == (TRAIN, DEV, TEST, "test")
 
 
 @pytest.mark.parametrize("missing", ["test", "dev"])
 def test_full_without_a_free_dev_split_takes_validation_rows_from_train_in_proportion(missing):
-    rows = draw_rows(without(missing), k_dev=30)
+    rows = sampled(without(missing), k_dev=30)
     assert rows.test_split == ("dev" if missing == "test" else "test")
     assert rows.test is ALL[rows.test_split]
     assert sizes(rows.validation) == [6, 9, 15]
@@ -54,12 +54,12 @@ def test_full_without_a_free_dev_split_takes_validation_rows_from_train_in_propo
 
 
 def test_full_takes_at_most_a_fifth_of_train_for_validation():
-    rows = draw_rows(without("dev"), k_dev=1000)
+    rows = sampled(without("dev"), k_dev=1000)
     assert (len(rows.train), len(rows.validation)) == (240, 60)
 
 
 def test_full_draws_other_validation_rows_with_another_seed():
-    first, again, other = (draw_rows(without("dev"), seed=seed) for seed in (13, 13, 21))
+    first, again, other = (sampled(without("dev"), seed=seed) for seed in (13, 13, 21))
     assert first == again
     assert first.validation.index != other.validation.index
 
@@ -67,7 +67,7 @@ def test_full_draws_other_validation_rows_with_another_seed():
 def test_full_refuses_to_split_a_handful_of_rows():
     few = without("dev") | {"train": table([1, 1, 2])}
     with pytest.raises(LptError) as error:
-        draw_rows(few)
+        sampled(few)
     assert str(error.value) == "4 training rows are too few to take validation rows from; name a dev split"
 
 
@@ -77,7 +77,7 @@ def test_full_refuses_to_split_a_handful_of_rows():
 @pytest.mark.parametrize(("protocol", "sample"), [("total", sample_total), ("per_class", sample_per_class)])
 def test_a_few_shot_draw_has_the_rows_of_its_protocol(protocol, sample):
     # Validation rows come from train although the dev split is free: that is the protocol.
-    rows = draw_rows(protocol=protocol, k=12, k_dev=15, seed=42)
+    rows = sampled(protocol=protocol, k=12, k_dev=15, seed=42)
     train, dev = sample([LABELS[label] for label in TRAIN.labels], 12, 15, 42)
     assert (rows.train.index, rows.validation.index) == (train, dev)
     assert (rows.train.sentences, rows.train.labels) == (
@@ -88,12 +88,12 @@ def test_a_few_shot_draw_has_the_rows_of_its_protocol(protocol, sample):
 
 
 def test_total_draws_in_proportion_and_per_class_alike():
-    assert [sizes(rows) for rows in (draw_rows(protocol="total", k=30, k_dev=60).splits().values())] == [
+    assert [sizes(rows) for rows in (sampled(protocol="total", k=30, k_dev=60).by_name().values())] == [
         [6, 9, 15],
         [12, 18, 30],
         [7, 7, 7],
     ]
-    assert [sizes(rows) for rows in (draw_rows(protocol="per_class", k=4, k_dev=8).splits().values())] == [
+    assert [sizes(rows) for rows in (sampled(protocol="per_class", k=4, k_dev=8).by_name().values())] == [
         [4, 4, 4],
         [8, 8, 8],
         [7, 7, 7],
@@ -102,42 +102,42 @@ def test_total_draws_in_proportion_and_per_class_alike():
 
 @pytest.mark.parametrize("protocol", ["total", "per_class"])
 def test_without_a_labelled_test_split_dev_is_the_test_set(protocol):
-    rows = draw_rows(without("test"), protocol=protocol, k=12, k_dev=15)
+    rows = sampled(without("test"), protocol=protocol, k=12, k_dev=15)
     assert (rows.test, rows.test_split) == (DEV, "dev")
     assert not set(rows.validation.sentences) & set(DEV.sentences)
-    with_test = draw_rows(protocol=protocol, k=12, k_dev=15)
+    with_test = sampled(protocol=protocol, k=12, k_dev=15)
     assert (rows.train, rows.validation) == (with_test.train, with_test.validation)
 
 
 def test_the_place_in_the_source_is_kept():
     shifted = {"train": table([60, 90, 150], first=1000), "test": TEST}
-    rows = draw_rows(shifted, "total", k=12, k_dev=15)
-    assert rows.train.index == [1000 + i for i in draw_rows(protocol="total", k=12, k_dev=15).train.index]
+    rows = sampled(shifted, "total", k=12, k_dev=15)
+    assert rows.train.index == [1000 + i for i in sampled(protocol="total", k=12, k_dev=15).train.index]
 
 
 # Numbers
 
 
-NUMBERS = Table([(f"train {i}",) for i in range(300)], [i % 26 / 5 for i in range(300)], list(range(300)))
+NUMBERS = LabeledRows([(f"train {i}",) for i in range(300)], [i % 26 / 5 for i in range(300)], list(range(300)))
 
 
 def test_a_total_draw_of_numbers_takes_any_rows():
-    rows = draw({"train": NUMBERS, "dev": DEV}, None, "total", k=100, k_dev=60, seed=13)
+    rows = sample_splits({"train": NUMBERS, "dev": DEV}, None, "total", k=100, k_dev=60, seed=13)
     train, dev = sample_total([""] * 300, 100, 60, 13)
     assert (rows.train.index, rows.validation.index) == (train, dev)
     assert rows.train.labels == [NUMBERS.labels[i] for i in train]
 
 
 def test_full_takes_validation_rows_of_numbers_from_train():
-    rows = draw({"train": NUMBERS, "dev": NUMBERS}, None, "full", k=None, k_dev=1000, seed=13)
+    rows = sample_splits({"train": NUMBERS, "dev": NUMBERS}, None, "full", k=None, k_dev=1000, seed=13)
     assert (len(rows.train), len(rows.validation), rows.test) == (240, 60, NUMBERS)
     assert sorted(rows.train.index + rows.validation.index) == NUMBERS.index
 
 
 def test_numbers_are_described_without_classes_and_known_by_their_values():
     def facts(labels):
-        tables = {"train": Table(NUMBERS.sentences, labels, NUMBERS.index), "dev": DEV, "test": DEV}
-        return draw(tables, None, "full", k=None, k_dev=1, seed=13).describe(None)
+        tables = {"train": LabeledRows(NUMBERS.sentences, labels, NUMBERS.index), "dev": DEV, "test": DEV}
+        return sample_splits(tables, None, "full", k=None, k_dev=1, seed=13).describe(None)
 
     assert facts(NUMBERS.labels)["sizes_per_class"] == {"train": {}, "validation": {}, "test": {}}
     assert facts(NUMBERS.labels) == facts(list(NUMBERS.labels))
@@ -146,9 +146,9 @@ def test_numbers_are_described_without_classes_and_known_by_their_values():
 
 def test_numbers_have_no_classes_to_draw_from():
     with pytest.raises(LptError) as error:
-        draw({"train": NUMBERS, "dev": NUMBERS}, None, "per_class", k=16, k_dev=16, seed=13)
+        sample_splits({"train": NUMBERS, "dev": NUMBERS}, None, "per_class", k=16, k_dev=16, seed=13)
     assert str(error.value) == (
-        "fewshot=per_class draws rows of each class, and numbers have none; use fewshot=total or full"
+        "fewshot=per_class samples rows of each class, and a regression has no classes; use fewshot=total or full"
     )
 
 
@@ -159,11 +159,11 @@ def test_numbers_have_no_classes_to_draw_from():
 @pytest.mark.parametrize("missing", ["test", "dev"])
 def test_further_test_sets_stay_as_they_are_beside_the_test_set(protocol, missing):
     other, another = table([3, 3, 3], "other"), table([2, 2, 2], "another")
-    rows = draw_rows(without(missing) | {"test_b": other, "test_a": another}, protocol, k=12, k_dev=15)
-    alone = draw_rows(without(missing), protocol, k=12, k_dev=15)
+    rows = sampled(without(missing) | {"test_b": other, "test_a": another}, protocol, k=12, k_dev=15)
+    alone = sampled(without(missing), protocol, k=12, k_dev=15)
     assert (rows.train, rows.validation, rows.test) == (alone.train, alone.validation, alone.test)
     assert rows.tests() == {"test": rows.test, "test_b": other, "test_a": another}
-    assert list(rows.splits()) == ["train", "validation", "test", "test_b", "test_a"]
+    assert list(rows.by_name()) == ["train", "validation", "test", "test_b", "test_a"]
     assert rows.describe(LABELS)["sizes_per_class"]["test_a"] == {"bad": 2, "fair": 2, "good": 2}
 
 
@@ -186,7 +186,7 @@ def test_further_test_sets_stay_as_they_are_beside_the_test_set(protocol, missin
         ({"protocol": "per_class"}, "fewshot=per_class needs fewshot.k=<number of training rows>"),
         (
             {"protocol": "total", "k": 10, "k_dev": 0},
-            "fewshot.k_dev=0: at least one row is needed to choose the best step",
+            "fewshot.k_dev=0: validation rows choose the best step; give fewshot.k_dev >= 1",
         ),
         (
             {"protocol": "per-class", "k": 10},
@@ -196,29 +196,29 @@ def test_further_test_sets_stay_as_they_are_beside_the_test_set(protocol, missin
 )
 def test_a_draw_that_cannot_be_made_is_refused(options, message):
     with pytest.raises(LptError) as error:
-        draw_rows(**options)
+        sampled(**options)
     assert str(error.value) == message
 
 
 def test_validation_rows_that_are_needed_cannot_be_none():
     with pytest.raises(LptError) as error:
-        draw_rows(without("dev"), k_dev=0)
-    assert str(error.value) == "fewshot.k_dev=0: at least one row is needed to choose the best step"
-    assert draw_rows(k_dev=0).validation == DEV  # the dev split is there and free
+        sampled(without("dev"), k_dev=0)
+    assert str(error.value) == "fewshot.k_dev=0: validation rows choose the best step; give fewshot.k_dev >= 1"
+    assert sampled(k_dev=0).validation == DEV  # the dev split is there and free
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_class_without_an_example_is_told(protocol):
     with pytest.raises(LptError) as error:
-        draw_rows(ALL | {"train": table([30, 0, 30])}, protocol, k=6, k_dev=6)
-    assert str(error.value) == "class 'fair' has no training example; give it some or take it out of task.labels"
+        sampled(ALL | {"train": table([30, 0, 30])}, protocol, k=6, k_dev=6)
+    assert str(error.value) == "class 'fair' has no training row; add some to the data or remove it from task.labels"
 
 
 # What is told of a draw
 
 
 def test_a_draw_is_described_by_sizes_classes_and_fingerprints():
-    facts = draw_rows(without("test"), "per_class", k=4, k_dev=2).describe(LABELS)
+    facts = sampled(without("test"), "per_class", k=4, k_dev=2).describe(LABELS)
     assert facts["sizes"] == {"train": 12, "validation": 6, "test": 15}
     assert facts["sizes_per_class"] == {
         "train": {"bad": 4, "fair": 4, "good": 4},
@@ -229,15 +229,15 @@ def test_a_draw_is_described_by_sizes_classes_and_fingerprints():
     assert len(set(facts["fingerprint"].values())) == 3
 
 
-def fingerprints(train: Table, labels=LABELS) -> dict[str, str]:
-    return draw(ALL | {"train": train}, labels, "full", None, 1, 13).describe(labels)["fingerprint"]
+def fingerprints(train: LabeledRows, labels=LABELS) -> dict[str, str]:
+    return sample_splits(ALL | {"train": train}, labels, "full", None, 1, 13).describe(labels)["fingerprint"]
 
 
 def test_a_fingerprint_is_of_texts_and_class_names_alone():
     labels = list(reversed(LABELS))
-    recoded = Table(TRAIN.sentences, [2 - label for label in TRAIN.labels], [i + 7 for i in TRAIN.index])
+    recoded = LabeledRows(TRAIN.sentences, [2 - label for label in TRAIN.labels], [i + 7 for i in TRAIN.index])
     assert fingerprints(recoded, labels)["train"] == fingerprints(TRAIN)["train"]
-    pairs = Table([("a", "b"), ("c", "d"), ("e", "f")], [0, 1, 2], [0, 1, 2])
+    pairs = LabeledRows([("a", "b"), ("c", "d"), ("e", "f")], [0, 1, 2], [0, 1, 2])
     assert fingerprints(pairs)["train"] == fingerprint(["a", "b", "bad", "c", "d", "fair", "e", "f", "good"])
 
 
@@ -252,6 +252,6 @@ def test_a_fingerprint_changes_with_any_row(change):
         sentences[:2], labels[:2] = sentences[1::-1], labels[1::-1]
     else:
         sentences[217] = ("train", "217")
-    changed, original = fingerprints(Table(sentences, labels, TRAIN.index)), fingerprints(TRAIN)
+    changed, original = fingerprints(LabeledRows(sentences, labels, TRAIN.index)), fingerprints(TRAIN)
     assert changed["train"] != original["train"]
     assert (changed["validation"], changed["test"]) == (original["validation"], original["test"])

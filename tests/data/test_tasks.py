@@ -15,9 +15,10 @@ from transformers import AutoTokenizer
 
 from lpt.config.resolve import resolve
 from lpt.config.schema import CONF_DIR, METRICS
-from lpt.data.sources import IGNORE, Table, load_tables, sizes_per_class
-from lpt.data.splits import draw
-from lpt.data.tasks import SOURCES, FilesSource, HubSource, Task, Templates, TsvSource, describe_problems
+from lpt.data.rows import LabeledRows
+from lpt.data.sources import load_rows
+from lpt.data.splits import sample_splits
+from lpt.data.tasks import IGNORE, SOURCES, FilesSource, HubSource, Task, Templates, TsvSource, describe_problems
 from lpt.data.templates import Template, check_template, label_word_ids
 from lpt.errors import LptError
 from lpt.glue import GLUE as GLUE_TASKS
@@ -39,7 +40,7 @@ REAL_ROWS = {
 
 @cache
 def real_tables(name: str):
-    return load_tables(load_task(name, source="tsv", data_dir=str(GLUE)))
+    return load_rows(load_task(name, source="tsv", data_dir=str(GLUE)))
 
 
 @cache
@@ -103,9 +104,9 @@ def test_the_command_at_the_top_of_custom_works_as_typed(tmp_path):
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF_DIR)):
         task = resolve(compose("config", [*overrides, f"task.data_dir='{tmp_path}'"])).task
     assert task.label_words == {"bad": "terrible", "good": "great"}
-    tables = load_tables(task)
-    assert sizes_per_class(tables["train"], task.labels) == {"bad": 4, "good": 4}
-    assert sizes_per_class(tables["test"], task.labels) == {"bad": 1, "good": 1}
+    tables = load_rows(task)
+    assert tables["train"].sizes_per_class(task.labels) == {"bad": 4, "good": 4}
+    assert tables["test"].sizes_per_class(task.labels) == {"bad": 1, "good": 1}
 
 
 @pytest.mark.parametrize("name", COMPLETE)
@@ -160,11 +161,11 @@ def test_the_documentation_has_the_templates_and_label_words_of_the_tasks():
 # In the layouts in which their data are published
 
 
-def expected_table(split, values, pair) -> Table:
+def expected_table(split, values, pair) -> LabeledRows:
     """What `layouts` has written; of a regression the values, of classes their places."""
     rows = rows_of(split, values, pair)
     gold = [float(value) if "." in str(value) else values.index(value) for _, value in rows]
-    return Table([sentences for sentences, _ in rows], gold, list(range(len(rows))))
+    return LabeledRows([sentences for sentences, _ in rows], gold, list(range(len(rows))))
 
 
 def test_every_task_of_ours_has_its_published_layouts():
@@ -177,7 +178,7 @@ def test_a_tasks_files_are_read_as_they_are_published(name, tmp_path):
     layout = TSV[name]
     labeled = ["train", "dev", *layout.extra] if layout.test else ["train", "dev", "test"]
     expected = {split: expected_table(split, layout.values, is_pair(layout.train)) for split in labeled}
-    assert load_tables(load_task(name, source="tsv", data_dir=str(tmp_path))) == expected
+    assert load_rows(load_task(name, source="tsv", data_dir=str(tmp_path))) == expected
 
 
 @pytest.mark.usefixtures("datasets_cache")
@@ -188,7 +189,7 @@ def test_a_tasks_hub_repository_is_read_as_it_is_published(name, tmp_path):
     # Not MRPC's test split, which has labels here alone: the paper's protocol takes dev.
     named = {split: place for split, place in task.hub.splits() if place not in layout.unlabeled}
     pair = is_pair(layout.columns)
-    assert load_tables(task) == {split: expected_table(place, layout.values, pair) for split, place in named.items()}
+    assert load_rows(task) == {split: expected_table(place, layout.values, pair) for split, place in named.items()}
 
 
 @pytest.mark.parametrize("name", sorted(name for name, layout in TSV.items() if layout.test and layout.header))
@@ -200,7 +201,7 @@ def test_a_few_shot_folder_of_lm_bff_has_labelled_test_files(name, tmp_path):
     for split, file in files.items():
         write_file(tmp_path / file, layout.train, layout.header, rows_of(split, layout.values, pair))
     expected = {split: expected_table(split, layout.values, pair) for split in files}
-    assert load_tables(load_task(name, source="tsv", data_dir=str(tmp_path))) == expected
+    assert load_rows(load_task(name, source="tsv", data_dir=str(tmp_path))) == expected
 
 
 @pytest.mark.parametrize("kind", ["tsv", "hub"])
@@ -219,7 +220,7 @@ def test_pairs_on_which_snlis_annotators_disagree_are_left_out(kind, tmp_path):
         for split in ("train", "validation", "test"):
             pq.write_table(pa.table(table), tmp_path / f"{split}.parquet")
     task = load_task("snli", source=kind, data_dir=str(tmp_path), hub={"path": str(tmp_path)})
-    for table in load_tables(task).values():
+    for table in load_rows(task).values():
         assert (table.labels, table.index) == ([1, 0, 1, 0], [0, 2, 3, 5])
         assert table.sentences[1] == ("train first 0 entailment", "train second 0 entailment")
 
@@ -230,14 +231,14 @@ def test_the_damaged_rows_of_qqps_files_are_left_out_and_the_others_keep_their_p
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], "7\t1\t2\tOne question", "and its other half\t1", *lines[2:], ""]))
     task = load_task("qqp", source="tsv", data_dir=str(tmp_path))
-    train = load_tables(task)["train"]
+    train = load_rows(task)["train"]
     assert (train.index, train.labels) == ([0, 3, 4, 5], [0, 1, 0, 1])
     path.write_text(path.read_text().replace("train second 1 1\t1", "train second 1 1\t2"))
     with pytest.raises(LptError, match=r"train\.tsv, row 5, line 7: label '2' is not one"):
-        load_tables(task)
+        load_rows(task)
     task.tsv.skip_short = False
-    with pytest.raises(LptError, match=r"row 2, line 4 has 2 columns; task\.tsv\.a='question1' needs 4\."):
-        load_tables(task)
+    with pytest.raises(LptError, match=r"row 2, line 4 has 2 columns, but task\.tsv\.a='question1' is column 4;"):
+        load_rows(task)
 
 
 # With the real tokenizers
@@ -280,7 +281,7 @@ def test_real_data_are_read_whole(name):
     )
     for table in tables.values():
         assert table.index == list(range(len(table)))
-        assert all(sizes_per_class(table, load_task(name).labels).values())
+        assert all(table.sizes_per_class(load_task(name).labels).values())
 
 
 @REAL_DATA
@@ -328,7 +329,7 @@ def test_real_columns_and_classes_are_not_mixed_up(name, split, row, sentences, 
 @pytest.mark.parametrize(("name", "rows"), [("sst2", 1821), ("mrpc", 1725)])
 def test_the_gold_labels_of_a_public_test_split_can_be_named(name, rows):
     task = load_task(name, source="tsv", data_dir=str(GLUE), tsv={"test": "test_labeled.tsv"})
-    assert len(load_tables(task)["test"]) == rows
+    assert len(load_rows(task)["test"]) == rows
 
 
 @REAL_DATA
@@ -336,7 +337,7 @@ def test_the_gold_labels_of_a_public_test_split_can_be_named(name, rows):
 def test_a_total_draw_of_a_task_has_the_rows_that_the_reference_wrote(entry):
     name = entry["task"].lower().replace("-", "")
     tables = real_tables(name)
-    rows = draw(tables, load_task(name).labels, "total", entry["k"], entry["k_for_dev"], entry["seed"])
+    rows = sample_splits(tables, load_task(name).labels, "total", entry["k"], entry["k_for_dev"], entry["seed"])
     assert rows.train.index == entry["train_rows"]
     assert rows.validation.index == entry["dev_rows"]
     assert rows.test is tables["dev" if REAL_ROWS[name][2] is None else "test"]
