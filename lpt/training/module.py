@@ -31,7 +31,8 @@ def norm_ratio(prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None)
     """
     prompt_BP, h_BT = (torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32) for x in (prompt_BPH, h_BTH))
     attended_BT = torch.ones_like(h_BT) if attention_mask is None else attention_mask.bool().float()
-    return prompt_BP.mean() * attended_BT.sum() / (h_BT * attended_BT).sum()
+    ratio: Tensor = prompt_BP.mean() * attended_BT.sum() / (h_BT * attended_BT).sum()
+    return ratio
 
 
 class PromptModule(pl.LightningModule):

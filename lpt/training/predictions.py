@@ -37,9 +37,12 @@ class SplitPredictions:
     @property
     def predicted(self) -> np.ndarray:
         """`[N]`, classes or values as `gold` is."""
-        if self.value_range is None:
-            return np.asarray(self.probabilities.argmax(1))
-        return interpolate(self.probabilities, self.value_range)
+        found: np.ndarray = (
+            self.probabilities.argmax(1)
+            if self.value_range is None
+            else interpolate(self.probabilities, self.value_range)
+        )
+        return found
 
     def metrics(self, names: list[str]) -> dict[str, float]:
         """Name -> score of these metrics (`lpt.metrics`)."""

@@ -68,7 +68,7 @@ class WandbDashboard(WandbLogger, Dashboard):
             self._run.log({f"{test}/scatter": wandb.plot.scatter(points, "gold", "predicted")})
         if run.config.logger.rows:
             columns, rows = run.prediction_table(test)
-            self._run.log({f"{test}/predictions": wandb.Table(columns=columns, data=rows)})
+            self._run.log({f"{test}/predictions": wandb.Table(columns=[*columns], data=rows)})
 
     def _keep_adapter(self, run: FinishedRun, adapter: Path) -> None:
         import wandb
