@@ -22,7 +22,7 @@ from lpt.errors import LptError
 
 LONG_TEXT = 256  # tokens from which sdpa is the faster attention on a CPU in float32; in bf16, four times as many
 MICRO_BATCH_TOKENS = 1200  # about; from which matrix products on a CPU are no faster for being larger
-BF16_FLAGS = {"amx_bf16", "avx512_bf16"}  # of processors that multiply bf16 fast
+BF16_FLAGS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}  # of processors that multiply bf16 fast
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -63,11 +63,28 @@ def choose_dtype(precision: str, accelerator: str) -> torch.dtype:
 
 
 def fast_bf16(accelerator: str) -> bool:
-    """Whether bf16 matrix products have hardware of their own here."""
+    """Whether bf16 matrix products have hardware of their own."""
+    return bf16_hardware(accelerator) is not None
+
+
+def bf16_hardware(accelerator: str) -> str | None:
+    """What multiplies bf16 fast: `GPU`, or of a processor `AMX` or `AVX512-BF16`; None where nothing does."""
     if accelerator == "gpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capability = torch.backends.cpu.get_cpu_capability()
-    return "AMX" in capability or bool(_cpu_flags() & BF16_FLAGS)
+        return "GPU" if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    if "AMX" in torch.backends.cpu.get_cpu_capability():
+        return BF16_FLAGS["amx_bf16"]
+    flags = _cpu_flags()
+    return next((name for flag, name in BF16_FLAGS.items() if flag in flags), None)
+
+
+def describe_device(accelerator: str, processes: int) -> str:
+    """The devices of a run with one process for each, in words: `2 CPU cores`, `4 x NVIDIA H200`."""
+    if accelerator == "gpu":
+        name = torch.cuda.get_device_name()
+        return name if processes == 1 else f"{processes} x {name}"
+    threads = torch.get_num_threads()
+    cores = f"{threads} CPU core{'' if threads == 1 else 's'}"
+    return cores if processes == 1 else f"{processes} processes with {cores} each"
 
 
 def describe_hardware(accelerator: str, devices: int) -> dict[str, Any]:
@@ -79,7 +96,7 @@ def describe_hardware(accelerator: str, devices: int) -> dict[str, Any]:
         return {"device": torch.cuda.get_device_name(), "devices": devices, "threads": None}
     brand = re.search(r"^model name\s*: (.+)$", _cpu_info(), re.MULTILINE)
     name = brand[1] if brand else platform.machine()
-    abilities = [torch.backends.cpu.get_cpu_capability(), *sorted(_cpu_flags() & BF16_FLAGS)]
+    abilities = [torch.backends.cpu.get_cpu_capability(), *sorted(_cpu_flags() & BF16_FLAGS.keys())]
     return {"device": ", ".join([name, *abilities]), "devices": devices, "threads": torch.get_num_threads()}
 
 

@@ -88,8 +88,8 @@ def test_a_layer_that_the_backbone_does_not_have(failure):
 
 
 def test_a_layer_to_begin_at_that_the_backbone_does_not_have(failure):
-    error = failure("method=lora", "method.from_layer=6")
-    assert error.startswith("method.from_layer=6 does not exist: tiny has L=4 layers")
+    error = failure("method=lora", "lpt.layer=6")
+    assert error.startswith("lpt.layer=6 does not exist: tiny has L=4 layers")
 
 
 def test_a_label_word_of_two_tokens(failure):

@@ -24,7 +24,7 @@ def test_the_command_prints_a_table_and_nothing_else_on_stderr(experiment, one):
     assert one.stderr == ""
     for line in (
         "task                 custom  (44 train, 30 validation, 30 test)",
-        "prompt               npg, 5 rows, entering layer 3",
+        "prompt               npg, 5 prompt tokens entering layer 3",
         f"test accuracy        {result['metrics']['test']['accuracy']:.3f}  (95% interval",
     ):
         assert line in one.stdout

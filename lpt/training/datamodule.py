@@ -1,4 +1,4 @@
-"""The LightningDataModule: the splits of one experiment, shared out to the devices."""
+"""The LightningDataModule: the splits of one experiment, dealt to the devices."""
 
 from functools import partial
 from typing import Any, cast
@@ -15,13 +15,16 @@ class PromptData(pl.LightningDataModule):
     """The splits of one experiment.
 
     Args:
-        splits: `train`, `validation`, `test`, and further test sets; `test_split` says which is tested next.
-        classifier: that they are encoded for; its trunk is what is cached.
+        splits: `train`, `validation`, `test`, and further test sets.
+        classifier: what they are encoded for; its trunk's states are cached.
         cache: computes the trunk's states once, where it can.
         batch_size: rows per optimizer step, over all devices and accumulated micro-batches.
         gradient_accumulation: micro-batches per optimizer step.
         eval_batch_size: rows per device.
         seed: of the order of training rows.
+
+    Attributes:
+        test_split: name of the test set that is tested next.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class PromptData(pl.LightningDataModule):
         self.test_split = "test"
 
     def setup(self, stage: str) -> None:
-        """Have the trunk's states of the splits that this stage reads; every process computes its share."""
+        """Fetch or compute the trunk's states of the splits that this stage reads; every process computes its share."""
         assert self.trainer is not None
         backbone, strategy = self.classifier.method.backbone, cast(Any, self.trainer.strategy)
         backbone.model.to(strategy.root_device)
@@ -60,7 +63,8 @@ class PromptData(pl.LightningDataModule):
         assert self.trainer is not None
         return {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Weighted]:
+        """Shuffled micro-batches, from the step on that training has reached."""
         assert self.trainer is not None
         batches = TrainBatches(
             self.splits["train"].lengths,
@@ -72,17 +76,20 @@ class PromptData(pl.LightningDataModule):
         )
         return self._loader("train", batches)
 
-    def evaluation_loader(self, split: str) -> DataLoader:
+    def evaluation_loader(self, split: str) -> DataLoader[Weighted]:
+        """Every row of a split once, over all processes."""
         lengths = self.splits[split].lengths
         return self._loader(split, EvaluationBatches(lengths, self.eval_batch_size, **self._ranks()))
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Weighted]:
+        """Every validation row once."""
         return self.evaluation_loader("validation")
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Weighted]:
+        """Every row of the test set `test_split` once."""
         return self.evaluation_loader(self.test_split)
 
-    def _loader(self, split: str, batches: Sampler[list[Weighted]]) -> DataLoader:
+    def _loader(self, split: str, batches: Sampler[list[Weighted]]) -> DataLoader[Weighted]:
         assert self.trainer is not None
         rows = self.splits[split]
         # Rows are in memory and padding them is cheap: worker processes would cost more than they bring.
@@ -95,11 +102,12 @@ class PromptData(pl.LightningDataModule):
         )
 
 
-class ResumableLoader(DataLoader):
+class ResumableLoader(DataLoader[Weighted]):
     """Tells Lightning that mid-epoch checkpoints are fine: `TrainBatches` starts where the step counter stands."""
 
     def state_dict(self) -> dict[str, Any]:
+        """Nothing: the step counter says it all."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+        """Nothing to restore."""

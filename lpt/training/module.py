@@ -1,11 +1,6 @@
 """The LightningModule: a classifier trained on weighted rows, evaluated on every row once."""
 
-import json
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,90 +8,21 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed
 from torch import Tensor
-from transformers import get_linear_schedule_with_warmup
 
 from lpt.adapter import check_state, trained_state
 from lpt.classifier import LatePromptClassifier
-from lpt.data.batches import Batch, EncodedSplit
+from lpt.data.batches import Batch
 from lpt.data.regression import interpolate
 from lpt.hardware import peak_memory_bytes, wait
-from lpt.metrics import compute, interval
+from lpt.training.optimizer import Schedule, build_optimizer
+from lpt.training.predictions import SplitPredictions
 
 GIGABYTE = 1e9
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """AdamW with linear warm-up and linear decay to zero.
-
-    Attributes:
-        head_lr: of the head, which starts from random numbers where methods start beside what the model knows.
-    """
-
-    lr: float
-    head_lr: float
-    weight_decay: float
-    warmup_steps: int
-    total_steps: int
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says of a split, in the order of its rows.
-
-    Attributes:
-        probabilities: `[N, C]` float.
-        gold: `[N]` int classes, or float values of a regression.
-        loss: mean training loss over the rows.
-        value_range: of a regression's values.
-    """
-
-    probabilities: np.ndarray
-    gold: np.ndarray
-    loss: float
-    value_range: Sequence[float] | None = None
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """`[N]`, of the kind of `gold`."""
-        return (
-            self.probabilities.argmax(1)
-            if self.value_range is None
-            else interpolate(self.probabilities, self.value_range)
-        )
-
-    def metrics(self, names: list[str]) -> dict[str, float]:
-        return compute(names, *self._scored())
-
-    def intervals(self, names: list[str]) -> dict[str, tuple[float, float]]:
-        return {name: interval(name, *self._scored()) for name in names}
-
-    def _scored(self) -> tuple[Tensor, Tensor, int | None]:
-        num_classes = self.probabilities.shape[1] if self.value_range is None else None
-        return torch.from_numpy(self.predicted), torch.from_numpy(self.gold), num_classes
-
-    def rows(self, split: EncodedSplit, labels: list[str]) -> Iterator[dict[str, Any]]:
-        """Of each row its place in the source, gold and predicted label or value, and the labels' probabilities."""
-        predicted_N, probabilities_NC = self.predicted.tolist(), self.probabilities.tolist()
-        answers = zip(split.labeled.index, split.labels, predicted_N, probabilities_NC, strict=True)
-        for index, gold, predicted, probabilities in answers:
-            yield {
-                "index": index,
-                "gold": labels[int(gold)] if self.value_range is None else gold,
-                "predicted": labels[predicted] if self.value_range is None else round(predicted, 6),
-                "probabilities": {name: round(p, 6) for name, p in zip(labels, probabilities, strict=True)},
-            }
-
-    def write(self, path: Path, split: EncodedSplit, labels: list[str]) -> None:
-        """One JSON object per row."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = map(json.dumps, self.rows(split, labels))
-        path.write_text("\n".join([*lines, ""]), encoding="utf-8")
-
-
 @torch.no_grad()
 def norm_ratio(prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Mean norm of the prompt's rows over that of the attended tokens' states, a scalar: 1 is a prompt of their size.
+    """Mean norm of the prompt tokens over that of the attended tokens' states, a scalar: 1 is a prompt of their size.
 
     Args:
         prompt_BPH: `[B, P, H]`.
@@ -105,7 +31,8 @@ def norm_ratio(prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None)
     """
     prompt_BP, h_BT = (torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32) for x in (prompt_BPH, h_BTH))
     attended_BT = torch.ones_like(h_BT) if attention_mask is None else attention_mask.bool().float()
-    return prompt_BP.mean() * attended_BT.sum() / (h_BT * attended_BT).sum()
+    ratio: Tensor = prompt_BP.mean() * attended_BT.sum() / (h_BT * attended_BT).sum()
+    return ratio
 
 
 class PromptModule(pl.LightningModule):
@@ -131,7 +58,7 @@ class PromptModule(pl.LightningModule):
         # Checkpoints lack the backbone; on_load_checkpoint checks that they have all that is trained.
         self.strict_loading = False
         self.test_split = "test"  # what the next test is of
-        self.predictions: Predictions | None = None
+        self.predictions: SplitPredictions | None = None
         self._outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self.train_seconds, self._started = 0.0, 0.0
         self.train_steps, self.train_tokens, self.train_rows, self._first_step = 0, 0, 0, 0
@@ -144,16 +71,18 @@ class PromptModule(pl.LightningModule):
     # Training
 
     def on_fit_start(self) -> None:
-        # Lightning leaves modes as they are. From layer k on dropout is on; the backbone keeps its trunk in eval mode.
-        self.train()
+        """Have dropout on from layer k on; the backbone keeps its trunk in eval mode."""
+        self.train()  # Lightning leaves modes as they are
 
     def on_train_start(self) -> None:
+        """Start the clock."""
         self._first_step = self.global_step
         self._step_loss = torch.zeros((), device=self.device)
         self._last_line = (self.train_rows, self.train_seconds)
         self._started = time.perf_counter()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout, and decide whether loggers hear of this step."""
         # Dropout as a function of the step: a resumed run draws the masks that the undisturbed one did.
         place = np.random.SeedSequence([self.seed, self.global_rank, self.current_epoch, batch_idx])
         torch.manual_seed(int(place.generate_state(1)[0]))
@@ -163,6 +92,7 @@ class PromptModule(pl.LightningModule):
         self._writes_line = ends_step and due and bool(self.trainer.loggers)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The weighted loss of a micro-batch, a scalar."""
         method = self.classifier.method
         method.watch = self._see_prompt if self._writes_line else None
         loss = (self.classifier.losses(batch) * batch.weights).sum()
@@ -182,12 +112,13 @@ class PromptModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """As Lightning clips, with the norm kept that this computes anyway."""
+        """Clip as Lightning does, and keep the norm that this computes anyway."""
         assert gradient_clip_val is not None
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         self._grad_norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Take the step, at the learning rate that is logged with it."""
         lr = optimizer.param_groups[0]["lr"]
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self._writes_line:
@@ -198,9 +129,9 @@ class PromptModule(pl.LightningModule):
             self._prompt_norm_ratio = norm_ratio(prompt_BPH, h_BTH, attention_mask)
 
     def _log_step(self, lr: float) -> None:
-        """What loggers are told of a step besides its loss.
+        """Log what there is to say of a step besides its loss.
 
-        Only of steps that they are told of: even to hand a number to Lightning waits for the GPU.
+        Not of every step: even to hand a number to Lightning waits for the GPU.
         """
         accelerator = "gpu" if self.device.type == "cuda" else "cpu"
         wait(accelerator)  # for the clock to tell the truth; the loggers would do so next
@@ -216,43 +147,42 @@ class PromptModule(pl.LightningModule):
             self.log("train/prompt_norm_ratio", self._prompt_norm_ratio, sync_dist=True)
 
     def on_train_end(self) -> None:
+        """Stop the clock."""
         self.train_seconds += time.perf_counter() - self._started
         self.train_steps = self.global_step - self._first_step
 
     def configure_optimizers(self) -> Any:
+        """AdamW, and its learning rate at every step."""
         assert self.schedule is not None
-        head = set(self.classifier.head.parameters())
-        groups = defaultdict(list)
-        for p in self.parameters():
-            if p.requires_grad:
-                lr = self.schedule.head_lr if p in head else self.schedule.lr
-                weight_decay = self.schedule.weight_decay if p.ndim > 1 else 0.0  # none of biases
-                groups[lr, weight_decay].append(p)
-        optimizer = torch.optim.AdamW(
-            [{"params": p, "lr": lr, "weight_decay": weight_decay} for (lr, weight_decay), p in groups.items()]
-        )
-        scheduler = get_linear_schedule_with_warmup(optimizer, self.schedule.warmup_steps, self.schedule.total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        optimizer, rate = build_optimizer(self.parameters(), self.classifier.head.parameters(), self.schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     # Evaluation
 
     def on_validation_start(self) -> None:
+        """Stop the clock while training rows wait."""
         if self.trainer.state.fn == "fit":
             self.train_seconds += time.perf_counter() - self._started
 
     def on_validation_end(self) -> None:
+        """Start the clock again."""
         self._started = time.perf_counter()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep what the classifier says of a batch."""
         probabilities, losses = self.classifier.evaluate(batch)
         self._outputs.append((batch.rows, probabilities, batch.labels, losses))
 
-    test_step = validation_step
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep what the classifier says of a batch."""
+        self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
+        """Log the scores of the validation rows."""
         self._log_evaluation("validation")
 
     def on_test_epoch_end(self) -> None:
+        """Log the scores of the test set."""
         self._log_evaluation(self.test_split)
 
     def _log_evaluation(self, split: str) -> None:
@@ -263,12 +193,12 @@ class PromptModule(pl.LightningModule):
             prominent = name == self.metric_names[0]
             self.log(f"{split}/{name}", value, prog_bar=prominent)
 
-    def take_predictions(self) -> Predictions:
-        """Those of the evaluation just done."""
+    def take_predictions(self) -> SplitPredictions:
+        """The predictions of the evaluation just done, of all processes."""
         assert self.predictions is not None
         return self.predictions
 
-    def _gather(self) -> Predictions:
+    def _gather(self) -> SplitPredictions:
         """The outputs of all ranks, each row once, in the order of the split."""
         parts = [torch.cat(column).cpu() for column in zip(*self._outputs, strict=True)]
         self._outputs.clear()
@@ -280,12 +210,14 @@ class PromptModule(pl.LightningModule):
         _, each_once = np.unique(rows, return_index=True)
         value_range = self.classifier.config.value_range
         gold = labels[each_once] if value_range is None else interpolate(labels[each_once], value_range)
-        return Predictions(probabilities[each_once], gold, float(losses[each_once].mean()), value_range)
+        return SplitPredictions(probabilities[each_once], gold, float(losses[each_once].mean()), value_range)
 
     # Checkpoints: kilobytes
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save what is trained, and nothing of the backbone."""
         checkpoint["state_dict"] = trained_state(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises LptError unless the checkpoint has exactly what is trained."""
         check_state(self, checkpoint["state_dict"], "the checkpoint does not fit this configuration")

@@ -1,105 +1,80 @@
-"""What a person sees while a run goes on and when it ends."""
+"""The table that a person sees when a run ends."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, RichProgressBar
-from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.table import Table
 
 from lpt.console import console
-from lpt.console import say as say_anyway
+from lpt.training.first_process import only_first_process
 from lpt.training.result import CompletedRun
 
-say = rank_zero_only(say_anyway)  # from the first process only
+GIGABYTE = 1e9
 
 
-def progress(wanted: bool) -> Callback:
-    """A live bar on a terminal; elsewhere, in a log file for one, a line per evaluation."""
-    if wanted and console.is_terminal:
-        theme = RichProgressBarTheme(metrics_text_delimiter="  ", metrics_format=".3f")
-        return Bar(leave=False, theme=theme)
-    return EvaluationLines()
-
-
-class Bar(RichProgressBar):
-    """Shows the training loss too, as it was a few steps ago: reading it waits for the GPU."""
-
-    READ_EVERY = 10  # steps
-    loss: float | None = None
-
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        latest = trainer.callback_metrics.get("train/loss")
-        if latest is not None and (self.loss is None or trainer.global_step % self.READ_EVERY == 0):
-            self.loss = float(latest)
-        shown = {} if self.loss is None else {"train/loss": self.loss}
-        return shown | super().get_metrics(trainer, pl_module)
-
-
-class EvaluationLines(Callback):
-    """Prints step, loss and metrics after each evaluation."""
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn != "fit":
-            return
-        metrics = trainer.callback_metrics
-        shown = [name for name in metrics if name == "train/loss" or name.startswith("validation/")]
-        seen = {name: float(metrics[name]) for name in shown}
-        width = len(str(trainer.max_steps))
-        say(
-            f"step {trainer.global_step:>{width}}/{trainer.max_steps}  "
-            + "  ".join(f"{n} {v:.3f}" for n, v in seen.items())
-        )
-
-
-@rank_zero_only
+@only_first_process
 def show_result(result: CompletedRun, run_dir: Path) -> None:
-    """The table at the end of a run."""
+    """Print what was run, its scores and its costs."""
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
-    for name, value in _rows(result):
+    for name, value in summary_lines(result):
         table.add_row(name, value)
     console.print()
     console.print(table)
     console.print(f"[dim]run folder[/dim]            {run_dir}", soft_wrap=True)
 
 
-def _rows(result: CompletedRun) -> list[tuple[str, str]]:
-    lpt, train, sizes = result.lpt, result.train, result.data.sizes
-    trained, whole = result.trainable_parameters, result.backbone_parameters
-    rows = [
-        (
-            "task",
-            f"{result.task}  ({', '.join(f'{size} {split}' for split, size in sizes.items())})",
-        ),
-        ("backbone", f"{result.backbone}  ({_millions(whole)} parameters, {result.precision})"),
+def summary_lines(result: CompletedRun) -> list[tuple[str, str]]:
+    """Name and value of each line, in rich's markup."""
+    return [*_what_was_run(result), *_scores(result), *_costs(result)]
+
+
+def _what_was_run(result: CompletedRun) -> list[tuple[str, str]]:
+    sizes = ", ".join(f"{size} {split}" for split, size in result.data.sizes.items())
+    lines = [
+        ("task", f"{result.task}  ({sizes})"),
+        ("backbone", f"{result.backbone}  ({_millions(result.backbone_parameters)} parameters, {result.precision})"),
     ]
+    lpt = result.lpt
     if result.method != "lpt":
-        # What the line of the prompt does not say, the layer first.
-        said = asdict(lpt) if lpt.generator is not None else {}
-        own = {name: value for name, value in result.settings.items() if name not in said and value}
-        described = ", ".join(f"{name} {own[name]}" for name in sorted(own, key=lambda name: name != "layer"))
-        rows.append(("method", f"{result.method}  ({described})" if described else result.method))
+        lines.append(("method", _method(result)))
     if lpt.generator is not None:
-        rows.append(("prompt", f"{lpt.generator}, {lpt.prompt_length} rows, entering layer {lpt.layer}"))
-    if trained:
-        rows.append(("trained parameters", f"{trained:,}  ({trained / whole:.3%} of the backbone)"))
+        tokens = f"{lpt.prompt_length} prompt token{'' if lpt.prompt_length == 1 else 's'}"
+        lines.append(("prompt", f"{lpt.generator}, {tokens} entering layer {lpt.layer}"))
+    if result.trainable_parameters:
+        share = result.trainable_parameters / result.backbone_parameters
+        lines.append(("trained parameters", f"{result.trainable_parameters:,}  ({share:.3%} of the backbone)"))
+    return lines
+
+
+def _method(result: CompletedRun) -> str:
+    """The method with those of its settings that the line of the prompt does not have, the layer first."""
+    shown = asdict(result.lpt) if result.lpt.generator is not None else {}
+    own = {name: value for name, value in result.settings.items() if name not in shown and value}
+    described = ", ".join(f"{name} {own[name]}" for name in sorted(own, key=lambda name: name != "layer"))
+    return f"{result.method}  ({described})" if described else result.method
+
+
+def _scores(result: CompletedRun) -> list[tuple[str, str]]:
+    lines = []
     for split, metrics in result.metrics.items():
         for name, value in metrics.items():
             if name != "loss":
                 low, high = result.intervals[split][name]
-                rows.append((f"{split} {name}", f"[bold]{value:.3f}[/bold]  (95% interval {low:.3f} to {high:.3f})"))
+                lines.append((f"{split} {name}", f"[bold]{value:.3f}[/bold]  (95% interval {low:.3f} to {high:.3f})"))
+    return lines
+
+
+def _costs(result: CompletedRun) -> list[tuple[str, str]]:
+    train, lines = result.train, []
     if train.steps:
-        rows.append(("best step", f"{result.best_step} of {train.steps}"))
         speed = f"{train.steps_per_second:.2f} steps/s, {train.tokens_per_second:,.0f} tokens/s"
-        rows.append(("training", f"{train.seconds:.0f} s, {speed}"))
-    rows.append(("peak memory", f"{train.peak_memory_bytes / 1e9:.2f} GB"))
-    rows.append(("wall time", f"{result.wall_seconds:.0f} s"))
-    return rows
+        lines.append(("best step", f"{result.best_step} of {train.steps}"))
+        lines.append(("training", f"{train.seconds:.0f} s, {speed}"))
+    lines.append(("peak memory", f"{train.peak_memory_bytes / GIGABYTE:.2f} GB"))
+    lines.append(("wall time", f"{result.wall_seconds:.0f} s"))
+    return lines
 
 
 def _millions(count: int) -> str:

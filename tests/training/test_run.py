@@ -1,5 +1,4 @@
 import json
-import shutil
 import sys
 from importlib.util import find_spec
 
@@ -13,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lpt import LatePromptClassifier
 from lpt.backbones.families import FAMILIES
 from lpt.backbones.split import SplitBackbone
-from lpt.data.batches import TrainBatches
 from lpt.errors import LptError
 from lpt.training.module import PromptModule
 
@@ -46,7 +44,13 @@ def test_a_run_folder_holds_what_it_promises(experiment, plain):
     assert plain["train"]["steps"] == 18
     assert plain["data"]["sizes"] == {"train": 44, "validation": 30, "test": 30}
     assert plain["trainable_parameters"] == 16 * 8 + 8 + 8 * 5 * 16 + 5 * 16
-    assert plain["lpt"] == {"layer": 3, "prompt_length": 5, "generator": "npg", "bottleneck": 8}
+    assert plain["lpt"] == {
+        "layer": 3,
+        "prompt_length": 5,
+        "generator": "npg",
+        "bottleneck": 8,
+        "read_only": False,
+    }
 
 
 def test_a_run_learns_what_can_be_learnt(tmp_path):
@@ -102,7 +106,7 @@ def regression(tmp_path_factory):
     """Experiment and result of one run that predicts numbers."""
     experiment = make_experiment(tmp_path_factory.mktemp("regression"), "llama")
     options = write_scores(experiment.folder)
-    return experiment, experiment.run("scores", *options, "trainer.max_epochs=20", "lpt.layer=2")
+    return experiment, experiment.run("scores", *options, "trainer.max_epochs=12", "lpt.layer=2")
 
 
 def test_a_regression_learns_numbers_that_can_be_learnt(regression):
@@ -140,10 +144,12 @@ def test_an_adapter_of_a_regression_gives_the_numbers_of_the_run(regression):
 
 
 @pytest.mark.parametrize("head", ["vocabulary", "linear"])
-def test_every_head_trains_on_numbers(experiment, head):
-    options = write_scores(experiment.folder)
-    result = experiment.run(f"scores-{head}", *options, f"head={head}", "trainer.max_steps=4")
-    assert -1 <= result["metrics"]["test"]["pearson"] <= 1
+def test_every_head_learns_from_numbers(experiment, head):
+    options = [*write_scores(experiment.folder), "task.metrics=[pearson]"]
+    experiment.run(f"scores-{head}", *options, f"head={head}", "lpt.layer=2", "trainer.max_steps=24")
+    losses = [*experiment.curve(f"scores-{head}", "train/loss").values()]
+    assert len(losses) == 24
+    assert sum(losses[-6:]) < sum(losses[:6])
 
 
 # Further test sets
@@ -171,14 +177,6 @@ def test_a_further_test_set_is_scored_beside_the_test_set(experiment, cache, cap
     assert f"test_other accuracy  {right:.3f}" in capsys.readouterr().out
 
 
-def test_checkpoints_hold_the_trained_part_alone(experiment, plain):
-    trained = {f"classifier.method.generator.{p}.{w}" for p in ("proj_down", "proj_up") for w in ("weight", "bias")}
-    for name in ("best", "last"):
-        path = experiment.run_dir("plain") / "checkpoints" / f"{name}.ckpt"
-        assert set(torch.load(path, weights_only=True)["state_dict"]) == trained
-        assert path.stat().st_size < 50_000
-
-
 def test_the_adapter_gives_the_predictions_of_the_run(experiment, plain):
     adapter = experiment.run_dir("plain") / "adapter"
     classifier = LatePromptClassifier.from_pretrained(adapter, accelerator="cpu", precision="32")
@@ -190,23 +188,6 @@ def test_the_adapter_gives_the_predictions_of_the_run(experiment, plain):
         assert prediction.probabilities == pytest.approx(row["probabilities"], abs=1e-5)
 
 
-def test_what_is_kept_is_the_best_step_on_validation_rows_the_earlier_of_two(experiment, plain):
-    curve = experiment.curve("plain", "validation/accuracy")
-    first_best = max(curve, key=curve.__getitem__)  # of equals, max takes the first
-    assert plain["best_step"] == first_best + 1  # metrics.csv counts steps from 0
-    assert plain["metrics"]["validation"]["accuracy"] == pytest.approx(curve[first_best])
-
-
-def test_the_end_of_training_is_evaluated_too(experiment):
-    """8 steps, evaluation every 5: the last three are not lost."""
-    result = experiment.run("end", "trainer.max_steps=8", "trainer.eval_every=5")
-    steps = sorted(experiment.curve("end", "validation/accuracy"))
-    assert result["train"]["steps"] == 8
-    assert result["best_step"] in (5, 8)
-    assert steps[0] == 4
-    assert steps[-1] >= 7
-
-
 def test_the_same_seed_gives_the_same_run_and_another_one_does_not(experiment, plain):
     again = experiment.run("again")
     assert again["metrics"] == plain["metrics"]
@@ -215,85 +196,23 @@ def test_the_same_seed_gives_the_same_run_and_another_one_does_not(experiment, p
     assert experiment.curve("other", "train/loss") != experiment.curve("plain", "train/loss")
 
 
-@pytest.fixture
-def cut(experiment, monkeypatch, request):
-    """A run that died in the middle of its second epoch, two steps after its last checkpoint."""
-    name = request.node.name
-
-    def die(self, outputs, batch, batch_idx):
-        if self.global_step == 10:
-            raise RuntimeError("power cut")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PromptModule, "on_train_batch_end", die)
-        with pytest.raises(RuntimeError, match="power cut"):
-            experiment.run(name, "trainer.eval_every=4")
-    assert experiment.result(name)["status"] == "failed"
-    assert experiment.result(name)["error"] == "power cut"
-    return name
-
-
-def test_a_resumed_run_ends_as_the_undisturbed_one(experiment, cut):
-    undisturbed = experiment.run(f"{cut}-not", "trainer.eval_every=4")
-    folder = experiment.run_dir(cut)
-    resumed = experiment.run(cut, "trainer.eval_every=4", f"resume='{folder}'")
-    assert resumed["metrics"] == undisturbed["metrics"]
-    assert resumed["best_step"] == undisturbed["best_step"]
-    for column in ("train/loss", "validation/loss", "lr"):
-        assert experiment.curve(cut, column) == pytest.approx(experiment.curve(f"{cut}-not", column)), column
-
-
-def test_that_test_would_notice_rows_served_twice(experiment, cut, monkeypatch):
-    start = TrainBatches.__init__
-    monkeypatch.setattr(TrainBatches, "__init__", lambda self, *a, **k: start(self, *a, **(k | {"first_step": 0})))
-    folder = experiment.run_dir(cut)
-    experiment.run(cut, "trainer.eval_every=4", f"resume='{folder}'")
-    undisturbed = experiment.run(f"{cut}-not", "trainer.eval_every=4")
-    assert undisturbed["status"] == "completed"
-    curves = [experiment.curve(name, "train/loss") for name in (cut, f"{cut}-not")]
-    assert curves[0] != pytest.approx(curves[1])
-
-
-def test_a_moved_run_keeps_its_best_step_when_it_is_resumed(experiment, plain):
-    """Two more epochs at a learning rate of nothing new: the best step is still that of the first three."""
-    moved = experiment.run_dir("moved")
-    shutil.copytree(experiment.run_dir("plain"), moved)
-    best = (moved / "checkpoints" / "best.ckpt").read_bytes()
-    resumed = experiment.run("moved", f"resume='{moved}'")
-    assert resumed["best_step"] == plain["best_step"]
-    assert resumed["metrics"] == plain["metrics"]
-    assert (moved / "checkpoints" / "best.ckpt").read_bytes() == best
-
-
-def test_a_resumption_that_fails_leaves_the_result_that_was_there(experiment, plain):
-    folder = experiment.run_dir("plain")
-    with pytest.raises(LptError, match="more than this machine has"):
-        experiment.run("plain", f"resume='{folder}'", "trainer.devices=999", "optim.batch_size=999")
-    assert experiment.result("plain") == json.loads(json.dumps(plain))
-
-
-def test_a_checkpoint_of_another_configuration_is_refused(experiment, cut):
-    with pytest.raises(LptError, match=r"checkpoint does not fit .*proj_down.weight: \(8, 16\), expected \(4, 16\)"):
-        experiment.run(cut, "trainer.eval_every=4", f"resume='{experiment.run_dir(cut)}'", "lpt.bottleneck=4")
-
-
 def test_a_folder_with_a_run_is_not_written_over(experiment, plain):
     with pytest.raises(LptError, match="already holds a run"):
         experiment.run("plain")
     assert experiment.result("plain")["status"] == "completed"
 
 
-@pytest.mark.parametrize("mode", ["disk", "memory"])
-def test_training_on_cached_states_is_training(experiment, mode):
-    """Dropout is on above layer k in both."""
-    names = [f"cache-{mode}", f"no-cache-for-{mode}"]
-    cached = experiment.run(names[0], f"cache={mode}", "lpt.layer=2")
-    computed = experiment.run(names[1], "cache=off", "lpt.layer=2")
-    assert cached["cache"]["mode"] == mode
+def test_training_on_cached_states_is_training(experiment):
+    """Dropout is on above layer k with and without a cache."""
+    computed = experiment.run("cache-off", "cache=off", "lpt.layer=2")
     assert computed["cache"] == {"mode": "off", "bytes": 0, "built": [], "reused": []}
-    for column in ("train/loss", "validation/loss"):
-        assert experiment.curve(names[0], column) == pytest.approx(experiment.curve(names[1], column), rel=1e-6), column
-    assert cached["metrics"]["test"] == pytest.approx(computed["metrics"]["test"], rel=1e-6)
+    for mode in ("disk", "memory"):
+        cached = experiment.run(f"cache-{mode}", f"cache={mode}", "lpt.layer=2")
+        assert cached["cache"]["mode"] == mode
+        assert cached["metrics"]["test"] == pytest.approx(computed["metrics"]["test"], rel=1e-6)
+        for column in ("train/loss", "validation/loss"):
+            found, expected = (experiment.curve(f"cache-{name}", column) for name in (mode, "off"))
+            assert found == pytest.approx(expected, rel=1e-6), column
 
 
 def test_runs_share_the_states_on_disk(experiment, tmp_path, monkeypatch):
@@ -336,35 +255,18 @@ def test_without_training_the_backbone_is_evaluated_and_nothing_is_saved(experim
     assert (result["trainable_parameters"] == 0) == (options == ["method=zero_shot"])
 
 
-@pytest.mark.parametrize("generator", ["appg", "mppg", "none"])
-@pytest.mark.parametrize("head", ["label_words", "vocabulary", "linear"])
-def test_every_generator_trains_with_every_head(experiment, generator, head):
-    options = [f"generator={generator}", f"head={head}", "trainer.max_steps=4"]
-    result = experiment.run(f"{generator}-{head}", *options)
-    losses = experiment.curve(f"{generator}-{head}", "train/loss")
-    assert result["status"] == "completed"
-    assert len(losses) == 4
-    assert (experiment.run_dir(f"{generator}-{head}") / "adapter" / "adapter.safetensors").is_file()
-
-
-def test_a_static_prompt_cannot_start_from_embeddings_of_another_size(tmp_path):
-    with pytest.raises(LptError, match=r"^generator.init=vocabulary: .* has embeddings of 12, and a prompt of H=16 "):
-        make_experiment(tmp_path, "electra").run("vocabulary", "generator=none", "generator.init=vocabulary")
-
-
-@pytest.mark.parametrize("generator", ["npg", "phm", "none"])
-def test_a_prompt_starts_from_states_of_training_texts_on_request(experiment, generator):
-    options = [f"generator={generator}", "generator.normalize=true", "generator.init=states", "optim.lr=1e-9"]
-    experiment.run(f"states-{generator}", *options, "trainer.max_steps=1")
-    found = load_file(experiment.run_dir(f"states-{generator}") / "adapter" / "adapter.safetensors")
-    rows = found[f"method.generator.{'prompt' if generator == 'none' else 'proj_up.bias'}"].view(5, 16)
-    torch.testing.assert_close(rows.square().mean(1), torch.ones(5))
-    assert len(rows.unique(dim=0)) > 1
-
-
-def test_a_static_prompt_starts_from_the_vocabulary_on_request(experiment):
-    result = experiment.run("vocabulary", "generator=none", "generator.init=vocabulary", "trainer.max_steps=2")
-    assert result["trainable_parameters"] == 5 * 16
+@pytest.mark.parametrize(("generator", "head"), [("appg", "label_words"), ("mppg", "vocabulary"), ("none", "linear")])
+def test_every_generator_and_every_head_trains_and_is_kept(experiment, generator, head):
+    """A generator knows nothing of heads, nor a head of generators: each once is enough."""
+    name = f"{generator}-{head}"
+    result = experiment.run(name, f"generator={generator}", f"head={head}", "trainer.max_steps=4")
+    assert result["lpt"]["generator"] == generator
+    assert len(experiment.curve(name, "train/loss")) == 4
+    kept = load_file(experiment.run_dir(name) / "adapter" / "adapter.safetensors")
+    trained = {"prompt": (5, 16)} if generator == "none" else {"proj_down.weight": (8, 16), "proj_up.weight": (16, 8)}
+    for parameter, shape in trained.items():
+        assert kept[f"method.generator.{parameter}"].shape == shape
+    assert any(key.startswith("head.") for key in kept) == (head == "linear")
 
 
 class Waits(TorchDispatchMode):
@@ -377,8 +279,7 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("logger", ["none", "csv"])
-@pytest.mark.parametrize("cache", ["memory", "off"])
+@pytest.mark.parametrize(("cache", "logger"), [("memory", "csv"), ("off", "none")])
 def test_no_step_waits_for_the_device(experiment, cache, logger, monkeypatch):
     adam = sys.modules["torch.optim.adam"]
     monkeypatch.setattr(adam, "_get_value", lambda step: float(step.numpy()))  # is on the CPU always
@@ -403,7 +304,7 @@ def test_compiled_layers_train_as_the_others_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr(SplitBackbone, "compile", without_machine_code)
     experiment = make_experiment(tmp_path, "llama")  # has no dropout
-    options = ("trainer.max_steps=3", "trainer.eval_batch_size=64", "cache=memory")
+    options = ("trainer.max_steps=3", "trainer.eval_batch_size=64", "cache=memory", "lpt.layer=4")
     losses = [
         experiment.run(f"compile={wanted}", *options, f"trainer.compile={wanted}")["metrics"]["test"]["loss"]
         for wanted in ("false", "true")

@@ -2,22 +2,20 @@ import json
 import shutil
 import struct
 import time
-from importlib.util import find_spec
 
 import pytest
 import wandb
 import yaml
-from experiment import REPOSITORY, make_experiment, write_scores
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.util.tensor_util import make_ndarray
+from experiment import write_scores
+from places import REPOSITORY
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from lpt.config.command_line import compose_config
 from lpt.config.resolve import resolve
-from lpt.errors import ConfigError, LptError
-from lpt.training import dashboards
-from lpt.training.loggers import MetricsFile, build_loggers
+from lpt.errors import LptError
+from lpt.training.loggers.build import build_loggers
+from lpt.training.loggers.wandb import WandbLogger
 from lpt.training.module import PromptModule
 
 BLOCK, FILE_HEADER, RECORD_HEADER = 32768, 7, 7
@@ -75,17 +73,6 @@ def curve(records, column):
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory):
-    return make_experiment(tmp_path_factory.mktemp("experiment"), "llama")
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-
-
-@pytest.fixture(scope="module")
 def offline(experiment):
     """Without a key, a wandb run is kept offline."""
     with pytest.MonkeyPatch.context() as patch:
@@ -106,23 +93,12 @@ def test_wandb_gets_name_group_and_configuration(experiment, offline):
     assert config["optim"]["batch_size"] == 8
 
 
-STEP_FACTS = (
-    "train/loss",
-    "lr",
-    "train/grad_norm",
-    "train/prompt_norm_ratio",
-    "train/examples_per_second",
-    "train/peak_memory_gb",
-)
-
-
-@pytest.mark.parametrize("column", [*STEP_FACTS, "validation/loss", "validation/accuracy", "test/accuracy"])
-def test_wandb_gets_the_curves_of_metrics_csv(experiment, offline, column):
+def test_wandb_gets_the_curves_of_metrics_csv(experiment, offline, logged_columns):
     _, records = offline
-    expected = experiment.curve("offline", column)
-    # Validation rows: after each epoch, and by what is kept.
-    assert len(expected) == (12 if column in STEP_FACTS else 1 if "test" in column else 3)
-    assert curve(records, column) == pytest.approx(expected)
+    for column, values in logged_columns.items():
+        expected = experiment.curve("offline", column)
+        assert len(expected) == values, column
+        assert curve(records, column) == pytest.approx(expected), column
 
 
 def test_wandb_shows_curves_against_the_step(offline):
@@ -136,25 +112,12 @@ def wandb_table(experiment, name, split="test"):
     return json.loads(path.read_text())
 
 
-def written_predictions(experiment, name, split="test"):
-    text = (experiment.run_dir(name) / "predictions" / f"{split}.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def most_telling(rows):
-    """The most confident mistakes first, then what was right by the least."""
-
-    def key(row):
-        sure, right = max(row["probabilities"].values()), row["gold"] == row["predicted"]
-        return right, sure if right else -sure
-
-    return sorted(rows, key=key)
-
-
-def test_wandb_gets_the_most_telling_predictions_and_no_more_than_asked_for(experiment, offline):
+def test_wandb_gets_the_most_telling_predictions_and_no_more_than_asked_for(
+    experiment, offline, written_predictions, most_telling
+):
     table = wandb_table(experiment, "offline")
     assert table["columns"] == ["index", "text", "gold", "predicted", "p(bad)", "p(good)"]
-    telling = most_telling(written_predictions(experiment, "offline"))
+    telling = most_telling(written_predictions("offline"))
     assert [tuple(row[i] for i in (0, 2, 3, 4)) for row in table["data"]] == [
         (row["index"], row["gold"], row["predicted"], row["probabilities"]["bad"]) for row in telling[:7]
     ]
@@ -163,10 +126,10 @@ def test_wandb_gets_the_most_telling_predictions_and_no_more_than_asked_for(expe
         assert lines[index].rpartition(",")[0] == text
 
 
-def test_wandb_gets_the_confusion_matrix(experiment, offline):
+def test_wandb_gets_the_confusion_matrix(experiment, offline, written_predictions):
     (path,) = experiment.run_dir("offline").glob("wandb/offline-run-*/files/media/table/test/confusion_matrix*.json")
     counted = {(row[0], row[1]): row[2] for row in json.loads(path.read_text())["data"]}
-    rows = written_predictions(experiment, "offline")
+    rows = written_predictions("offline")
     for gold in ("bad", "good"):
         for predicted in ("bad", "good"):
             found = sum((row["gold"], row["predicted"]) == (gold, predicted) for row in rows)
@@ -204,7 +167,7 @@ def test_a_run_without_tables_or_artifacts_has_none(experiment):
     assert not any("predictions" in key for row in history(records) for key in row)
 
 
-def test_wandb_gets_numbers_and_their_plot_of_a_regression_and_every_test_set(experiment):
+def test_wandb_gets_numbers_and_their_plot_of_a_regression_and_every_test_set(experiment, written_predictions):
     options = write_scores(experiment.folder)
     extra = f"task.files.extra_tests={{test_other: '{experiment.folder}/scores.csv'}}"
     experiment.run("numbers", *options, extra, "logger=wandb", "trainer.max_steps=2")
@@ -215,7 +178,7 @@ def test_wandb_gets_numbers_and_their_plot_of_a_regression_and_every_test_set(ex
     assert not any("confusion" in key for key in logged)
     table = wandb_table(experiment, "numbers", "test_other")
     assert table["columns"] == ["index", "text", "gold", "predicted", "p(bad)", "p(good)"]
-    written = written_predictions(experiment, "numbers", "test_other")
+    written = written_predictions("numbers", "test_other")
     by_error = sorted(written, key=lambda row: -abs(row["gold"] - row["predicted"]))
     errors = [abs(row[2] - row[3]) for row in table["data"]]
     assert errors == pytest.approx([abs(row["gold"] - row["predicted"]) for row in by_error])
@@ -238,24 +201,11 @@ def test_wandb_runs_are_finished_when_the_run_fails(experiment, monkeypatch):
     assert [record.exit_code for record in of_kind(records, "exit")] == [1]
 
 
-def cut(experiment, name, *options):
-    """A run that dies in its second epoch, four steps after its last checkpoint."""
-
-    def die(self, outputs, batch, batch_idx):
-        if self.global_step == 10:
-            raise RuntimeError("power cut")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PromptModule, "on_train_batch_end", die)
-        with pytest.raises(RuntimeError, match="power cut"):
-            experiment.run(name, *options)
-
-
-def test_a_resumed_run_continues_its_wandb_run_even_where_its_folder_was_moved(experiment):
-    cut(experiment, "cut", "logger=wandb")
+def test_a_resumed_run_continues_its_wandb_run_even_where_its_folder_was_moved(experiment, interrupted):
+    interrupted("interrupted", "logger=wandb")
     moved = experiment.run_dir("moved")
-    (before,) = of_kind(wandb_records(experiment.run_dir("cut")), "run")
-    shutil.move(experiment.run_dir("cut"), moved)
+    (before,) = of_kind(wandb_records(experiment.run_dir("interrupted")), "run")
+    shutil.move(experiment.run_dir("interrupted"), moved)
     experiment.run("moved", "logger=wandb", f"resume='{moved}'")
     records = wandb_records(moved)
     (after,) = of_kind(records, "run")
@@ -284,7 +234,7 @@ def started(experiment, monkeypatch):
     given = {}
     monkeypatch.setattr(wandb, "login", lambda **options: True)
     monkeypatch.setattr(wandb, "init", lambda **options: given.update(options) or FakeRun())
-    monkeypatch.setattr(dashboards.WandbLogger, "__init__", lambda self, experiment: None)
+    monkeypatch.setattr(WandbLogger, "__init__", lambda self, experiment: None)
 
     def start(folder, sweep=None, *options):
         folder.mkdir(exist_ok=True)
@@ -367,126 +317,3 @@ def test_several_processes_are_one_wandb_run(experiment):
     # Of each process's own rows, and the mean of these.
     alone = experiment.curve("one process", "train/prompt_norm_ratio")
     assert experiment.curve("two processes", "train/prompt_norm_ratio") == pytest.approx(alone, rel=0.05)
-
-
-# TensorBoard
-
-
-@pytest.fixture(scope="module")
-def events(experiment):
-    """What the event files of a run hold."""
-    experiment.run("tensorboard", "logger=tensorboard", "logger.rows=3", "trainer.max_epochs=2")
-    found = EventAccumulator(str(experiment.run_dir("tensorboard") / "tensorboard"))
-    found.Reload()
-    return found
-
-
-@pytest.mark.parametrize("column", [*STEP_FACTS, "validation/accuracy", "test/accuracy"])
-def test_tensorboard_gets_the_curves_of_metrics_csv(experiment, events, column):
-    assert {event.step: event.value for event in events.Scalars(column)} == pytest.approx(
-        experiment.curve("tensorboard", column)
-    )
-
-
-def test_tensorboard_gets_results_and_tables(experiment, events):
-    result = experiment.result("tensorboard")
-    (accuracy,) = events.Scalars("result/test/accuracy")
-    assert accuracy.value == pytest.approx(result["metrics"]["test"]["accuracy"])
-
-    def rows(name):
-        (event,) = events.Tensors(f"test/{name}/text_summary")
-        (text,) = make_ndarray(event.tensor_proto).tolist()
-        return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.decode().splitlines()]
-
-    head, _, *counts = rows("confusion_matrix")
-    assert head == ["gold \\ predicted", "bad", "good"]
-    predictions = written_predictions(experiment, "tensorboard")
-    for gold, *found in counts:
-        of_gold = [row["predicted"] for row in predictions if row["gold"] == gold]
-        assert [int(count) for count in found] == [of_gold.count("bad"), of_gold.count("good")]
-    shown = rows("predictions")[2:]
-    assert [int(row[0]) for row in shown] == [row["index"] for row in most_telling(predictions)[:3]]
-
-
-def test_tensorboard_shows_the_steps_that_a_resumed_run_repeats_once(experiment):
-    cut(experiment, "cut for tensorboard", "logger=tensorboard")
-    folder = experiment.run_dir("cut for tensorboard")
-    time.sleep(1.1)  # event files are told apart, and put in order, by the second of their name
-    experiment.run("cut for tensorboard", "logger=tensorboard", f"resume='{folder}'")
-    found = EventAccumulator(str(folder / "tensorboard"))
-    found.Reload()
-    assert [event.step for event in found.Scalars("train/loss")] == [*range(18)]
-
-
-# MLflow
-
-
-@pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
-def test_mlflow_gets_configuration_curves_tables_and_adapter(experiment, tmp_path, monkeypatch):
-    from mlflow.tracking import MlflowClient
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    experiment.run("mlflow", "logger=mlflow", "logger.group=layers", "trainer.max_epochs=2")
-    folder = experiment.run_dir("mlflow")
-    experiment.run("mlflow", "logger=mlflow", "trainer.max_epochs=3", f"resume='{folder}'")
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("late-prompt-tuning").experiment_id])
-    assert (run.info.run_name, run.info.status, run.data.tags["group"]) == ("mlflow", "FINISHED", "layers")
-    assert run.data.params["lpt/layer"] == "3"
-    for column in STEP_FACTS:
-        found = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, column)}
-        assert found == pytest.approx(experiment.curve("mlflow", column)), column
-    assert run.data.metrics["result/test/accuracy"] == experiment.result("mlflow")["metrics"]["test"]["accuracy"]
-    kept = {file.path for name in ("test", "adapter") for file in client.list_artifacts(run.info.run_id, name)}
-    assert {"test/predictions.json", "test/confusion_matrix.json", "adapter/adapter.safetensors"} <= kept
-
-
-@pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
-def test_mlflow_marks_a_failed_run(experiment, tmp_path, monkeypatch):
-    from mlflow.tracking import MlflowClient
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dashboards.MlflowDashboard, "show", lambda self, run: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        experiment.run("mlflow fails", "logger=mlflow", "trainer.max_steps=1")
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("late-prompt-tuning").experiment_id])
-    assert run.info.status == "FAILED"
-
-
-# The rest
-
-
-@pytest.mark.parametrize(
-    ("name", "packages"), [("tensorboard", "tensorboard"), ("mlflow", "mlflow and sqlalchemy and alembic")]
-)
-def test_a_logger_whose_library_is_missing_names_the_extra_at_once(experiment, monkeypatch, name, packages):
-    monkeypatch.setattr("lpt.config.schema.find_spec", lambda package: None)
-    with pytest.raises(ConfigError) as error:
-        experiment.config(f"logger={name}")
-    assert error.value.complaints == [f"logger={name} needs {packages}, not installed here: pip install 'lpt[{name}]'"]
-
-
-def test_logger_none_writes_no_metrics_but_a_result(experiment):
-    experiment.run("none", "logger=none", "trainer.max_steps=2")
-    assert not (experiment.run_dir("none") / "metrics.csv").exists()
-    assert experiment.result("none")["status"] == "completed"
-
-
-@pytest.mark.filterwarnings("ignore:Experiment logs directory")
-def test_a_resumed_metrics_file_keeps_the_steps_up_to_the_checkpoint(tmp_path):
-    first = MetricsFile(tmp_path, first_step=0)
-    for step in range(6):
-        first.log_metrics({"loss": step / 10}, step)
-    resumed = MetricsFile(tmp_path, first_step=3)
-    resumed.log_metrics({"loss": 9.0, "new": 1.0}, 3)
-    resumed.save()
-    assert (tmp_path / "metrics.csv").read_text().split() == [
-        "loss,new,step",
-        "0.0,,0",
-        "0.1,,1",
-        "0.2,,2",
-        "9.0,1.0,3",
-    ]

@@ -1,0 +1,212 @@
+"""From a configuration to what is fixed before the first step: backbone, rows, classifier, choices."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lpt.adapter import AdapterConfig
+from lpt.backbones.attention import LEAN
+from lpt.backbones.pretrained import Pretrained, find_pretrained
+from lpt.backbones.split import check_layer, max_length
+from lpt.classifier import LatePromptClassifier
+from lpt.config.schema import Config
+from lpt.data.batches import EncodedSplit, EvaluationBatches
+from lpt.data.sources import load_rows
+from lpt.data.splits import Splits, sample_splits
+from lpt.data.templates import check_template
+from lpt.hardware import check_compiler, choose_attention, choose_gradient_accumulation
+from lpt.heads import check_head
+from lpt.methods import chosen_settings, only_in_training
+from lpt.registry import load_plugins
+from lpt.training import messages
+from lpt.training.initialization import start_prompt
+from lpt.training.placement import Placement, place
+from lpt.training.plan import TrainingPlan, plan_training
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything about a run that is fixed before the first step.
+
+    Attributes:
+        rows: which rows train, validate and test.
+        splits: the same rows, tokenized.
+        attention: how the backbone computes it: `eager`, `sdpa` or `lean`.
+    """
+
+    config: Config
+    placement: Placement
+    pretrained: Pretrained
+    rows: Splits
+    classifier: LatePromptClassifier
+    splits: dict[str, EncodedSplit]
+    attention: str
+    plan: TrainingPlan
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train, and a step to train it in."""
+        return self.plan.total_steps > 0
+
+    @cached_property
+    def trainable_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(p.numel() for p in self.classifier.parameters() if p.requires_grad)
+
+    @cached_property
+    def backbone_parameters(self) -> int:
+        """How many numbers the backbone has."""
+        return sum(p.numel() for p in self.classifier.method.backbone.parameters())
+
+
+def prepare(config: Config) -> Experiment:
+    """Build what the configuration describes, and say what was chosen.
+
+    Raises:
+        LptError: whatever does not fit together: machine, backbone, task, rows, method.
+    """
+    load_plugins(config.plugins)
+    placement = place(config)
+    pretrained = find_pretrained(config.backbone.path, config.backbone.revision)
+    check_fit(config, pretrained)
+    rows = read_rows(config)
+    messages.say_placement(config, placement)
+    messages.say_rows(config, rows)
+    classifier = build_classifier(config, pretrained, placement)
+    splits = encode(config, rows, classifier)
+    messages.warn_about_rows(splits, classifier.config.max_length)
+    length = mean_length(splits["train"])
+    attention = set_attention(config, placement, classifier, length)
+    trainable = any(p.requires_grad for p in classifier.parameters())
+    plan = plan_training(config, len(splits["train"]), micro_batches(config, placement, length), trainable)
+    messages.say_choices(config, attention, plan, length)
+    make_ready(config, classifier, splits["train"])
+    return Experiment(config, placement, pretrained, rows, classifier, splits, attention, plan)
+
+
+def check_fit(config: Config, pretrained: Pretrained) -> None:
+    """Complain about what does not fit the backbone before weights and rows are read.
+
+    Raises:
+        LptError: a layer that the backbone does not have, or a template or head for another kind of backbone.
+    """
+    if config.lpt.layer is not None:
+        check_layer(config.lpt.layer, pretrained.config.num_hidden_layers, config.backbone.name)
+    causal = pretrained.family.causal
+    check_template(_template(config, causal), causal)
+    check_head(config.head.name, causal)
+
+
+def read_rows(config: Config) -> Splits:
+    """Read the task's data and choose the rows of this run.
+
+    Raises:
+        LptError: data that cannot be read, or that does not have the rows asked for.
+    """
+    few = config.fewshot
+    source = load_rows(config.task)
+    return sample_splits(source, config.task.classes, protocol=few.protocol, k=few.k, k_dev=few.k_dev, seed=few.seed)
+
+
+def build_classifier(config: Config, pretrained: Pretrained, placement: Placement) -> LatePromptClassifier:
+    """Load the backbone and put method and head on it; initial values depend on `seed` alone.
+
+    Raises:
+        LptError: weights that cannot be loaded, or settings that do not fit them.
+    """
+    torch.manual_seed(config.seed)
+    settings = chosen_settings(config)
+    return LatePromptClassifier(
+        adapter_config(config, pretrained),
+        pretrained,
+        placement.dtype,
+        training={name: settings[name] for name in only_in_training(config.method.name) if name in settings},
+        quantization=config.backbone.quantization,
+        accelerator=placement.accelerator,
+    )
+
+
+def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
+    """What the classifier of this configuration is, for building it now and for loading it again."""
+    path, settings = config.backbone.path, chosen_settings(config)
+    folder = Path(path).expanduser()
+    return AdapterConfig(
+        task=config.task.name,
+        # A local folder is found again from anywhere.
+        backbone=str(folder.absolute()) if folder.is_dir() else path,
+        revision=pretrained.commit or config.backbone.revision,
+        method=config.method.name,
+        settings={name: value for name, value in settings.items() if name not in only_in_training(config.method.name)},
+        head=config.head.name,
+        head_settings=config.head.own(),
+        labels=config.task.labels,
+        label_words=config.task.label_words or {},
+        template=_template(config, pretrained.family.causal),
+        answer=config.task.template.answer,
+        max_length=min(config.task.max_length, max_length(pretrained.config)),
+        value_range=config.task.value_range,
+    )
+
+
+def _template(config: Config, causal: bool) -> str:
+    return config.task.template.decoder if causal else config.task.template.encoder
+
+
+def encode(config: Config, rows: Splits, classifier: LatePromptClassifier) -> dict[str, EncodedSplit]:
+    """Split -> its rows, tokenized for this classifier."""
+    return {
+        name: EncodedSplit.encode(labeled, classifier.template, config.task.value_range)
+        for name, labeled in rows.by_name().items()
+    }
+
+
+def mean_length(split: EncodedSplit) -> float:
+    """Mean number of tokens of a row, prompt not counted."""
+    return float(np.mean(split.lengths))
+
+
+def set_attention(config: Config, placement: Placement, classifier: LatePromptClassifier, length: float) -> str:
+    """Choose how the backbone computes attention for texts of `length` tokens, and have it do so.
+
+    Raises:
+        LptError: an attention that the backbone's family does not have.
+    """
+    backbone = classifier.method.backbone
+    attention = choose_attention(
+        config.backbone.attention,
+        placement.accelerator,
+        placement.dtype,
+        length,
+        backbone.attention_dropout,
+        backbone.family.attentions,
+    )
+    if attention == LEAN and placement.computed is not placement.dtype:
+        attention = "eager"  # lean's backward pass knows nothing of autocast
+    backbone.use_attention(attention)
+    return attention
+
+
+def micro_batches(config: Config, placement: Placement, length: float) -> int:
+    """Micro-batches per optimizer step for texts of `length` tokens."""
+    optim = config.optim
+    rows_per_device = optim.batch_size // config.trainer.processes
+    tokens = length + config.lpt.prompt_length
+    return choose_gradient_accumulation(optim.gradient_accumulation, placement.accelerator, rows_per_device, tokens)
+
+
+def make_ready(config: Config, classifier: LatePromptClassifier, train: EncodedSplit) -> None:
+    """Do what the training texts are needed for before training, and compile the layers, each where it is asked for.
+
+    Raises:
+        LptError: a start of the prompt that the backbone does not have, or no compiler.
+    """
+    start_prompt(classifier, config.generator.init, train, config.seed)
+    if config.head.calibrate:
+        batches = EvaluationBatches(train.lengths, config.trainer.eval_batch_size)
+        classifier.calibrate(train.collate(items, classifier.pad_id) for items in batches)
+    if config.trainer.compile:
+        check_compiler()
+        classifier.method.backbone.compile(dynamic=True)

@@ -1,0 +1,48 @@
+"""AdamW with linear warm-up and linear decay to zero."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_linear_schedule_with_warmup
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What the optimizer does in the course of training.
+
+    Attributes:
+        lr: the highest learning rate.
+        head_lr: that of the head, which starts from random numbers where methods start beside what the model knows.
+        weight_decay: of matrices; biases have none.
+        warmup_steps: steps over which the learning rate rises.
+        total_steps: steps after which it is zero.
+    """
+
+    lr: float
+    head_lr: float
+    weight_decay: float
+    warmup_steps: int
+    total_steps: int
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], head: Iterable[nn.Parameter], schedule: Schedule
+) -> tuple[Optimizer, LambdaLR]:
+    """Optimizer and learning rate of the `parameters` that require a gradient, those of the `head` at its own rate."""
+    in_head = set(head)
+    groups = defaultdict(list)
+    for p in parameters:
+        if p.requires_grad:
+            lr = schedule.head_lr if p in in_head else schedule.lr
+            groups[lr, schedule.weight_decay if p.ndim > 1 else 0.0].append(p)
+    optimizer = AdamW(
+        [{"params": group, "lr": lr, "weight_decay": weight_decay} for (lr, weight_decay), group in groups.items()]
+    )
+    rate: LambdaLR = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
+        optimizer, schedule.warmup_steps, schedule.total_steps
+    )
+    return optimizer, rate

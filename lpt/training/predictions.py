@@ -1,0 +1,75 @@
+"""What a model says of a whole split, with its scores and the file that keeps it.
+
+Shapes: N rows, C classes.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lpt.data.batches import EncodedSplit
+from lpt.data.regression import interpolate
+from lpt.metrics import compute, interval
+
+
+@dataclass(frozen=True)
+class SplitPredictions:
+    """What a model says of a split, in the order of its rows.
+
+    Attributes:
+        probabilities: `[N, C]` float.
+        gold: `[N]` int classes, or float values of a regression.
+        loss: mean training loss over the rows.
+        value_range: the lowest and the highest value of a regression; None where there are classes.
+    """
+
+    probabilities: np.ndarray
+    gold: np.ndarray
+    loss: float
+    value_range: Sequence[float] | None = None
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """`[N]`, classes or values as `gold` is."""
+        found: np.ndarray = (
+            self.probabilities.argmax(1)
+            if self.value_range is None
+            else interpolate(self.probabilities, self.value_range)
+        )
+        return found
+
+    def metrics(self, names: list[str]) -> dict[str, float]:
+        """Name -> score of these metrics (`lpt.metrics`)."""
+        return compute(names, *self._scored())
+
+    def intervals(self, names: list[str]) -> dict[str, tuple[float, float]]:
+        """Name -> 95% interval of these metrics."""
+        return {name: interval(name, *self._scored()) for name in names}
+
+    def _scored(self) -> tuple[Tensor, Tensor, int | None]:
+        num_classes = self.probabilities.shape[1] if self.value_range is None else None
+        return torch.from_numpy(self.predicted), torch.from_numpy(self.gold), num_classes
+
+    def rows(self, split: EncodedSplit, labels: list[str]) -> Iterator[dict[str, Any]]:
+        """One mapping for each row: its place in the source, gold and predicted label or value, probabilities."""
+        predicted_N, probabilities_NC = self.predicted.tolist(), self.probabilities.tolist()
+        answers = zip(split.labeled.index, split.labels, predicted_N, probabilities_NC, strict=True)
+        for index, gold, predicted, probabilities in answers:
+            yield {
+                "index": index,
+                "gold": labels[gold] if self.value_range is None else gold,
+                "predicted": labels[predicted] if self.value_range is None else round(predicted, 6),
+                "probabilities": {name: round(p, 6) for name, p in zip(labels, probabilities, strict=True)},
+            }
+
+    def write(self, path: Path, split: EncodedSplit, labels: list[str]) -> None:
+        """Write one JSON object per row."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = map(json.dumps, self.rows(split, labels))
+        path.write_text("\n".join([*lines, ""]), encoding="utf-8")

@@ -1,0 +1,111 @@
+"""The result of a run, put together from what was prepared, trained and predicted."""
+
+import pytorch_lightning as pl
+import torch
+
+from lpt.cache.trunk import TrunkCache
+from lpt.classifier import LatePromptClassifier
+from lpt.config.schema import Config
+from lpt.hardware import peak_memory_bytes
+from lpt.training.environment import git_state, hardware, package_versions
+from lpt.training.experiment import Experiment
+from lpt.training.module import PromptModule
+from lpt.training.predictions import SplitPredictions
+from lpt.training.result import (
+    CacheFacts,
+    CompletedRun,
+    DataFacts,
+    Fewshot,
+    LatePromptFacts,
+    RunIdentity,
+    TrainFacts,
+)
+
+
+def identity(config: Config) -> RunIdentity:
+    """What is known of a run before it starts."""
+    few = config.fewshot
+    return RunIdentity(
+        task=config.task.name,
+        backbone=config.backbone.name,
+        method=config.method.name,
+        head=config.head.name,
+        seed=config.seed,
+        fewshot=Fewshot(few.protocol, few.k, few.k_dev, few.seed),
+    )
+
+
+def completed_run(
+    experiment: Experiment,
+    predictions: dict[str, SplitPredictions],
+    train: TrainFacts,
+    cache: TrunkCache,
+    best_step: int,
+    wall_seconds: float,
+) -> CompletedRun:
+    """What `result.json` is going to hold.
+
+    Args:
+        predictions: of validation rows and test sets, by split.
+        train: from `training_facts`.
+        best_step: optimizer steps before the values that were tested; 0 where nothing was trained.
+        wall_seconds: since the run began.
+    """
+    config, placement, classifier = experiment.config, experiment.placement, experiment.classifier
+    names = config.task.metrics
+    return CompletedRun(
+        **vars(identity(config)),
+        lpt=late_prompt_facts(classifier),
+        settings=classifier.config.settings,
+        data=data_facts(experiment),
+        metrics={split: found.metrics(names) | {"loss": found.loss} for split, found in predictions.items()},
+        intervals={split: found.intervals(names) for split, found in predictions.items()},
+        primary_metric=names[0],
+        best_step=best_step,
+        trainable_parameters=experiment.trainable_parameters,
+        backbone_parameters=experiment.backbone_parameters,
+        train=train,
+        cache=CacheFacts(**cache.facts),
+        precision=str(placement.computed).removeprefix("torch."),
+        quantization=config.backbone.quantization,
+        attention=experiment.attention,
+        backbone_commit=experiment.pretrained.commit,
+        wall_seconds=round(wall_seconds, 2),
+        hardware=hardware(placement.accelerator, config.trainer.processes),
+        versions=package_versions(),
+        git=git_state(),
+    )
+
+
+def data_facts(experiment: Experiment) -> DataFacts:
+    """Sizes, fingerprints and truncated texts of each split."""
+    truncated = {name: round(split.truncated_share, 4) for name, split in experiment.splits.items()}
+    return DataFacts(**experiment.rows.describe(experiment.config.task.classes), truncated=truncated)
+
+
+def late_prompt_facts(classifier: LatePromptClassifier) -> LatePromptFacts:
+    """Where the trained part begins, and the prompt that enters there, if the method writes one."""
+    settings = classifier.config.settings
+    prompt = settings if "generator" in settings else {}
+    return LatePromptFacts(
+        classifier.method.backbone.layer,
+        prompt.get("prompt_length"),
+        prompt.get("generator"),
+        prompt.get("bottleneck"),
+    )
+
+
+def training_facts(trainer: pl.Trainer, module: PromptModule, accelerator: str) -> TrainFacts:
+    """What training took. Every process of the run must call this: tokens are summed over all of them."""
+    seconds = module.train_seconds
+    tokens = trainer.strategy.reduce(
+        torch.tensor(float(module.train_tokens), device=trainer.strategy.root_device), reduce_op="sum"
+    )
+    return TrainFacts(
+        steps=trainer.global_step,
+        gradient_accumulation=trainer.accumulate_grad_batches,
+        seconds=round(seconds, 3),
+        steps_per_second=round(module.train_steps / seconds, 3) if seconds else 0.0,
+        tokens_per_second=round(float(tokens) / seconds, 1) if seconds else 0.0,
+        peak_memory_bytes=peak_memory_bytes(accelerator),
+    )

@@ -1,0 +1,42 @@
+import json
+
+import numpy as np
+import pytest
+
+from lpt.data.batches import EncodedSplit
+from lpt.data.rows import LabeledRows
+from lpt.training.predictions import SplitPredictions
+
+PROBABILITIES = np.array([[0.75, 0.25], [0.25, 0.75]])
+
+
+def split(labels):
+    return EncodedSplit([], LabeledRows([("a",), ("b",)], labels, [7, 3]))
+
+
+def test_of_classes_the_likeliest_is_predicted_and_scored():
+    predictions = SplitPredictions(PROBABILITIES, np.array([0, 0]), loss=0.5)
+    assert predictions.predicted.tolist() == [0, 1]
+    assert predictions.metrics(["accuracy"]) == {"accuracy": 0.5}
+    low, high = predictions.intervals(["accuracy"])["accuracy"]
+    assert low < 0.5 < high
+
+
+def test_of_a_regression_the_mean_value_is_predicted():
+    predictions = SplitPredictions(PROBABILITIES, np.array([1.0, 4.0]), loss=0.5, value_range=(0, 4))
+    assert predictions.predicted.tolist() == [1.0, 3.0]
+    assert predictions.metrics(["pearson"])["pearson"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("value_range", "gold", "expected"),
+    [(None, [0, 0], [("bad", "bad"), ("bad", "good")]), ((0, 4), [0.5, 4.0], [(0.5, 1.0), (4.0, 3.0)])],
+)
+def test_the_file_has_a_line_for_each_row_with_its_place_in_the_source(tmp_path, value_range, gold, expected):
+    predictions = SplitPredictions(PROBABILITIES, np.array(gold), 0.5, value_range)
+    path = tmp_path / "predictions" / "test.jsonl"
+    predictions.write(path, split(gold), ["bad", "good"])
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["index"] for row in rows] == [7, 3]
+    assert [(row["gold"], row["predicted"]) for row in rows] == expected
+    assert [row["probabilities"] for row in rows] == [{"bad": 0.75, "good": 0.25}, {"bad": 0.25, "good": 0.75}]
