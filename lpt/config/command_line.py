@@ -1,6 +1,6 @@
-"""The command line of train.py: all complaints before anything is written, `--help`, and `resume=`.
+"""The command line that trains: all complaints before anything is written, `--help`, and `resume=`.
 
-Besides train.py, the only place that knows how Hydra runs.
+Besides `lpt.config.main`, the only place that knows how Hydra runs.
 """
 
 import dataclasses
@@ -317,11 +317,11 @@ def _launcher_problems(launcher: DictConfig, sweeper: DictConfig) -> Iterator[st
             yield "hydra/sweeper=optuna needs hydra/launcher=local_queue"
         if find_spec("optuna") is None:
             yield "hydra/sweeper=optuna needs the package optuna: pip install 'lpt[optuna]'"
-        yield from _too_small("hydra.sweeper", sweeper, {"trials": 1, "at_once": 1, "startup": 1})
+        yield from _too_small("hydra.sweeper", sweeper, {"trials": 1, "parallel_trials": 1, "startup_trials": 1})
     if _is_ours(launcher):
         if "cluster" in launcher and find_spec("submitit") is None:
             yield "hydra/launcher=submitit_slurm needs the package submitit: pip install 'lpt[slurm]'"
-        yield from _too_small("hydra.launcher", launcher, {"workers": 1, "retries": 0, "patience": 0})
+        yield from _too_small("hydra.launcher", launcher, {"workers": 1, "retries": 0, "grace_period": 0})
 
 
 def _too_small(prefix: str, options: DictConfig, bounds: Mapping[str, int]) -> Iterator[str]:
@@ -524,6 +524,8 @@ def point_flags(argv: Sequence[str]) -> list[str]:
         value = getattr(arguments, name)
         if name == "config_dir" and value is not None:
             value = str(Path(value).absolute())  # sweeps are resumed from anywhere
+        elif name == "config_path" and value is not None:
+            value = str(CONF_DIR.parent / value)
         if value is not None:
             flags += [f"--{name.replace('_', '-')}", value]
     return flags

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -21,10 +20,10 @@ from omegaconf.errors import (
 )
 from yaml import MarkedYAMLError
 
+from lpt.config.place import CONF_DIR as CONF_DIR
 from lpt.data.tasks import Task, describe_problems
 from lpt.errors import ConfigError, LptError, did_you_mean
 
-CONF_DIR = Path(__file__).parents[2] / "conf"
 METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 PRECISIONS = ("auto", "32", "bf16", "16")
 QUANTIZATIONS = ("int8", "nf4")
@@ -261,10 +260,10 @@ class LocalQueueConfig:
     # Points at a time. null: as many as there are GPUs for; on a CPU, one.
     retries: int = 1
     # How often a point that fails is tried again, from its last checkpoint. Wrong options are never tried again.
-    patience: float = 10.0
-    # Seconds to end in, after Ctrl-C, before a point is killed.
+    grace_period: float = 10.0
+    # Seconds that points have to end by themselves after Ctrl-C, before they are killed.
     accept_drift: bool = False
-    # Go on in a folder whose finished points were computed with other defaults than today's.
+    # Continue in a folder whose completed points were computed with other defaults than today's.
 
 
 @dataclass
@@ -277,7 +276,7 @@ class SubmititSlurmConfig(LocalQueueConfig):
     cluster: str = "slurm"
     # slurm, or local to try it out.
     parameters: Any = None
-    # Of submitit's executor: {slurm_partition: gpu, timeout_min: 120, cpus_per_task: 8, mem_gb: 32}.
+    # Parameters of submitit's executor: {slurm_partition: gpu, timeout_min: 120, cpus_per_task: 8, mem_gb: 32}.
 
 
 @dataclass
@@ -286,15 +285,15 @@ class OptunaConfig:
 
     _target_: str = "hydra_plugins.lpt.Optuna"
     trials: int = 20
-    # Of the whole study: the same command into the same folder goes on with it.
-    at_once: int = 1
-    # Trials proposed together; as many as hydra.launcher.workers makes sense.
-    startup: int = 5
-    # Trials at random, and never pruned, to begin with.
+    # Number of trials of the whole study: the same command into the same folder resumes it.
+    parallel_trials: int = 1
+    # Trials proposed together; usually as many as hydra.launcher.workers.
+    startup_trials: int = 5
+    # Number of trials drawn at random, and never pruned, to begin with.
     prune: bool = True
-    # End trials that are worse at a step than the median of the earlier ones was.
+    # Stop trials that are worse at a step than the median of the earlier ones was.
     seed: int = 13
-    # Of the proposals.
+    # Seed of the proposals.
     params: Any = None
     # Option -> values, for experiment files: {optim.lr: "tag(log, interval(1e-4, 1e-2))"}.
 
