@@ -1,4 +1,4 @@
-"""Where Hydra looks for launchers and sweepers: in modules of this package alone.
+"""The launchers and sweepers of this project, where Hydra looks for them: it searches modules of this package only.
 
 The folder has no __init__.py, since other distributions add to the same package.
 """
@@ -11,11 +11,11 @@ offer_choices()  # Hydra imports this wherever it starts, and so knows the schem
 
 
 class LocalQueue(QueueLauncher):
-    """`hydra/launcher=local_queue`: each point a `train.py` of its own on this machine, a few at a time."""
+    """`hydra/launcher=local_queue`: each point is a training run of its own on this machine, a few at a time."""
 
 
 class SubmititSlurm(QueueLauncher):
-    """`hydra/launcher=submitit_slurm`: each point a job of the cluster."""
+    """`hydra/launcher=submitit_slurm`: each point is a job of the cluster."""
 
 
 class Optuna(Search):

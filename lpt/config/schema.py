@@ -5,17 +5,13 @@ What a method, generator or head has of its own, its class declares (`lpt.config
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 from omegaconf import MISSING
 
+from lpt.config.place import CONF_DIR as CONF_DIR
 from lpt.data.tasks import Task
 from lpt.ranges import above, at_least, fraction, one_of
-
-_CONF_DIRS = [Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf"]
-CONF_DIR = next((folder for folder in _CONF_DIRS if folder.is_dir()), _CONF_DIRS[0])
-# Within an installed package; of a checkout, beside it.
 
 METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 PRECISIONS = ("auto", "32", "bf16", "16")
@@ -260,9 +256,9 @@ class LocalQueueConfig:
     retries: Annotated[int, at_least(0)] = 1
     # How often a point that fails is tried again, from its last checkpoint. Wrong options are never tried again.
     grace_period: Annotated[float, at_least(0)] = 10.0
-    # Seconds that running points have to end after Ctrl-C, before they are killed.
+    # Seconds that points have to end by themselves after Ctrl-C, before they are killed.
     accept_drift: bool = False
-    # Resume in a folder whose finished points were computed with other defaults than today's.
+    # Continue in a folder whose completed points were computed with other defaults than today's.
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 from lpt.report.configurations import Board, Configuration
 from lpt.report.ledger import points_under
 from lpt.report.runs import Run
-from lpt.sweep.ledger import PRUNED
+from lpt.sweep.ledger import Status
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def find_gaps(folder: Path, runs: Sequence[Run], boards: Sequence[Board]) -> lis
         for c in board.configurations:
             backbone = board.backbone or str(c.values["backbone.name"])
             for run in c.others:
-                if run.status == PRUNED:
+                if run.status == Status.PRUNED:
                     continue
                 replaced = "a newer run of this seed counts"
                 what = replaced if run.status == "completed" else run.status
@@ -47,7 +47,7 @@ def find_gaps(folder: Path, runs: Sequence[Run], boards: Sequence[Board]) -> lis
     gaps += _absent(boards)
     folders = {run.folder for run in runs}
     for point in points_under(folder):
-        if point.folder not in folders and point.status != PRUNED:
+        if point.folder not in folders and point.status != Status.PRUNED:
             gaps.append(Gap("", "", " ".join(point.overrides) or point.folder.name, "", point.status, point.error))
     return gaps
 

@@ -16,7 +16,7 @@ class Point:
 
     Attributes:
         folder: where its run is, or would be.
-        status: one of `lpt.sweep.ledger.STATUSES`.
+        status: one of `lpt.sweep.ledger.Status`.
     """
 
     folder: Path

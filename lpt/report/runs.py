@@ -20,7 +20,7 @@ from yaml import YAMLError
 from lpt.config.schema import Config
 from lpt.errors import LptError
 from lpt.report.ledger import points_of
-from lpt.sweep.ledger import COMPLETED, FAILED, PRUNED
+from lpt.sweep.ledger import Status
 from lpt.sweep.points import flat
 from lpt.training.result import FILE, read_result
 
@@ -189,15 +189,15 @@ def _read_run(place: Path, root: Path) -> Run:
 
 def _as_ledgers_know(runs: Sequence[Run]) -> list[Run]:
     """A run that was killed could not say so: of one without a result, its sweep's ledger knows more."""
-    sweeps = {run.folder.absolute().parent for run in runs if run.status != COMPLETED}
+    sweeps = {run.folder.absolute().parent for run in runs if run.status != Status.COMPLETED}
     points = {point.folder: point for sweep in sweeps for point in points_of(sweep)}
     known = []
     for run in runs:
         point = points.get(run.folder.absolute())
-        if run.status == COMPLETED or point is None or point.status == COMPLETED:
+        if run.status == Status.COMPLETED or point is None or point.status == Status.COMPLETED:
             known.append(run)
         else:
-            status = point.status if point.status in (FAILED, PRUNED) else "unfinished"
+            status = point.status if point.status in (Status.FAILED, Status.PRUNED) else "unfinished"
             known.append(replace(run, status=status, error=point.error))
     return known
 

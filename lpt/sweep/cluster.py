@@ -1,4 +1,4 @@
-"""A cluster as the place where points are worked on: each is a job of its own, submitted by submitit."""
+"""A cluster as the place where points run: each point is a job of its own, submitted by submitit."""
 
 import math
 import os
@@ -23,7 +23,11 @@ SLURM = "slurm"
 
 
 class ClusterWork:
-    """A point that is a job of the cluster."""
+    """A point that is a job of the cluster.
+
+    Args:
+        job: as submitit has it.
+    """
 
     def __init__(self, job: submitit.Job):
         self._job = job
@@ -31,6 +35,7 @@ class ClusterWork:
         self.exit_status: int | None = None
 
     def ended(self) -> bool:
+        """Whether the job has ended, as far as the cluster says."""
         if not self._job.done():
             return False
         if self._job.exception() is None:
@@ -38,17 +43,23 @@ class ClusterWork:
         return True
 
     def interrupt(self) -> None:
+        """Cancel the job."""
         with suppress(OSError):  # no scancel here
             self._job.cancel(check=False)
 
     def clear(self) -> None:
+        """Cancel the job, unless it has ended by itself, and wait until it is gone.
+
+        Raises:
+            LptError: it is not gone after `processes.LAST_WAIT` seconds.
+        """
         if self.exit_status is not None:
             return
         deadline = time.monotonic() + processes.LAST_WAIT
-        self.interrupt()  # whatever its state: submitit takes a job for ended that is suspended, or may be requeued
+        self.interrupt()  # whatever its state: for submitit a suspended job, or one to be requeued, has ended
         while not self._job.done(force_check=True):
             if time.monotonic() > deadline:
-                raise LptError(f"job {self.job} cannot be ended, or its state cannot be asked for")
+                raise LptError(f"job {self.job} cannot be ended, or its state is unknown; try scancel {self.job}")
             time.sleep(0.5)
 
 
@@ -58,7 +69,7 @@ class Cluster:
     Args:
         cluster: `slurm`, or `local` for trying it out without one.
         workers: jobs submitted at a time; None: all, as the cluster has a queue of its own.
-        parameters: of submitit's executor, such as `slurm_partition` and `timeout_min`.
+        parameters: the parameters of submitit's executor, such as `slurm_partition` and `timeout_min`.
     """
 
     def __init__(self, cluster: str, workers: int | None, parameters: Mapping[str, Any]):
@@ -77,10 +88,10 @@ class Cluster:
         if point.nodes > 1:
             # The job is then a script on its first node, for which srun starts a rank as each task of the job.
             parameters |= {"nodes": point.nodes, "tasks_per_node": point.devices, "slurm_use_srun": False}
-            # One that fails ends the others, which would wait for it.
+            # A rank that fails ends the others, which would wait for it.
             srun = ["srun", f"--nodes={point.nodes}", f"--ntasks-per-node={point.devices}", "--kill-on-bad-exit=1"]
         executor.update_parameters(**{**parameters, **self._parameters})
-        # Here the whole job has the mark. Slurm's has not: `run` would end what its first node has of srun.
+        # On this machine the whole job has the mark. Slurm's has not, or `run` would kill srun on the first node.
         mark = {} if self._cluster == SLURM else {processes.MARK: str(folder)}
         with environment_variables(**mark):
             job = executor.submit(run, list(argv), str(cwd), str(folder), str(log), srun)
@@ -102,8 +113,8 @@ class Cluster:
     def _last_submitted(self, folder: Path) -> str | None:
         """The last job of a point, by the file that it works from.
 
-        submitit gives this file the job's name after it has submitted the job, which waits for the file and, if its
-        launcher was killed in between, does nothing.
+        submitit names this file after the job once the job is submitted. The job waits for the file, and does nothing
+        if its launcher was killed in between.
         """
         ending = "_submitted.pkl"
         files = self._jobs(folder).glob(f"*{ending}")
@@ -115,14 +126,18 @@ class Cluster:
 
 
 def run(argv: Sequence[str], cwd: str, folder: str, log: str, srun: Sequence[str] = ()) -> int:
-    """On the first node of a job: work on the point, and leave no process of it there; returns its exit status.
+    """Work on a point, on the first node of its job, and leave no process of it there; returns its exit status.
 
     Args:
-        srun: what starts the point's processes, unless it starts them itself.
+        argv: the command.
+        cwd: its working directory.
+        folder: the point's folder.
+        log: the file to append its output to.
+        srun: the command that starts the point's processes, unless the point starts them itself.
     """
     environment = dict(os.environ) if srun else starting_its_own(os.environ)
     if srun and "SLURM_CPUS_PER_TASK" in environment:
-        environment.setdefault("SRUN_CPUS_PER_TASK", environment["SLURM_CPUS_PER_TASK"])  # not handed on by itself
+        environment.setdefault("SRUN_CPUS_PER_TASK", environment["SLURM_CPUS_PER_TASK"])  # srun does not inherit it
     environment |= {processes.MARK: folder, "PYTHONUNBUFFERED": "1"}
     try:
         with open(log, "ab") as file:

@@ -1,4 +1,4 @@
-"""Hydra's way in: what `python train.py -m` does with the points that a sweeper makes."""
+"""The entry from Hydra: what `python train.py -m` does with the points that a sweeper makes."""
 
 import math
 import shlex
@@ -18,25 +18,24 @@ from omegaconf import DictConfig, OmegaConf
 from lpt.config.command_line import report
 from lpt.config.compose import compose_points, plain_config
 from lpt.config.flags import read_arguments
+from lpt.config.main import Training
+from lpt.config.place import train_program
 from lpt.config.resolve import resolve
 from lpt.config.resume import swept_options
-from lpt.config.schema import CONF_DIR
 from lpt.errors import LptError
-from lpt.sweep.ledger import FAILED, PENDING, RUNNING, Ledger, Row, enter
+from lpt.sweep.ledger import Ledger, Row, Status, enter
 from lpt.sweep.local import LocalMachine
 from lpt.sweep.points import Point, make_point
 from lpt.sweep.queue import Place, Queue, sole_launcher
 from lpt.sweep.view import SweepView, counts
 
-failures: list[str] = []  # points of this process's sweeps that have failed
-
 
 class QueueLauncher(Launcher):
-    """Gives points to the queue. Those in `hydra_plugins` differ in their options, which say where to work.
+    """Gives points to the queue. Its subclasses in `hydra_plugins` differ in their options, which say where to work.
 
     Args:
-        accept_drift: as `lpt.sweep.ledger.enter`.
-        options: of `work_on`; kept in the ledger, for `lpt sweep resume`.
+        accept_drift: as for `lpt.sweep.ledger.enter`.
+        options: the other options of `hydra.launcher`, as for `work_on`; kept in the ledger, for `lpt sweep resume`.
     """
 
     def __init__(self, accept_drift: bool, **options: Any):
@@ -47,7 +46,9 @@ class QueueLauncher(Launcher):
         }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra hands to every launcher; `task_function` is what `lpt.config.main` gave to Hydra."""
         self._config = config
+        self._task = task_function
         self._loader: ConfigLoader = hydra_context.config_loader
 
     def launch(
@@ -57,11 +58,19 @@ class QueueLauncher(Launcher):
         watch: Callable[[int, Path], bool] | None = None,
         search: str | None = None,
     ) -> Sequence[JobReturn]:
-        """Work on these points; what an earlier launch has completed is taken from its folder.
+        """Work on these points; what an earlier launch has completed is read from its folder.
 
         Args:
-            watch: given a point's place in `job_overrides` and its folder, whether to end it as it runs.
-            search: the command that goes on with the search that proposes the points.
+            job_overrides: the overrides of each point.
+            initial_job_idx: unused: points are named by content.
+            watch: given a point's index in `job_overrides` and its folder, whether to stop it while it runs.
+            search: the command that resumes the search that proposes the points.
+
+        Returns:
+            For each point, its primary metric on the validation rows; NaN for one that failed.
+
+        Raises:
+            SystemExit: the sweep cannot be worked on, or was interrupted.
         """
         setup_globals()
         HydraConfig.instance().set_config(self._config)
@@ -76,10 +85,12 @@ class QueueLauncher(Launcher):
                     "search": search,
                 }
                 names = enter(ledger, points, self._accept_drift, start, partial(one_of_each_kind, ledger))
-                work_on(ledger, names, self._options, watch)
+                failed = work_on(ledger, names, self._options, watch)
                 rows = [ledger.row(name) for name in names]
         except LptError as error:
             raise SystemExit(report(error)) from None
+        if failed and isinstance(self._task, Training):
+            self._task.note_failure(exit_status=1)
         return [_job_return(row.objective, overrides) for row, overrides in zip(rows, job_overrides, strict=True)]
 
     def _point(self, overrides: Sequence[str]) -> Point:
@@ -88,21 +99,21 @@ class QueueLauncher(Launcher):
         return make_point(overrides, resolve(plain_config(cfg)), swept)
 
 
-def as_of_today(ledger: Ledger, rows: Sequence[Row]) -> list[Point]:
-    """What these points of a ledger compose to now.
+def recomposed(ledger: Ledger, rows: Sequence[Row]) -> list[Point]:
+    """These points of a ledger as their overrides compose today.
 
     Raises:
-        ConfigError: nothing, as an option is gone.
+        ConfigError: a point cannot be composed, as when an option no longer exists.
     """
     if not rows:
         return []
     composed = compose_points([row.point.overrides for row in rows], ledger["start"]["flags"])
-    return [row.point.now(resolve(cfg)) for row, cfg in zip(rows, composed, strict=True)]
+    return [row.point.recomposed(resolve(cfg)) for row, cfg in zip(rows, composed, strict=True)]
 
 
 def one_of_each_kind(ledger: Ledger) -> list[Point]:
-    """The same of points enough to see every default that has changed since; composing takes a tenth of a second."""
-    return as_of_today(ledger, list({row.point.kind: row for row in ledger.rows()}.values()))
+    """As `recomposed`, of just enough points to see every changed default; composing one takes a tenth of a second."""
+    return recomposed(ledger, list({row.point.kind: row for row in ledger.rows()}.values()))
 
 
 def work_on(
@@ -110,49 +121,69 @@ def work_on(
     names: Sequence[str],
     options: dict[str, Any],
     watch: Callable[[int, Path], bool] | None = None,
-) -> None:
-    """Work on these points of a ledger, and tell of it; those that have failed are left as they are.
+) -> list[str]:
+    """Work on the named points of a ledger, and report progress; points that have failed before are not touched.
 
     Args:
-        options: hydra.launcher.*
-        watch: as `QueueLauncher.launch`, of the places in `names`.
+        ledger: the ledger, of which this process is the sole launcher.
+        names: the points.
+        options: the options of `hydra.launcher`.
+        watch: as for `QueueLauncher.launch`, with indices into `names`.
+
+    Returns:
+        The names of those that have failed, now or before.
 
     Raises:
+        LptError: the folder in which the sweep was started no longer exists.
         SystemExit: interrupted.
     """
-    folder = ledger.folder
-    flags, cwd = ledger["start"]["flags"], Path(ledger["start"]["cwd"])
+    folder, start = ledger.folder, ledger["start"]
+    cwd = Path(start["cwd"])
     if not cwd.is_dir():
-        raise LptError(f"{folder} was started in {cwd}, which is gone; relative paths in its options start there")
+        raise LptError(
+            f"{folder} was started in {cwd}, which no longer exists; make that folder again: relative paths among the "
+            "options of the sweep begin there"
+        )
 
-    command = partial(train_command, flags)
-
-    def not_worth_it(row: Row) -> bool:
+    def should_stop(row: Row) -> bool:
         return watch is not None and row.name in names and watch(names.index(row.name), folder / row.name)
 
-    open_points = [name for name in names if ledger.row(name).status in (PENDING, RUNNING)]
-    with SweepView(folder, len(open_points)) as view:
-        retries, patience = options["retries"], options["patience"]
-        place = place_for(options, [ledger.row(name).point for name in names])
-        queue = Queue(ledger, command, place, view, cwd=cwd, retries=retries, patience=patience, watch=not_worth_it)
+    unfinished = [name for name in names if ledger.row(name).status in (Status.PENDING, Status.RUNNING)]
+    with SweepView(folder, len(unfinished)) as view:
+        queue = Queue(
+            ledger,
+            partial(train_command, start["flags"]),
+            place_for(options, [ledger.row(name).point for name in names]),
+            view,
+            cwd=cwd,
+            retries=options["retries"],
+            grace_period=options["grace_period"],
+            watch=should_stop,
+        )
         try:
             queue.run(names)
         except KeyboardInterrupt:
-            view.say(f"{counts(ledger.rows())}\ninterrupted; go on with: {ledger.go_on}")
+            view.say(f"{counts(ledger.rows())}\ninterrupted; resume with: {ledger.resume_command}")
             raise SystemExit(130) from None
         rows = [row for row in ledger.rows() if row.name in names]
-        failed = [row.name for row in rows if row.status == FAILED]
-        view.say(f"{counts(rows)}\nresults: lpt sweep results {shlex.quote(str(folder))}")
-        offline = "*/wandb/offline-run-*"
-        if any(folder.glob(offline)):
-            view.say(f"W&B runs kept offline; to send them: wandb sync {shlex.quote(str(folder))}/{offline}")
-        if failed:
-            failures.extend(failed)
-            view.say(f"failed: {', '.join(failed)}\nto try again: lpt sweep retry-failed {shlex.quote(str(folder))}")
+        _report_end(view, folder, rows)
+    return [row.name for row in rows if row.status == Status.FAILED]
+
+
+def _report_end(view: SweepView, folder: Path, rows: Sequence[Row]) -> None:
+    """Say what the points have come to, and which commands come next."""
+    quoted = shlex.quote(str(folder))
+    view.say(f"{counts(rows)}\nresults: lpt sweep results {quoted}")
+    offline = "*/wandb/offline-run-*"
+    if any(folder.glob(offline)):
+        view.say(f"W&B runs kept offline; to send them: wandb sync {quoted}/{offline}")
+    failed = [row.name for row in rows if row.status == Status.FAILED]
+    if failed:
+        view.say(f"failed: {', '.join(failed)}\nto try again: lpt sweep retry-failed {quoted}")
 
 
 def place_for(options: dict[str, Any], points: Sequence[Point]) -> Place:
-    """Where these points are worked on: what `hydra.launcher.*` says."""
+    """The place where these points run, as the options of `hydra.launcher` say."""
     if "cluster" in options:
         from lpt.sweep.cluster import Cluster  # here, as submitit is an extra
 
@@ -160,16 +191,15 @@ def place_for(options: dict[str, Any], points: Sequence[Point]) -> Place:
     return LocalMachine(options["workers"], max((point.devices for point in points), default=1))
 
 
-def train_command(flags: Sequence[str], point: Point, folder: Path, goes_on: bool) -> list[str]:
-    """What to start for a point, from its beginning or from its last checkpoint."""
-    train = [sys.executable, str(CONF_DIR.parent / "train.py")]
-    if goes_on:
-        return [*train, f"resume={_quoted(folder)}"]
-    return [*train, *flags, *point.overrides, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
+def train_command(flags: Sequence[str], point: Point, folder: Path, resuming: bool) -> list[str]:
+    """The command to start for a point, from its beginning or from its last checkpoint."""
+    if resuming:
+        return [*train_program(), f"resume={_quoted(folder)}"]
+    return [*train_program(), *flags, *point.overrides, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
 
 
 def _quoted(folder: Path) -> str:
-    """As Hydra's overrides take any path."""
+    """A path as an override's value, whatever its characters."""
     return "'" + str(folder).replace("'", "\\'") + "'"
 
 

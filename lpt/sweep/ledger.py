@@ -1,4 +1,4 @@
-"""The ledger of a sweep: which points there are, and how far each has come. SQLite, in the sweep folder.
+"""The ledger of a sweep: its points, and the status of each. SQLite, in the sweep folder.
 
 What a point has computed is in its own folder, and the ledger is checked against it whenever work begins: a point is
 completed if its `result.json` says so, whatever was written here before the power failed.
@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,19 @@ from lpt.errors import LptError
 from lpt.sweep.points import Point, differences, in_order
 
 FILE = "sweep.db"
-PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
-PRUNED = "pruned"  # ended by a search, to which it was not worth going on with
-STATUSES = (COMPLETED, PRUNED, RUNNING, FAILED, PENDING)
 FORMAT = 2
 SHOWN = 10  # lines of a complaint about drift
+
+
+class Status(StrEnum):
+    """The status of a point, in the order in which counts list them."""
+
+    COMPLETED = "completed"
+    PRUNED = "pruned"  # stopped by a search, because earlier points were better
+    RUNNING = "running"
+    FAILED = "failed"
+    PENDING = "pending"
+
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sweep (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -45,24 +54,27 @@ COLUMNS = "name, overrides, config, status, attempts, place, job, started, ended
 
 @dataclass(frozen=True)
 class Row:
-    """What the ledger says of a point."""
+    """The ledger's entry for one point."""
 
     point: Point
-    status: str
+    status: Status
     attempts: int
-    # Processes started for it so far.
+    # Number of processes started for it so far.
     place: str | None
     # Where the last one was started: a machine's name, or a cluster's.
     job: str | None
-    # Its process id there.
+    # Its process or job id there.
     started: float | None
+    # Seconds since the epoch.
     ended: float | None
+    # Seconds since the epoch.
     objective: float | None
     # Primary metric on the validation rows.
     error: str | None
 
     @property
     def name(self) -> str:
+        """The name of the point, and of its folder."""
         return self.point.name
 
 
@@ -70,11 +82,11 @@ class Ledger:
     """The ledger of one sweep folder; anyone may read it, and one launcher at a time writes.
 
     Args:
-        folder: of the sweep.
+        folder: the sweep folder.
         create: make the ledger where there is none.
 
     Raises:
-        LptError: there is none, or it is of another version of this program.
+        LptError: there is none, it cannot be read, or another version of this program wrote it.
     """
 
     def __init__(self, folder: Path, create: bool = False):
@@ -82,7 +94,10 @@ class Ledger:
         if create:
             self.folder.mkdir(parents=True, exist_ok=True)
         elif not (self.folder / FILE).is_file():
-            raise LptError(f"{folder} is no sweep's folder ({FILE} is missing); sweeps are started by train.py -m")
+            raise LptError(
+                f"{folder} is not the folder of a sweep ({FILE} is missing); name one that `python train.py -m ...` "
+                "has made"
+            )
         self._db = sqlite3.connect(self.folder / FILE, timeout=30, isolation_level=None)
         try:
             # What is committed survives a power failure. No write-ahead log: its readers must be on the same machine.
@@ -92,11 +107,15 @@ class Ledger:
                 self._db.execute("INSERT OR IGNORE INTO sweep VALUES ('format', ?)", [FORMAT])
             written_as = self["format"]
         except sqlite3.DatabaseError as error:
-            raise LptError(f"{folder / FILE} cannot be read ({error})") from None
+            raise LptError(f"{folder / FILE} cannot be read ({error}); choose another hydra.sweep.dir") from None
         if written_as != FORMAT:
-            raise LptError(f"{folder / FILE} was written by another version of lpt; go on with that one")
+            raise LptError(
+                f"{folder / FILE} has format {written_as}, and this version of lpt reads format {FORMAT}; resume the "
+                "sweep with the version that started it, or choose another hydra.sweep.dir"
+            )
 
     def close(self) -> None:
+        """Close the database."""
         self._db.close()
 
     def __getitem__(self, key: str) -> Any:
@@ -108,9 +127,10 @@ class Ledger:
         self._db.execute("INSERT OR REPLACE INTO sweep VALUES (?, ?)", [key, json.dumps(value)])
 
     @property
-    def go_on(self) -> str:
-        """What to type to go on with what is not completed."""
-        return (self["start"] or {}).get("search") or f"lpt sweep resume {shlex.quote(str(self.folder))}"
+    def resume_command(self) -> str:
+        """The command that resumes the sweep, or the search that proposes its points."""
+        search: str | None = (self["start"] or {}).get("search")
+        return search or f"lpt sweep resume {shlex.quote(str(self.folder))}"
 
     def add(self, points: Iterable[Point], replaced: Iterable[str], start: dict[str, Any] | None) -> None:
         """Add the points that are not there yet, in place of those named `replaced`, and how to start them."""
@@ -125,34 +145,39 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def rows(self) -> list[Row]:
-        """Every point, in the order added."""
+        """The entry of every point, in the order added."""
         return [_row(values) for values in self._db.execute(f"SELECT {COLUMNS} FROM points ORDER BY rowid")]
 
     def row(self, name: str) -> Row:
+        """The entry of the point of this name."""
         return _row(self._db.execute(f"SELECT {COLUMNS} FROM points WHERE name = ?", [name]).fetchone())
 
     def started(self, name: str, place: str) -> None:
-        """A process for this point is about to be started: noted before, so that none is ever unknown."""
+        """Record that a process for this point is about to start: before it does, so that none is ever unknown."""
         began = "attempts = attempts + 1, ended = NULL, objective = NULL, error = NULL, job = NULL"
-        self._set(name, f"status = ?, place = ?, started = ?, {began}", RUNNING, place, time.time())
+        self._set(name, f"status = ?, place = ?, started = ?, {began}", Status.RUNNING, place, time.time())
 
     def has_job(self, name: str, job: str) -> None:
+        """Record the process or job id of a running point."""
         self._set(name, "job = ?", job)
 
     def completed(self, name: str, objective: float) -> None:
-        self._end(name, COMPLETED, objective, None)
+        """Record that a point is completed, with its primary metric on the validation rows."""
+        self._end(name, Status.COMPLETED, objective, None)
 
     def failed(self, name: str, error: str) -> None:
-        self._end(name, FAILED, None, error)
+        """Record that a point has failed for good."""
+        self._end(name, Status.FAILED, None, error)
 
     def pruned(self, name: str) -> None:
-        self._end(name, PRUNED, None, None)
+        """Record that a search has stopped a point."""
+        self._end(name, Status.PRUNED, None, None)
 
     def pending(self, name: str, why: str | None) -> None:
-        """It is to be worked on, again where it was begun; `why` says what became of that."""
-        self._end(name, PENDING, None, why)
+        """Record that a point is to be worked on, perhaps again; `why` says what ended the last attempt."""
+        self._end(name, Status.PENDING, None, why)
 
-    def _end(self, name: str, status: str, objective: float | None, error: str | None) -> None:
+    def _end(self, name: str, status: Status, objective: float | None, error: str | None) -> None:
         ended = "ended = ?, status = ?, objective = ?, error = ?, job = NULL"
         self._set(name, ended, time.time(), status, objective, error)
 
@@ -170,13 +195,15 @@ def enter(
     """Enter the points that the ledger does not have yet, in the order to work in; returns the name of each.
 
     Args:
+        ledger: the ledger.
+        points: the points of this launch.
+        accept_drift: keep what is completed, and work on the rest with today's values, where defaults have changed.
         start: `flags` and `cwd` of each point's command, the launcher's `options`, and the command of the `search` that
             proposes the points, if one does; None: as before.
-        others: points of the ledger as they compose today, asked for where there is something to compare them with.
+        others: points of the ledger as they compose today, called only if there is something to compare them with.
 
     Raises:
-        LptError: the same options have composed to other values before, and `accept_drift` is false. If it is true,
-            what is completed counts as it is, and the rest is worked on with today's values.
+        LptError: the same options have composed to other values before, and `accept_drift` is false.
     """
     rows = ledger.rows()
     known = {row.point.hash: row.name for row in rows}
@@ -188,8 +215,8 @@ def enter(
             drifted[point.hash] = (point, earlier)
     if drifted and not accept_drift:
         raise LptError(_drift_complaint(ledger.folder, drifted.values()))
-    kept = {content: row.name for content, (_, row) in drifted.items() if row.status == COMPLETED}
-    replaced = [row.name for _, row in drifted.values() if row.status != COMPLETED]
+    kept = {content: row.name for content, (_, row) in drifted.items() if row.status == Status.COMPLETED}
+    replaced = [row.name for _, row in drifted.values() if row.status != Status.COMPLETED]
     ledger.add(in_order(point for point in points if point.hash not in kept), replaced, start)
     known = {row.point.hash: row.name for row in ledger.rows()} | kept
     return [known[point.hash] for point in points]
@@ -202,9 +229,10 @@ def _drift_complaint(folder: Path, drifted: Iterable[tuple[Point, Row]]) -> str:
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return "\n  - ".join(
         [
-            f"{folder} was begun with other defaults: the same options stood for other values than today, and old and "
-            "new results would be mixed. Sweep into another folder (hydra.sweep.dir=...), give the old values as "
-            "options, or keep what is completed and go on with today's values (hydra.launcher.accept_drift=true):",
+            f"{folder} was started with other defaults: the same options stood for other values than today, and old "
+            "and new results would be mixed. Choose another folder (hydra.sweep.dir=...), give the old values as "
+            "options, or keep what is completed and continue with today's values "
+            "(hydra.launcher.accept_drift=true, or lpt sweep resume --accept-drift):",
             *lines[:SHOWN],
             *more,
         ]
@@ -212,5 +240,5 @@ def _drift_complaint(folder: Path, drifted: Iterable[tuple[Point, Row]]) -> str:
 
 
 def _row(values: Sequence[Any]) -> Row:
-    name, overrides, config, *others = values
-    return Row(Point(name, tuple(json.loads(overrides)), json.loads(config)), *others)
+    name, overrides, config, status, *others = values
+    return Row(Point(name, tuple(json.loads(overrides)), json.loads(config)), Status(status), *others)

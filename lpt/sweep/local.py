@@ -1,4 +1,4 @@
-"""This machine as the place where points are worked on: each has its GPUs, or its share of the CPU's cores."""
+"""This machine as the place where points run: each point has its own GPUs, or its share of the CPU's cores."""
 
 import os
 import socket
@@ -16,9 +16,15 @@ from lpt.sweep.points import Point
 
 
 class LocalWork:
-    """A point that is worked on here; not always by a child of this process."""
+    """A point that runs on this machine; its process need not be a child of this one.
 
-    def __init__(self, folder: Path, process: subprocess.Popen | psutil.Process, units: Sequence[str]):
+    Args:
+        folder: the point's folder.
+        process: its first process.
+        units: the GPUs or cores that it uses.
+    """
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes] | psutil.Process, units: Sequence[str]):
         self._folder = folder
         self._process = process
         self.job = str(process.pid)
@@ -26,6 +32,7 @@ class LocalWork:
         self.exit_status: int | None = None
 
     def ended(self) -> bool:
+        """Whether the first process has ended."""
         if isinstance(self._process, subprocess.Popen):
             self.exit_status = self._process.poll()
             return self.exit_status is not None
@@ -35,9 +42,11 @@ class LocalWork:
             return True
 
     def interrupt(self) -> None:
+        """Ask all processes of the point to end, as Ctrl-C does."""
         processes.interrupt(processes.find(self._folder))
 
     def clear(self) -> None:
+        """Kill what is left of the point."""
         if not self.ended():  # its mark cannot be seen in the instant in which it starts
             self._process.kill()
         processes.kill(self._folder)
@@ -48,7 +57,7 @@ class LocalMachine:
 
     Args:
         workers: points at a time; None: as many as there are GPUs for, and one on a CPU.
-        devices: most that one point asks for.
+        devices: the largest number of devices that any point asks for.
     """
 
     def __init__(self, workers: int | None = None, devices: int = 1):
@@ -56,7 +65,7 @@ class LocalMachine:
         self._gpus = gpus()
         self._cores = [str(core) for core in _affinity()]
         self.workers = workers or max(1, len(self._gpus) // devices)
-        self._under_way: list[LocalWork] = []
+        self._running: list[LocalWork] = []
 
     def start(self, point: Point, argv: Sequence[str], cwd: Path, folder: Path, log: Path) -> LocalWork:
         """Start `argv` as the process of a point, with its output appended to `log`."""
@@ -75,12 +84,12 @@ class LocalMachine:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is the launcher's to hand on
+                start_new_session=True,  # Ctrl-C reaches the launcher alone, which passes it on
             )
-        return self._now(LocalWork(folder, process, units))
+        return self._track(LocalWork(folder, process, units))
 
     def find(self, folder: Path, job: str | None) -> LocalWork | None:
-        """What an earlier launcher has started for a point and is still at it; what is left of one that died ends."""
+        """The work that an earlier launcher has started for a point, if it still runs; else kill what is left of it."""
         found = processes.find(folder)
         leader = [process for process in found if job in (None, str(process.pid))]
         if not leader:
@@ -91,20 +100,20 @@ class LocalMachine:
         except psutil.Error:
             return None
         units = visible.split(",") if visible else [str(core) for core in _affinity(leader[0])]
-        return self._now(LocalWork(folder, leader[0], units))
+        return self._track(LocalWork(folder, leader[0], units))
 
-    def _now(self, work: LocalWork) -> LocalWork:
-        self._under_way.append(work)
+    def _track(self, work: LocalWork) -> LocalWork:
+        self._running.append(work)
         return work
 
     def _least_used(self, units: Sequence[str], count: int) -> list[str]:
-        self._under_way = [work for work in self._under_way if not work.ended()]
-        used = Counter(unit for work in self._under_way for unit in work.units)
+        self._running = [work for work in self._running if not work.ended()]
+        used = Counter(unit for work in self._running for unit in work.units)
         return sorted(sorted(units, key=lambda unit: used[unit])[:count], key=units.index)
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; without starting PyTorch."""
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; does not start PyTorch."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         try:
@@ -118,14 +127,14 @@ def gpus() -> list[str]:
 def _affinity(process: psutil.Process | None = None) -> list[int]:
     """The cores that a process may use."""
     try:
-        return (process or psutil.Process()).cpu_affinity()
+        return list((process or psutil.Process()).cpu_affinity() or ())
     except (AttributeError, psutil.Error):  # macOS has none
         return list(range(os.cpu_count() or 1))
 
 
 @contextmanager
 def _only_on(cores: Sequence[str]) -> Iterator[None]:
-    """What this thread starts meanwhile runs on these cores; Linux alone can promise it."""
+    """Have what this thread starts meanwhile run on these cores; only Linux supports it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -1,4 +1,4 @@
-"""A point of a sweep: named by what its results depend on."""
+"""A point of a sweep, named by what its results depend on."""
 
 import dataclasses
 import hashlib
@@ -10,11 +10,12 @@ from typing import Any
 
 from lpt.config.schema import Config
 
-# Results do not depend on these options, nor does what a point is.
-ASIDE = ("resume", "experiment", "bench", "logger", "cache", "trainer.progress", "trainer.log_every")
-TRUNK = ("backbone.", "task.", "fewshot.", "trainer.precision", "trainer.accelerator")  # what the cached states are of
-HASH_SHOWN = 8  # digits, in a name
-NAME_LENGTH = 100  # of a folder, and well below what file systems take
+# Results do not depend on these options, so neither does the identity of a point.
+IRRELEVANT = ("resume", "experiment", "bench", "logger", "cache", "trainer.progress", "trainer.log_every")
+# What the cached states depend on.
+TRUNK = ("backbone.", "task.", "fewshot.", "trainer.precision", "trainer.accelerator")
+HASH_SHOWN = 8  # digits of the hash in a name
+NAME_LENGTH = 100  # characters of a folder's name, well below the limit of file systems
 
 
 @dataclass(frozen=True)
@@ -22,25 +23,26 @@ class Point:
     """One run of a sweep, to be started as `train.py <overrides>`."""
 
     name: str
-    # Of its folder.
+    # The name of its folder.
     overrides: tuple[str, ...]
-    # As given on the command line, without those that tell Hydra how to sweep.
+    # The options given on the command line, except those that tell Hydra how to sweep.
     facts: dict[str, Any]
-    # Option -> value, of all that results depend on.
+    # Option -> value, for all options that results depend on.
 
     @property
     def hash(self) -> str:
+        """The hash of all that results depend on."""
         return content_hash(self.facts)
 
-    def now(self, config: Config) -> "Point":
-        """The same point as its overrides compose today."""
+    def recomposed(self, config: Config) -> "Point":
+        """The same point with the configuration that its overrides compose to today."""
         facts = result_facts(config)
         name = self.name.removesuffix(self.hash[:HASH_SHOWN]) + content_hash(facts)[:HASH_SHOWN]
         return Point(name, self.overrides, facts)
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """What was chosen, and which options were given: points of one kind have all other options by default."""
+        """What was chosen, and which options were given: all other options of points of one kind are the defaults."""
         keys = [text.partition("=")[0] for text in self.overrides]
         return tuple(
             sorted(key if "." in key or key == "seed" else text for key, text in zip(keys, self.overrides, strict=True))
@@ -48,17 +50,21 @@ class Point:
 
     @property
     def devices(self) -> int:
-        return self.facts.get("trainer.devices", 1)
+        """The number of devices on each node."""
+        return int(self.facts.get("trainer.devices", 1))
 
     @property
     def nodes(self) -> int:
-        return self.facts.get("trainer.nodes", 1)
+        """The number of machines."""
+        return int(self.facts.get("trainer.nodes", 1))
 
 
 def make_point(overrides: Sequence[str], config: Config, swept: Iterable[str]) -> Point:
     """The point that `overrides` compose to.
 
     Args:
+        overrides: as given on the command line.
+        config: what they compose to.
         swept: options that vary in the sweep, for the readable part of the name.
     """
     own = tuple(text for text in overrides if not _of_sweep(text))
@@ -67,20 +73,24 @@ def make_point(overrides: Sequence[str], config: Config, swept: Iterable[str]) -
 
 
 def result_facts(config: Config) -> dict[str, Any]:
-    """What results depend on, flat. Options that are null are left out: a new one, null at first, changes no name."""
+    """Dotted option -> value, for all that results depend on.
+
+    Options that are null are left out, so that a new option, null by default, changes no name.
+    """
     return {
         option: value
         for option, value in flat(dataclasses.asdict(config))
-        if value is not None and not any(option == aside or option.startswith(f"{aside}.") for aside in ASIDE)
+        if value is not None and not any(option == aside or option.startswith(f"{aside}.") for aside in IRRELEVANT)
     }
 
 
 def content_hash(facts: dict[str, Any]) -> str:
+    """A hash of these options and values, as 32 hexadecimal digits."""
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """`option: old -> new`, one for each that differs."""
+    """`option: old -> new` for each option that differs."""
     return [
         f"{option}: {old.get(option)} -> {new.get(option)}"
         for option in sorted({*old, *new})
@@ -89,7 +99,10 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def in_order(points: Iterable[Point]) -> list[Point]:
-    """Points of one trunk are neighbors, lower layers first: their cached states are where higher ones start from."""
+    """The points in the order to work in.
+
+    Points of one trunk are neighbors, lower layers first: higher layers start from the states that lower ones cached.
+    """
     groups: dict[str, list[Point]] = {}
     for point in points:
         trunk = {option: value for option, value in point.facts.items() if option.startswith(TRUNK)}
@@ -103,13 +116,13 @@ def _layer(point: Point) -> float:
 
 
 def _of_sweep(override: str) -> bool:
-    """Whether it tells Hydra where and how to sweep, which is no matter of one point's."""
+    """Whether an override tells Hydra where and how to sweep, which is not an option of a single point."""
     key = override.lstrip("+~").partition("=")[0]
     return bool(re.match(r"hydra[./](run|sweep|sweeper|launcher|mode)\b", key))
 
 
 def flat(tree: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of everything in a nested configuration."""
+    """Yield (dotted name, value) for everything in a nested configuration."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")
@@ -118,7 +131,7 @@ def flat(tree: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _name(overrides: Sequence[str], swept: list[str], content: str) -> str:
-    """Such as `layer-8_seed-13_3fa9c1d2`: of characters that need no quotes in a shell or in Hydra's overrides."""
+    """Such as `layer-8_seed-13_3fa9c1d2`: only characters that need no quotes in a shell or in Hydra's overrides."""
     last = [option.rpartition(".")[2] for option in swept]
     parts = {}
     for override in overrides:

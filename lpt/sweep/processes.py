@@ -1,8 +1,8 @@
 """The processes of a point, found by a mark in their environment.
 
-The mark is there from a process's first instruction and is handed on to all that it starts: the ranks of a point are
-found too, and a point whose launcher was killed before it could write a process id down. A process id alone may by
-then belong to somebody else.
+The mark is there from a process's first instruction, and everything that the process starts inherits it. So the ranks
+of a point are found too, and a point whose launcher was killed before it could record a process id. A process id alone
+may by then belong to another program.
 """
 
 import os
@@ -17,16 +17,16 @@ import psutil
 from lpt.errors import LptError
 
 MARK = "LPT_SWEEP_POINT"
-LAST_WAIT = 30.0  # seconds for a killed process to be gone
+LAST_WAIT = 30.0  # seconds until a killed process must be gone
 
 
 def find(folder: Path) -> list[psutil.Process]:
-    """The living processes of the point whose folder this is, those it has started included, oldest first."""
+    """The living processes of the point with this folder, including those that it has started, oldest first."""
     return find_all([folder])[folder]
 
 
 def find_all(folders: Iterable[Path]) -> dict[Path, list[psutil.Process]]:
-    """The same for several points, by one look at the system's processes."""
+    """As `find`, for several points in one pass over the system's processes."""
     found: dict[str, list[psutil.Process]] = {str(folder): [] for folder in folders}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # another user's, or just gone
@@ -37,22 +37,22 @@ def find_all(folders: Iterable[Path]) -> dict[Path, list[psutil.Process]]:
 
 
 def interrupt(processes: Iterable[psutil.Process]) -> None:
-    """As Ctrl-C would."""
+    """Ask processes to end, as Ctrl-C does."""
     _signal(processes, signal.SIGINT)
 
 
 def kill(folder: Path) -> None:
-    """End all that is left of a point at once, but for this process and its parents; returns when it is gone.
+    """Kill every process of a point, except this process and its parents; returns when they are gone.
 
     Raises:
-        LptError: the system does not end it, as when a driver hangs.
+        LptError: the system does not end a process within `LAST_WAIT` seconds, as when a driver hangs.
     """
     deadline = time.monotonic() + LAST_WAIT
     me = psutil.Process()
     spared = [me, *me.parents()]
     while processes := [process for process in find(folder) if process not in spared]:
         if time.monotonic() > deadline:
-            raise LptError(f"process {processes[0].pid} of {folder.name} cannot be ended")
+            raise LptError(f"process {processes[0].pid} of {folder.name} cannot be ended; end it yourself")
         _signal(processes, signal.SIGKILL)
         time.sleep(0.01)
 

@@ -1,7 +1,7 @@
 """Works on the points of a sweep until each is completed or has failed.
 
-Whatever is killed at whatever moment, nothing is done twice and little is lost: a point is noted in the ledger before
-its process starts, its own folder says how far it has come, and it goes on from its last checkpoint.
+Whatever is killed at whatever moment, nothing is done twice and little is lost: a point is recorded in the ledger
+before its process starts, its own folder holds its progress, and it is resumed from its last checkpoint.
 """
 
 import os
@@ -22,12 +22,12 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from lpt.errors import LptError
-from lpt.sweep.ledger import COMPLETED, PENDING, RUNNING, Ledger, Row
+from lpt.sweep.ledger import Ledger, Row, Status
 from lpt.sweep.points import Point
 from lpt.training.result import CompletedRun, FailedRun, read_result
 
 LOG = "train.log"
-BAD_OPTIONS = 2  # exit status of train.py where trying again cannot help
+BAD_OPTIONS = 2  # exit status of a training run for which trying again cannot help
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -35,31 +35,38 @@ class Work(Protocol):
     """A point that is being worked on."""
 
     job: str
+    # Its process or job id.
     exit_status: int | None
-    # None while it is not known, as of what an earlier launcher has started.
+    # None while it is unknown, as for what an earlier launcher has started.
 
-    def ended(self) -> bool: ...
+    def ended(self) -> bool:
+        """Whether it has ended."""
 
-    def interrupt(self) -> None: ...  # as Ctrl-C would
+    def interrupt(self) -> None:
+        """Ask it to end, as Ctrl-C does."""
 
-    def clear(self) -> None: ...  # end what is left of it, now
+    def clear(self) -> None:
+        """Kill what is left of it."""
 
 
 class Place(Protocol):
-    """Where points are worked on."""
+    """A place where points run."""
 
     name: str
 
     @property
-    def workers(self) -> float: ...  # points at a time
+    def workers(self) -> float:
+        """The number of points at a time; may be infinite."""
 
-    def start(self, point: Point, argv: Sequence[str], cwd: Path, folder: Path, log: Path) -> Work: ...
+    def start(self, point: Point, argv: Sequence[str], cwd: Path, folder: Path, log: Path) -> Work:
+        """Start `argv` for a point, with its output appended to `log`."""
 
-    def find(self, folder: Path, job: str | None) -> Work | None: ...
+    def find(self, folder: Path, job: str | None) -> Work | None:
+        """The work that an earlier launcher has started for a point, if it still runs."""
 
 
 class View(Protocol):
-    """What a person sees."""
+    """What a person sees; `lpt.sweep.view.SweepView` says what each method shows."""
 
     def started(self, row: Row) -> None: ...
 
@@ -74,10 +81,10 @@ class View(Protocol):
 
 @contextmanager
 def sole_launcher(folder: Path, create: bool = False) -> Iterator[Ledger]:
-    """The ledger of a sweep, with nobody else at work on it. The lock is the system's: it ends with its holder.
+    """Open the ledger of a sweep for this process alone to work on. The lock is the system's: it ends with its holder.
 
     Raises:
-        LptError: somebody is at work on it already; or as `Ledger`.
+        LptError: another process is working on it; or as for `Ledger`.
     """
     ledger = Ledger(folder, create)
     lock = FileLock(folder / "sweep.lock", blocking=False)
@@ -86,7 +93,7 @@ def sole_launcher(folder: Path, create: bool = False) -> Iterator[Ledger]:
             lock.acquire()
         except Timeout:
             raise LptError(
-                f"{folder} is being worked on by {ledger['launcher']}; wait for it, or end it first. How far it is: "
+                f"{folder} is being worked on by {ledger['launcher']}; wait for it, or end it first. Its progress: "
                 f"lpt sweep status {shlex.quote(str(folder))}"
             ) from None
         ledger["launcher"] = f"process {os.getpid()} on {socket.gethostname()}"
@@ -102,14 +109,15 @@ class Queue:
     """Works on points of a ledger.
 
     Args:
-        ledger: of a sweep that this process is the sole launcher of.
-        command: what to start for a point, given its folder and whether to go on from its last checkpoint.
-        place: where.
-        view: told of every change.
+        ledger: the ledger of a sweep, of which this process is the sole launcher.
+        command: the command to start for a point, given its folder and whether to resume from its last checkpoint.
+        place: where points run.
+        view: what a person sees of every change.
+        cwd: the working directory of every point; None: this process's.
         retries: how often a point that fails is tried again.
-        patience: seconds that points have to end in, once interrupted.
+        grace_period: seconds in which interrupted points may end by themselves.
         poll: seconds between looks at the processes.
-        watch: says of a running point whether to end it, as one that will not be the best.
+        watch: whether to stop a running point, because it will not be the best.
     """
 
     def __init__(
@@ -121,7 +129,7 @@ class Queue:
         *,
         cwd: Path | None = None,
         retries: int = 1,
-        patience: float = 10.0,
+        grace_period: float = 10.0,
         poll: float = 0.2,
         watch: Callable[[Row], bool] = lambda row: False,
     ):
@@ -131,11 +139,11 @@ class Queue:
         self._view = view
         self._cwd = cwd or Path.cwd()
         self._retries = retries
-        self._patience = patience
+        self._grace_period = grace_period
         self._poll = poll
         self._watch = watch
         self._failures: dict[str, int] = {}
-        self._under_way: dict[str, Work] = {}
+        self._running: dict[str, Work] = {}
         self._interrupts = 0
 
     def run(self, names: Collection[str]) -> None:
@@ -144,15 +152,15 @@ class Queue:
         Points that an earlier launcher has left running are waited for, named or not.
 
         Raises:
-            KeyboardInterrupt: by Ctrl-C, SIGTERM or SIGHUP, with every process ended.
+            KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP, when every process has ended.
         """
         self._recover()
         rows = self._ledger.rows()
-        waiting = deque(row for row in rows if row.name in names and row.status == PENDING)
+        waiting = deque(row for row in rows if row.name in names and row.status == Status.PENDING)
         with self._signals():
             try:
-                while waiting or self._under_way:
-                    while waiting and len(self._under_way) < self._place.workers and not self._interrupts:
+                while waiting or self._running:
+                    while waiting and len(self._running) < self._place.workers and not self._interrupts:
                         self._start(waiting.popleft())
                     self._view.refresh(self._ledger.rows)
                     if self._interrupts:
@@ -164,44 +172,45 @@ class Queue:
                 self._end_all()
 
     def _recover(self) -> None:
-        """Make the ledger say what is so."""
+        """Bring the ledger up to date with the folders and processes of its points."""
         for row in self._ledger.rows():
             folder = self._folder(row)
-            if row.status == RUNNING and row.place == self._place.name and (work := self._place.find(folder, row.job)):
+            here = row.status == Status.RUNNING and row.place == self._place.name
+            if here and (work := self._place.find(folder, row.job)):
                 self._ledger.has_job(row.name, work.job)
-                self._under_way[row.name] = work
-                self._view.say(f"{row.name}: still running, as process {work.job}, since an earlier launcher")
+                self._running[row.name] = work
+                self._view.say(f"{row.name}: still running as process {work.job}, started by an earlier launcher")
             elif (objective := read_objective(folder)) is not None:
-                if row.status != COMPLETED:
+                if row.status != Status.COMPLETED:
                     self._ledger.completed(row.name, objective)
-            elif row.status == RUNNING:
-                where = "" if row.place == self._place.name else f" on {row.place}, which is taken for ended"
-                self._ledger.pending(row.name, f"cut while it ran{where}")
-                self._view.say(f"{row.name}: cut while it ran{where}")
-            elif row.status == COMPLETED:
+            elif row.status == Status.RUNNING:
+                where = "" if row.place == self._place.name else f" on {row.place}, where it is assumed to have ended"
+                self._ledger.pending(row.name, f"interrupted while it ran{where}")
+                self._view.say(f"{row.name}: interrupted while it ran{where}")
+            elif row.status == Status.COMPLETED:
                 self._ledger.pending(row.name, "its result.json is gone")
-                self._view.say(f"{row.name}: was completed, but its result.json is gone; it is computed again")
+                self._view.say(f"{row.name}: was completed, but its result.json is gone; computing it again")
 
     def _start(self, row: Row) -> None:
         folder = self._folder(row)
-        goes_on = has_checkpoint(folder)
+        resuming = has_checkpoint(folder)
         self._ledger.started(row.name, self._place.name)
-        _prepare(folder, goes_on)
+        _prepare(folder, resuming)
         log = folder / LOG
         with log.open("a") as file:
-            file.write(f"--- attempt {row.attempts + 1}{', from its last checkpoint' if goes_on else ''}\n")
-        argv = self._command(row.point, folder, goes_on)
+            file.write(f"--- attempt {row.attempts + 1}{', from its last checkpoint' if resuming else ''}\n")
+        argv = self._command(row.point, folder, resuming)
         work = self._place.start(row.point, argv, self._cwd, folder, log)
         self._ledger.has_job(row.name, work.job)
-        self._under_way[row.name] = work
+        self._running[row.name] = work
         self._view.started(row)
 
     def _settle(self) -> list[Row]:
-        """Note what has ended; returns what is to be tried again."""
+        """Record what has ended; returns what is to be tried again."""
         again = []
-        for name, work in [(name, work) for name, work in self._under_way.items() if work.ended()]:
+        for name, work in [(name, work) for name, work in self._running.items() if work.ended()]:
             work.clear()  # ranks, if their first process was killed
-            del self._under_way[name]
+            del self._running[name]
             folder = self._ledger.folder / name
             objective = read_objective(folder)
             if objective is not None:
@@ -218,30 +227,30 @@ class Queue:
         return again
 
     def _prune(self) -> None:
-        """End what is not worth going on with."""
-        for name, work in list(self._under_way.items()):
+        """Stop the points that will not be the best."""
+        for name, work in list(self._running.items()):
             if self._watch(self._ledger.row(name)):
                 work.clear()
-                del self._under_way[name]
+                del self._running[name]
                 self._ledger.pruned(name)
                 self._view.say(f"{name}: pruned")
 
     def _end_all(self) -> None:
-        """End what runs: politely, then, or if asked once more, at once."""
-        if not self._under_way:
+        """Interrupt what runs; after the grace period, or at a second request, kill it."""
+        if not self._running:
             return
-        self._view.say(f"ending {len(self._under_way)} running points")
-        for work in self._under_way.values():
+        self._view.say(f"ending {len(self._running)} running points")
+        for work in self._running.values():
             work.interrupt()
-        deadline, asked = time.monotonic() + self._patience, self._interrupts
-        running = list(self._under_way.values())
-        while running and time.monotonic() < deadline and self._interrupts == asked:
+        deadline, requests = time.monotonic() + self._grace_period, self._interrupts
+        running = list(self._running.values())
+        while running and time.monotonic() < deadline and self._interrupts == requests:
             time.sleep(min(self._poll, 0.1))
             running = [work for work in running if not work.ended()]
-        for name, work in self._under_way.items():
+        for name, work in self._running.items():
             try:
                 work.clear()
-            except LptError as error:  # the ledger goes on to say that it runs, so that the next launcher looks for it
+            except LptError as error:  # it stays running in the ledger, so that the next launcher looks for it
                 self._view.say(f"{name}: {error}")
                 continue
             objective = read_objective(self._ledger.folder / name)
@@ -249,11 +258,11 @@ class Queue:
                 self._ledger.pending(name, "interrupted")
             else:
                 self._ledger.completed(name, objective)
-        self._under_way.clear()
+        self._running.clear()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Requests to end are counted, not raised: nothing is left half noted."""
+        """Count requests to end instead of raising them, so that nothing is left half recorded."""
 
         def count(number: int, frame: FrameType | None) -> None:
             self._interrupts += 1
@@ -272,7 +281,7 @@ class Queue:
         return self._ledger.folder / row.name
 
 
-# What a point's folder says
+# What a point's folder holds
 
 
 def read_objective(folder: Path) -> float | None:
@@ -282,7 +291,7 @@ def read_objective(folder: Path) -> float | None:
 
 
 def _result(folder: Path) -> CompletedRun | FailedRun | None:
-    """None also of a damaged file: its point is computed again."""
+    """The result of a point; None also if the file is damaged, so that the point is computed again."""
     try:
         return read_result(folder)
     except LptError:
@@ -290,20 +299,21 @@ def _result(folder: Path) -> CompletedRun | FailedRun | None:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is a whole checkpoint to go on from, and the configuration to do it with."""
+    """Whether there is a complete checkpoint to resume from, and the configuration to do it with."""
     last = folder / "checkpoints" / "last.ckpt"
     return zipfile.is_zipfile(last) and (folder / ".hydra" / "config.yaml").is_file()
 
 
-def _prepare(folder: Path, goes_on: bool) -> None:
-    """For the next attempt: what the last one had to say of its end goes; unless this one goes on, all but the log."""
+def _prepare(folder: Path, resuming: bool) -> None:
+    """Make a point's folder ready for an attempt: remove the last result and, unless resuming, all but the log."""
     folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
-        if path.name == "result.json" or not (goes_on or path.name == LOG):
+        if path.name == "result.json" or not (resuming or path.name == LOG):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _why(folder: Path, exit_status: int | None) -> str:
+    """Why a point has failed, in one sentence."""
     if exit_status is not None and exit_status < 0:
         return f"killed by {signal.Signals(-exit_status).name}"
     result = _result(folder)

@@ -1,8 +1,8 @@
-"""`hydra/sweeper=optuna`: points that Optuna proposes, from what earlier ones have come to.
+"""`hydra/sweeper=optuna`: points that Optuna proposes, given the results of earlier ones.
 
-Every trial is a point like any other: named by content, in the ledger, gone on with after it was cut. The study is
-kept beside the ledger, so that the same command into the same folder goes on with the search. A trial that at some
-step is worse than half of the earlier ones were is ended there.
+Every trial is a point like any other: named by content, in the ledger, resumed after an interruption. The study is kept
+beside the ledger, so that the same command into the same folder resumes the search. A trial that at some step is worse
+than half of the earlier ones were is stopped there.
 """
 
 import csv
@@ -21,6 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from lpt.config.command_line import report
+from lpt.config.place import typed_program
 from lpt.console import say
 from lpt.errors import LptError
 from lpt.sweep.launcher import QueueLauncher
@@ -29,28 +30,35 @@ STUDY = "optuna.db"
 
 
 class Search(Sweeper):
-    """Asks a study for points, has them worked on, and tells it what they came to.
+    """Asks a study for points, has them worked on, and gives it their results.
 
     Args:
-        trials: of the whole study, those of earlier launches included.
-        at_once: trials asked for together, before any of them is known.
-        startup: trials drawn at random, and not pruned, to begin with.
-        prune: end trials early that are worse than the median.
-        seed: of the proposals.
+        trials: number of trials of the whole study, including those of earlier launches.
+        parallel_trials: number of trials proposed together, before any of their results is known.
+        startup_trials: number of trials drawn at random, and not pruned, to begin with.
+        prune: stop trials early that are worse than the median.
+        seed: seed of the proposals.
         params: option -> values, as on the command line, for experiment files.
     """
 
     def __init__(
-        self, trials: int, at_once: int, startup: int, prune: bool, seed: int, params: Mapping[str, Any] | None = None
+        self,
+        trials: int,
+        parallel_trials: int,
+        startup_trials: int,
+        prune: bool,
+        seed: int,
+        params: Mapping[str, Any] | None = None,
     ):
         self._trials = trials
-        self._at_once = at_once
-        self._startup = startup
+        self._parallel_trials = parallel_trials
+        self._startup_trials = startup_trials
         self._prune = prune
         self._seed = seed
         self._params = dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra hands to every sweeper."""
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -59,7 +67,7 @@ class Search(Sweeper):
         self._config = config
 
     def sweep(self, arguments: list[str]) -> float:
-        """Run the study to its end; returns the best value, with the options that gave it told.
+        """Run the study to its end, print the options of the best trial, and return its value.
 
         Raises:
             SystemExit: interrupted, or no trial was completed.
@@ -78,10 +86,10 @@ class Search(Sweeper):
         folder.mkdir(parents=True, exist_ok=True)
         study = self._study(folder)
         while (missing := self._trials - len(_finished(study))) > 0:
-            trials = [study.ask(space) for _ in range(min(missing, self._at_once))]
+            trials = [study.ask(space) for _ in range(min(missing, self._parallel_trials))]
             watch = Watch(trials, self._config.task.metrics[0]) if self._prune else None
             points = [[*fixed, *(f"{option}={value}" for option, value in t.params.items())] for t in trials]
-            returns = self._launcher.launch(points, 0, watch, _again(folder))
+            returns = self._launcher.launch(points, 0, watch, _command(folder))
             for trial, result in zip(trials, returns, strict=True):
                 if watch and trial.number in watch.pruned:
                     study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -91,11 +99,11 @@ class Search(Sweeper):
                     study.tell(trial, result.return_value)
         if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
             status = f"lpt sweep status {shlex.quote(str(folder))}"
-            raise SystemExit(report(LptError(f"no trial of the search was completed; {status} has what went wrong")))
+            raise SystemExit(report(LptError(f"no trial of the search was completed; to see why: {status}")))
         best = study.best_trial
         options = " ".join(f"{option}={value}" for option, value in best.params.items())
-        say(f"best of {len(_finished(study))}: {best.value:.4f} with {options}")
-        return best.value
+        say(f"best of {len(_finished(study))} trials: {best.value:.4f} with {options}")
+        return float(best.value)
 
     def _study(self, folder: Path) -> Any:
         import optuna
@@ -109,22 +117,22 @@ class Search(Sweeper):
             load_if_exists=True,
             direction="maximize",
             # Another seed than before, lest the same proposals come again.
-            sampler=optuna.samplers.TPESampler(seed=self._seed + begun, n_startup_trials=self._startup),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=self._startup),
+            sampler=optuna.samplers.TPESampler(seed=self._seed + begun, n_startup_trials=self._startup_trials),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=self._startup_trials),
         )
         for trial in study.trials:
-            if trial.state == optuna.trial.TrialState.RUNNING:  # cut: the same options again, whose point goes on
+            if trial.state == optuna.trial.TrialState.RUNNING:  # interrupted: propose it again, to resume its point
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
                 study.enqueue_trial(trial.params, user_attrs={"instead_of": trial.number})
         return study
 
 
 class Watch:
-    """Looks after the trials that are running, and says which are to be ended.
+    """Reports the evaluations of running trials to their study, and says which to stop.
 
     Args:
-        trials: in the order of their points.
-        metric: of metrics.csv, on the validation rows.
+        trials: the trials, in the order of their points.
+        metric: the metric to compare by, on the validation rows.
     """
 
     def __init__(self, trials: Sequence[Any], metric: str):
@@ -134,7 +142,7 @@ class Watch:
         self.pruned: set[int] = set()
 
     def __call__(self, index: int, folder: Path) -> bool:
-        """Whether the point with this index, which is at work in `folder`, is to be ended."""
+        """Whether to stop the point with this index, which runs in `folder`."""
         trial = self._trials[index]
         for step, value in evaluations(folder, self._column):
             if step > self._seen.get(trial.number, -1):
@@ -146,29 +154,29 @@ class Watch:
 
 
 def evaluations(folder: Path, column: str) -> list[tuple[int, float]]:
-    """The steps at which a run was evaluated so far, and what came out."""
+    """(step, value) of each evaluation of a run so far, from one column of its metrics.csv."""
     try:
-        whole, newline, _ = (folder / "metrics.csv").read_text(encoding="utf-8").rpartition("\n")
+        complete, newline, _ = (folder / "metrics.csv").read_text(encoding="utf-8").rpartition("\n")
     except OSError:  # none yet
         return []
-    rows = csv.DictReader((whole + newline).splitlines())  # without a line that is being written
+    rows = csv.DictReader((complete + newline).splitlines())  # without a line that is being written
     return [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
 
 
-def _again(folder: Path) -> str:
-    """The command that was typed, with the folder, which may have been named by the time."""
+def _command(folder: Path) -> str:
+    """The command that was typed, with the folder, whose default name is the time."""
     where = f"hydra.sweep.dir={folder}"
-    return shlex.join(["python", *sys.argv, *([] if where in sys.argv else [where])])
+    return shlex.join([*typed_program(), *sys.argv[1:], *([] if where in sys.argv else [where])])
 
 
 def _finished(study: Any) -> list[Any]:
-    """The trials that count: without those that were cut, as others have taken their place."""
+    """The trials that count: without interrupted ones, as others have taken their place."""
     replaced = {trial.user_attrs.get("instead_of") for trial in study.trials}
     return [trial for trial in study.trials if trial.state.is_finished() and trial.number not in replaced]
 
 
 def _distribution(override: Override) -> Any:
-    """What Optuna draws from, for the ways in which Hydra writes several values."""
+    """The distribution for Optuna to draw from, for each of Hydra's ways to write several values."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value: Any = override.value()

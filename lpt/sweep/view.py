@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a line per change, and on a terminal a table of what is running beneath."""
+"""What a person sees of a sweep: a line per change, and on a terminal a table of the running points beneath."""
 
 import csv
 import re
@@ -12,15 +12,26 @@ from rich.table import Table
 from rich.text import Text
 
 from lpt.console import console, say
-from lpt.sweep.ledger import COMPLETED, FAILED, PENDING, PRUNED, RUNNING, STATUSES, Row
+from lpt.sweep.ledger import Row, Status
 
 TAIL = 15  # lines of a failed point's log
 REFRESH = 1.0  # seconds
-STYLES = {COMPLETED: "green", PRUNED: "dim", FAILED: "red", RUNNING: "bold", PENDING: "dim"}
+STYLES = {
+    Status.COMPLETED: "green",
+    Status.PRUNED: "dim",
+    Status.RUNNING: "bold",
+    Status.FAILED: "red",
+    Status.PENDING: "dim",
+}
 
 
 class SweepView:
-    """Shows a sweep while it is worked on; a context manager, which takes the table away at the end."""
+    """Shows a sweep while it is worked on; a context manager, which removes the table at the end.
+
+    Args:
+        folder: the sweep folder.
+        total: the number of points to be worked on.
+    """
 
     def __init__(self, folder: Path, total: int):
         self._folder = folder
@@ -39,34 +50,39 @@ class SweepView:
             self._live.stop()
 
     def say(self, message: str) -> None:
+        """Print a message."""
         say(message)
 
     def started(self, row: Row) -> None:
+        """Say that a point was started; on a terminal the table shows it."""
         if not self._live:
             say(f"{row.name}: started")
 
     def completed(self, row: Row) -> None:
+        """Say that a point is completed."""
         self._done += 1
         say(f"{row.name}: completed in {_duration(row)}, {row.objective:.4f} on validation ({self._count()})")
 
     def failed(self, row: Row, log: Path, again: bool) -> None:
+        """Say that a point has failed, with the end of its log; `again`: it is going to be tried again."""
         self._done += not again
         say(f"{row.name}: failed: {row.error}")
         for line in tail(log):
             say(f"    {line}")
-        say(f"    the whole log: {log}" + ("; it is tried again" if again else f" ({self._count()})"))
+        say(f"    full log: {log}" + ("; trying again" if again else f" ({self._count()})"))
 
     def refresh(self, rows: Callable[[], list[Row]]) -> None:
+        """Draw the table of a terminal again, once per `REFRESH` seconds at most."""
         if self._live and time.monotonic() >= self._next:
             self._next = time.monotonic() + REFRESH
-            self._live.update(overview(self._folder, rows(), [RUNNING]), refresh=True)
+            self._live.update(overview(self._folder, rows(), [Status.RUNNING]), refresh=True)
 
     def _count(self) -> str:
         return f"{self._done} of {self._total}"
 
 
-def overview(folder: Path, rows: Sequence[Row], shown: Sequence[str]) -> Table:
-    """How far each point has come, of those whose status is in `shown`; the caption counts all."""
+def overview(folder: Path, rows: Sequence[Row], shown: Sequence[Status]) -> Table:
+    """The progress of each point whose status is in `shown`; the caption counts all."""
     table = Table(box=None, pad_edge=False, caption=counts(rows), caption_justify="left")
     for heading in ("point", "status", "tries", "step", "time", "validation"):
         table.add_column(heading, no_wrap=True, justify="left" if heading in ("point", "status") else "right")
@@ -82,20 +98,21 @@ def overview(folder: Path, rows: Sequence[Row], shown: Sequence[str]) -> Table:
 
 
 def counts(rows: Sequence[Row]) -> str:
+    """Such as `3 points: 2 completed, 1 failed`."""
     found = Counter(row.status for row in rows)
-    parts = [f"{found[status]} {status}" for status in STATUSES if found[status]]
+    parts = [f"{found[status]} {status}" for status in Status if found[status]]
     return f"{len(rows)} point{'s' * (len(rows) != 1)}: {', '.join(parts)}" if rows else "no points"
 
 
-def show_whole(table: Table) -> None:
-    """Print it in its full width, also in a pipe."""
+def show_all(table: Table) -> None:
+    """Print a table in its full width, also into a pipe."""
     wide = console.options.update(width=10_000)
     console.width = max(console.width, console.measure(table, options=wide).maximum)
     console.print(table)
 
 
 def progress(folder: Path) -> str:
-    """The step that a run has come to, and of how many where its log says so."""
+    """The last step of a run so far, and the number of all steps if its log gives it: `7/18`, `7`, or empty."""
     steps = re.findall(r"^step +(\d+)/(\d+)", "\n".join(tail(folder / "train.log")), re.MULTILINE)
     done, total = (int(steps[-1][0]), f"/{steps[-1][1]}") if steps else (0, "")
     try:

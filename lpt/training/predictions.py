@@ -63,7 +63,7 @@ class SplitPredictions:
         for index, gold, predicted, probabilities in answers:
             yield {
                 "index": index,
-                "gold": labels[gold] if self.value_range is None else gold,
+                "gold": labels[int(gold)] if self.value_range is None else gold,
                 "predicted": labels[predicted] if self.value_range is None else round(predicted, 6),
                 "probabilities": {name: round(p, 6) for name, p in zip(labels, probabilities, strict=True)},
             }

@@ -23,12 +23,12 @@ RESULT = json.dumps(completed(primary_metric="x", metrics={"validation": {"x": 1
 # Every step follows from the last; a checkpoint after each. Notes its steps, and if it is not alone in its folder.
 JOB = r"""
 import fcntl, json, os, sys, time
-folder, seed, goes_on, steps, seconds = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:6])
+folder, seed, resuming, steps, seconds = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:6])
 lock = open(folder + ".lock", "w")
 try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except OSError: open(folder + ".twice", "w")
 step, x = 0, seed
-if goes_on:
+if resuming:
     step, x = json.loads(open(folder + "/checkpoints/last.ckpt", "rb").readline())
 os.makedirs(folder + "/checkpoints", exist_ok=True)
 os.makedirs(folder + "/.hydra", exist_ok=True)
@@ -56,14 +56,14 @@ def points(count: int, **facts: object) -> list[Point]:
     return made
 
 
-def job(point: Point, folder: Path, goes_on: bool, steps: int = STEPS, seconds: float = STEP_SECONDS) -> list[str]:
-    arguments = [str(folder), point.facts["seed"], int(goes_on), steps, seconds, RESULT]
+def job(point: Point, folder: Path, resuming: bool, steps: int = STEPS, seconds: float = STEP_SECONDS) -> list[str]:
+    arguments = [str(folder), point.facts["seed"], int(resuming), steps, seconds, RESULT]
     return [sys.executable, "-I", "-S", "-c", JOB, *map(str, arguments)]
 
 
 def shell(script: str):
     """A command that is the same for every point, with its folder as $1."""
-    return lambda point, folder, goes_on: ["/bin/sh", "-c", script, "sh", str(folder)]
+    return lambda point, folder, resuming: ["/bin/sh", "-c", script, "sh", str(folder)]
 
 
 DONE = f"""printf '%s' '{RESULT}' > "$1"/result.json"""

@@ -217,7 +217,7 @@ def test_jobs_that_cannot_be_canceled_are_found_again(commands, tmp_path, monkey
 
     view = Interrupts()
     with pytest.raises(KeyboardInterrupt):
-        sweep(folder, points(1), WAITS, cluster="slurm", view=view, patience=0)
+        sweep(folder, points(1), WAITS, cluster="slurm", view=view, grace_period=0)
     (job,) = (commands / "jobs").read_text().split()
     assert f"job {job} cannot be ended" in view.told[-1][1]
     (row,) = sweep(folder, points(1), WAITS, cluster="slurm", view=Resumed(folder, full)).values()

@@ -7,11 +7,12 @@ import shlex
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 from miniature import DONE, shell
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from results import failed
 
 from lpt.cli import main
@@ -23,7 +24,7 @@ from lpt.sweep.launcher import train_command, work_on
 from lpt.sweep.ledger import Ledger, enter
 from lpt.sweep.points import make_point
 
-OPTIONS = {"workers": 2, "retries": 0, "patience": 1.0}
+OPTIONS = {"workers": 2, "retries": 0, "grace_period": 1.0}
 
 
 @pytest.fixture
@@ -33,8 +34,8 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def job(monkeypatch):
-    """Says what is run in place of training."""
-    monkeypatch.setattr(launcher, "failures", [])
+    """Sets the job to run in place of training; what options compose to is computed once for all tests."""
+    monkeypatch.setattr(launcher, "compose_points", lambda points, flags: [composed(tuple(each)) for each in points])
 
     def set_to(script: str) -> None:
         monkeypatch.setattr(launcher, "train_command", lambda flags, *arguments: shell(script)(*arguments))
@@ -43,13 +44,17 @@ def job(monkeypatch):
     return set_to
 
 
+@cache
+def composed(overrides: tuple[str, ...]) -> DictConfig:
+    """What `train.py` composes of these overrides; not to be changed."""
+    (cfg,) = compose_points([overrides])
+    return cfg
+
+
 def begin(folder: Path, *lines: str, work: bool = True, search: str | None = None) -> Ledger:
     """A sweep over the points of these command lines."""
     overrides = [shlex.split(line) for line in lines]
-    points = [
-        make_point(given, resolve(cfg), ["seed"])
-        for given, cfg in zip(overrides, compose_points(overrides), strict=True)
-    ]
+    points = [make_point(given, resolve(composed(tuple(given))), ["seed"]) for given in overrides]
     ledger = Ledger(folder, create=True)
     names = enter(ledger, points, start={"flags": [], "cwd": str(folder), "options": OPTIONS, "search": search})
     if work:
@@ -67,7 +72,7 @@ def test_help_does_not_wait_for_torch():
     assert "retry-failed" in done.stdout
 
 
-def test_status_tells_of_every_point_and_how_to_go_on(folder, job, capsys):
+def test_status_lists_every_point_and_says_how_to_resume(folder, job, capsys):
     job(f'case "$1" in *seed-2_*) echo "what went wrong"; exit 3;; esac; {DONE}')
     ledger = begin(folder, "seed=1", "seed=2")
     begin(folder, "seed=3", "seed=4", work=False).started(ledger.rows()[2].name, socket.gethostname())
@@ -80,13 +85,13 @@ def test_status_tells_of_every_point_and_how_to_go_on(folder, job, capsys):
     assert shown[0].endswith(" 1.0000")
     assert shown[1].endswith("ended with exit status 3")
     assert shown[2].startswith("running 1")
-    assert shown[2].endswith("cut: its process is gone")
+    assert shown[2].endswith("interrupted: its process is gone")
     assert shown[3] == "pending 0"
     assert counted.strip() == "4 points: 1 completed, 1 running, 1 failed, 1 pending"
-    assert hint == f"nobody is at work on it; go on with: lpt sweep resume {shlex.quote(str(folder))}"
+    assert hint == f"no process is working on it; resume with: lpt sweep resume {shlex.quote(str(folder))}"
 
 
-def test_results_have_what_varies_and_points_that_have_none(folder, job, capsys):
+def test_results_have_a_column_for_what_varies_and_a_line_for_points_without_metrics(folder, job, capsys):
     job(f'case "$1" in *seed-2_*) exit 3;; esac; {DONE}')
     begin(folder, "seed=1 lpt.layer=4 generator=npg", "seed=2 lpt.layer=4 generator=npg")
     capsys.readouterr()
@@ -110,7 +115,7 @@ def test_values_and_errors_in_brackets_are_shown_as_they_are(folder, job, capsys
     assert "[fresh,rotten]" in capsys.readouterr().out
 
 
-def test_resuming_does_what_is_missing_and_leaves_what_has_failed(folder, job, capsys):
+def test_resuming_starts_what_is_missing_and_does_not_touch_what_has_failed(folder, job, capsys):
     job(f'case "$1" in *seed-2_*) echo "what went wrong"; exit 3;; esac; {DONE}')
     begin(folder, "seed=1", "seed=2")
     assert "    what went wrong\n" in capsys.readouterr().out
@@ -121,17 +126,17 @@ def test_resuming_does_what_is_missing_and_leaves_what_has_failed(folder, job, c
     assert f"to try again: lpt sweep retry-failed {shlex.quote(str(folder))}" in capsys.readouterr().out
 
 
-def test_of_a_search_the_points_are_resumed_and_its_own_command_is_told(folder, job, capsys):
+def test_resuming_a_search_works_on_its_points_and_says_how_to_resume_the_search(folder, job, capsys):
     command = "python train.py -m hydra/sweeper=optuna"
     begin(folder, "seed=1", work=False, search=command)
     main(["sweep", "status", str(folder)])
-    assert capsys.readouterr().out.endswith(f"nobody is at work on it; go on with: {command}\n")
+    assert capsys.readouterr().out.endswith(f"no process is working on it; resume with: {command}\n")
     main(["sweep", "resume", str(folder)])
     *_, last = capsys.readouterr().out.splitlines()
-    assert last == f"these are the points proposed so far; the search goes on with: {command}"
+    assert last == f"these are the points proposed so far; resume the search with: {command}"
 
 
-def test_the_end_of_a_sweep_tells_how_to_send_wandb_runs_that_were_kept_offline(folder, job, capsys):
+def test_a_sweep_ends_by_saying_how_to_send_wandb_runs_that_were_kept_offline(folder, job, capsys):
     begin(folder, "seed=1")
     assert "wandb" not in capsys.readouterr().out
     job(f'mkdir -p "$1"/wandb/offline-run-20261121_7; {DONE}')
@@ -146,7 +151,6 @@ def test_failed_points_are_tried_again_when_asked(folder, job):
         main(["sweep", "retry-failed", str(folder), "--retries", "2", "--workers", "1"])
     assert [(row.status, row.attempts) for row in ledger.rows()] == [("completed", 1), ("failed", 4)]
     job(DONE)
-    launcher.failures.clear()
     main(["sweep", "retry-failed", str(folder)])
     assert [(row.status, row.attempts) for row in ledger.rows()] == [("completed", 1), ("completed", 5)]
 
@@ -155,7 +159,7 @@ def test_resuming_after_a_default_has_changed_is_refused_unless_accepted(folder,
     ledger = begin(folder, "seed=1", "seed=2", work=False)
     old = [row.name for row in ledger.rows()]
     with monkeypatch.context() as today:
-        today.setattr(launcher, "compose_points", lambda points, flags: compose_points([*map(changed, points)]))
+        today.setattr(launcher, "compose_points", lambda points, flags: [changed(each) for each in points])
         with pytest.raises(SystemExit, match="1"):
             main(["sweep", "resume", str(folder)])
         assert f"{old[0]}: optim.max_grad_norm: 1.0 -> 2.0" in capsys.readouterr().err
@@ -169,10 +173,10 @@ def test_resuming_after_a_default_has_changed_is_refused_unless_accepted(folder,
 
 
 def changed(overrides):
-    return [*overrides, "optim.max_grad_norm=2"]
+    return composed((*overrides, "optim.max_grad_norm=2"))
 
 
-def test_the_command_of_a_point_is_one_that_train_py_takes(tmp_path):
+def test_the_command_of_a_point_is_one_that_a_training_run_accepts(tmp_path):
     folder = tmp_path / "it's a sweep, of mine" / "point"
     (cfg,) = compose_points([["lpt.layer=4"]])
     point = make_point(["lpt.layer=4", "hydra.sweep.dir=x"], resolve(cfg), ["lpt.layer"])

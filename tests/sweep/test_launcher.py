@@ -24,6 +24,6 @@ def test_points_are_not_added_where_a_default_has_changed_since(tmp_path):
     assert "1 point: 1 failed" in add("0.001", seed=1).stdout
     refused = add("0.002", seed=2)
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"error: {folder} was begun with other defaults")
+    assert refused.stderr.startswith(f"error: {folder} was started with other defaults")
     assert refused.stderr.endswith(": optim.lr: 0.001 -> 0.002\n")
     assert len(Ledger(folder).rows()) == 1

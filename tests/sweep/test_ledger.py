@@ -14,24 +14,24 @@ def folder(tmp_path):
     return tmp_path / "a sweep"
 
 
-def test_a_folder_without_a_sweep_is_told(folder):
-    with pytest.raises(LptError, match=r"is no sweep's folder \(sweep.db is missing\)"):
+def test_a_folder_without_a_sweep_is_refused(folder):
+    with pytest.raises(LptError, match=r"is not the folder of a sweep \(sweep.db is missing\)"):
         Ledger(folder)
     assert not folder.exists()
 
 
-def test_a_file_that_is_no_ledger_is_told(folder):
+def test_a_file_that_is_not_a_ledger_is_refused(folder):
     folder.mkdir()
     (folder / FILE).write_text("no database" * 100)
     with pytest.raises(LptError, match="cannot be read"):
         Ledger(folder)
 
 
-def test_a_ledger_of_another_version_is_told(folder):
+def test_a_ledger_of_another_format_is_refused(folder):
     ledger = Ledger(folder, create=True)
     ledger["format"] = FORMAT + 1
     ledger.close()
-    with pytest.raises(LptError, match="another version"):
+    with pytest.raises(LptError, match=rf"has format {FORMAT + 1}, and this version of lpt reads format {FORMAT}"):
         Ledger(folder)
 
 
@@ -58,7 +58,7 @@ def test_a_changed_default_is_refused_with_both_values_and_nothing_is_entered(fo
     assert [row.name for row in ledger.rows()] == [point.name for point in old]
 
 
-def test_points_that_are_not_typed_again_are_compared_too(folder):
+def test_points_of_the_ledger_that_are_not_launched_again_are_compared_too(folder):
     old, today, added = (points(3, **{"optim.lr": lr}) for lr in (1e-3, 2e-3, 2e-3))
     sweep(folder, old[:2], shell(DONE))
     ledger = Ledger(folder)
@@ -82,7 +82,7 @@ def test_accepting_drift_keeps_what_is_completed_and_takes_todays_values_for_the
     }
 
 
-def test_other_words_for_the_same_values_are_the_same_point(folder):
+def test_different_options_with_the_same_values_are_the_same_point(folder):
     (point,) = points(1)
     ledger = Ledger(folder, create=True)
     assert (

@@ -36,7 +36,7 @@ def test_a_name_says_what_varies_and_ends_in_a_hash(base):
         "lpt.bottleneck=128",  # as it is anyway
     ],
 )
-def test_what_results_do_not_depend_on_changes_no_hash(base, aside):
+def test_options_that_results_do_not_depend_on_change_no_hash(base, aside):
     assert point("lpt.layer=8", "seed=21", aside).hash == base.hash
 
 
@@ -95,7 +95,7 @@ def test_points_of_one_trunk_are_neighbors_lower_layers_first():
     assert [(layer, seed) for layer, seed, _ in ordered] == [(4, 13), (4, 13), (8, 13), (4, 21), (8, 21)]
 
 
-def test_rivals_are_ordered_by_the_layer_they_begin_at():
+def test_baselines_are_ordered_by_their_first_trained_layer():
     late = [point("method=lora", f"method.from_layer={layer}", swept=("method.from_layer",)) for layer in (9, 5)]
     whole = point("method=lora", swept=())
     assert in_order([whole, *late]) == [late[1], late[0], whole]

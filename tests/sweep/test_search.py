@@ -36,15 +36,15 @@ class Launcher:
         return returns
 
 
-def make(folder: Path, trials: int, at_once: int = 1, **options) -> tuple[Search, Launcher]:
-    made = Search(trials, at_once, startup=3, prune=False, seed=1)
+def make(folder: Path, trials: int, parallel_trials: int = 1, **options) -> tuple[Search, Launcher]:
+    made = Search(trials, parallel_trials, startup_trials=3, prune=False, seed=1)
     made._config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}, "task": {"metrics": ["accuracy"]}})
     made._launcher = launcher = Launcher(folder, **options)
     return made, launcher
 
 
 def test_proposals_are_within_what_was_typed_and_options_that_do_not_vary_go_with_them(tmp_path):
-    made, launcher = make(tmp_path / "it's a search", trials=8, at_once=3)
+    made, launcher = make(tmp_path / "it's a search", trials=8, parallel_trials=3)
     best = made.sweep(SPACE)
     assert len(launcher.points) == 8
     for point in launcher.points:
@@ -56,7 +56,7 @@ def test_proposals_are_within_what_was_typed_and_options_that_do_not_vary_go_wit
     assert best == max(-abs(math.log10(float(dict(t.split("=") for t in p)["optim.lr"])) + 2) for p in launcher.points)
 
 
-def test_a_search_that_was_cut_goes_on_with_the_very_point_and_counts_earlier_trials(tmp_path):
+def test_an_interrupted_search_resumes_the_same_point_and_counts_earlier_trials(tmp_path):
     made, launcher = make(tmp_path, trials=6, killed_at=3)
     with pytest.raises(KeyboardInterrupt):
         made.sweep(SPACE)
@@ -73,7 +73,7 @@ def test_a_search_that_was_cut_goes_on_with_the_very_point_and_counts_earlier_tr
     assert idle.points == []
 
 
-def test_what_is_typed_replaces_what_an_experiment_file_searches(tmp_path):
+def test_typed_options_replace_what_an_experiment_file_searches(tmp_path):
     made, launcher = make(tmp_path, trials=3)
     made._params = {"lpt.layer": "range(2,9,2)", "generator": "npg,appg"}
     made.sweep(["lpt.layer=5", "generator=mppg,npg", "optim.lr=0.01"])
@@ -84,10 +84,11 @@ def test_what_is_typed_replaces_what_an_experiment_file_searches(tmp_path):
 
 
 @pytest.mark.parametrize("given", [[], ["hydra.sweep.dir={}"]])
-def test_what_goes_on_with_a_search_is_its_command_with_its_folder(tmp_path, monkeypatch, given):
+def test_the_command_that_resumes_a_search_is_its_own_with_its_folder(tmp_path, monkeypatch, given):
     folder = tmp_path / "my search"
     typed = [text.format(folder) for text in given]
     monkeypatch.setattr("sys.argv", ["train.py", "-m", "hydra/sweeper=optuna", *typed])
+    monkeypatch.setattr(search, "typed_program", lambda: ["python", "train.py"])
     made, launcher = make(folder, trials=1)
     made.sweep(SPACE)
     assert launcher.search == f"python train.py -m hydra/sweeper=optuna 'hydra.sweep.dir={folder}'"
@@ -105,7 +106,7 @@ def test_a_search_without_a_completed_trial_says_so(tmp_path, capsys):
         with pytest.raises(SystemExit, match="1"):
             made.sweep(SPACE)
         told = capsys.readouterr().err
-        assert told == f"error: no trial of the search was completed; lpt sweep status {tmp_path} has what went wrong\n"
+        assert told == f"error: no trial of the search was completed; to see why: lpt sweep status {tmp_path}\n"
     assert launcher.points == []
 
 
@@ -125,7 +126,7 @@ def test_whole_numbers_and_names_are_drawn_as_typed(text, values):
     assert drawn == values
 
 
-def test_a_trial_worse_than_the_median_of_the_earlier_ones_is_ended(tmp_path):
+def test_a_trial_worse_than_the_median_of_the_earlier_ones_is_stopped(tmp_path):
     study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=2))
     verdicts = []
     for quality in (0.9, 0.8, 0.2, 0.95):

@@ -1,4 +1,4 @@
-"""Sweeps of the real command on a tiny backbone, killed and gone on with."""
+"""Sweeps of the real command on a tiny backbone, killed and resumed."""
 
 import json
 import os
@@ -79,14 +79,14 @@ def assert_same(found: dict, expected: dict) -> None:
         assert found[fact] == expected[fact], fact
 
 
-def test_a_sweep_that_was_killed_goes_on_and_ends_as_one_that_was_not(experiment, undisturbed):
+def test_a_killed_sweep_resumes_and_ends_as_one_that_was_not(experiment, undisturbed):
     """The launcher dies and the worker with it, in the midst of training; of the two points, one always fails."""
     options = ("lpt.layer=2,9", "hydra.launcher.retries=0")
     launcher, begun = launched(experiment, "killed", *options)
     launcher.kill()
     launcher.wait()
     processes.kill(begun)
-    assert not (begun / "result.json").exists(), "it was over too soon to be cut"
+    assert not (begun / "result.json").exists(), "it ended before it could be interrupted"
 
     resumed = resume(experiment, "killed")
     assert (resumed.returncode, resumed.stderr) == (1, "")

@@ -40,7 +40,7 @@ def test_a_file_gets_a_line_per_change_and_the_last_lines_of_a_failed_points_log
         f"{two.name}: failed: ended with exit status 3",
     ]
     assert lines[4:-1] == [f"    {number}" for number in range(101 - TAIL, 101)]
-    assert lines[-1] == f"    the whole log: {tmp_path / two.name / 'train.log'} (2 of 2)"
+    assert lines[-1] == f"    full log: {tmp_path / two.name / 'train.log'} (2 of 2)"
 
 
 def test_a_terminal_gets_a_table_of_what_is_running_with_step_and_time(screen, tmp_path, monkeypatch):
@@ -55,7 +55,7 @@ def test_a_terminal_gets_a_table_of_what_is_running_with_step_and_time(screen, t
     assert f"{point.name}: completed in 0:00" in written.getvalue()
 
 
-def test_the_step_is_the_latest_that_metrics_or_log_tell_of(tmp_path):
+def test_the_step_is_the_latest_of_metrics_and_log(tmp_path):
     assert progress(tmp_path) == ""
     (tmp_path / "metrics.csv").write_text("epoch,lr,step\n0,1e-3,0\n0,1e-3,7\n")
     assert progress(tmp_path) == "7"
@@ -65,14 +65,14 @@ def test_the_step_is_the_latest_that_metrics_or_log_tell_of(tmp_path):
     assert progress(tmp_path) == "6/18"
 
 
-def test_the_end_of_a_large_log_is_read_alone(tmp_path):
+def test_only_the_end_of_a_large_log_is_read(tmp_path):
     log = tmp_path / "train.log"
     log.write_text("\n".join(map(str, range(100_000))))
     assert tail(log) == [str(number) for number in range(100_000 - TAIL, 100_000)]
     assert tail(tmp_path / "none") == []
 
 
-def test_the_table_is_of_the_ledger(tmp_path):
+def test_the_table_shows_the_ledger(tmp_path):
     sweep(tmp_path, points(1), shell("kill -9 $$"))
     table = view.overview(tmp_path, Ledger(tmp_path).rows(), ["failed"])
     assert str(next(iter(table.columns[-1].cells))) == "killed by SIGKILL"
@@ -84,5 +84,5 @@ def test_a_table_is_never_cut_off(screen, tmp_path):
     table = Table()
     table.add_column("x", no_wrap=True)
     table.add_row("long" * 100)
-    view.show_whole(table)
+    view.show_all(table)
     assert "long" * 100 in written.getvalue()

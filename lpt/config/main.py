@@ -1,0 +1,87 @@
+"""The command that trains: `python train.py [options]`, `lpt train [options]` and `python -m lpt.train [options]`."""
+
+import math
+import shlex
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from lpt import ranks
+from lpt.config.command_line import check_command_line, report
+from lpt.config.flags import read_arguments
+from lpt.config.help import show_help
+from lpt.config.place import CONF_DIR, typed_program
+from lpt.config.resolve import resolve
+from lpt.config.resume import complete_arguments, point_name, run_dir, saved_config, sweep_name
+from lpt.errors import LptError
+
+INTERRUPTED = 130  # exit status, as shells have it: 128 + SIGINT
+
+
+class Training:
+    """What Hydra calls for each run of a command line, and hands to the launcher of a sweep.
+
+    Attributes:
+        exit_status: 0 until a run of a sweep has failed, whether in this process or in one of its own.
+    """
+
+    def __init__(self) -> None:
+        self.exit_status = 0
+
+    def note_failure(self, exit_status: int) -> None:
+        """A run has failed; the sweep goes on with the others."""
+        self.exit_status = max(self.exit_status, exit_status)
+
+    def __call__(self, cfg: DictConfig) -> float:
+        """Train and test once.
+
+        Returns:
+            The primary metric on the validation rows, for sweepers to maximize; NaN for a run of a sweep that failed.
+
+        Raises:
+            SystemExit: the only run has failed, or an interruption.
+        """
+        from lpt.training.run import run  # here, so that --help and bad options do not wait for torch
+
+        try:
+            config = resolve(saved_config(cfg) if cfg.resume else cfg)
+            result = run(config, run_dir(), sweep_name())
+        except LptError as error:
+            point = point_name(sys.argv[1:])
+            if point is None:
+                raise SystemExit(report(error)) from None
+            self.note_failure(report(error, point))
+            return math.nan
+        except (KeyboardInterrupt, SystemExit):  # the second is how Lightning ends after Ctrl-C
+            if ranks.is_first():
+                print(f"\ninterrupted; resume with: {_resume_command(run_dir())}", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+        return result.objective
+
+
+def main() -> None:
+    """Check the command line in `sys.argv`, and train.
+
+    Raises:
+        SystemExit: always, unless all went well: 2 for a bad configuration, 1 where a run failed, 130 if interrupted.
+    """
+    try:
+        if read_arguments([text for text in sys.argv[1:] if text != "all"])["help"]:
+            print(show_help(sys.argv[1:], " ".join(typed_program())), end="")
+            return
+        check_command_line(sys.argv[1:])
+    except LptError as error:
+        raise SystemExit(report(error)) from None
+    arguments = complete_arguments(sys.argv[1:])
+    # Once more with absolute paths, for what starts again elsewhere: of a flag given twice the last counts.
+    sys.argv[1:] = [*arguments, *read_arguments(arguments).location_flags]
+    training = Training()
+    hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(training)()
+    if training.exit_status:
+        raise SystemExit(training.exit_status)
+
+
+def _resume_command(folder: Path) -> str:
+    return shlex.join([*typed_program(), f"resume={folder}"])
