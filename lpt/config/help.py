@@ -87,7 +87,9 @@ def _groups(hydra: Composer) -> Iterator[str]:
 def _everyday(schema: Schema, cfg: DictConfig) -> Iterator[str]:
     yield "\nEveryday options, as they stand"
     own = [f"{kind}.{option.name}" for kind, name in schema.chosen.items() for option in _own(schema, kind, name)]
-    for name in (*EVERYDAY[:3], *own, *EVERYDAY[3:]):
+    late_prompt = schema.declarations["method"][schema.chosen["method"]].has_late_prompt
+    prompt = EVERYDAY[:3] if late_prompt else EVERYDAY[:1]
+    for name in (*prompt, *own, *EVERYDAY[3:]):
         field = schema.find(name)
         assert field is not None
         yield from _beside(field, OmegaConf.select(cfg, name), short=True)
