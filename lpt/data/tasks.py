@@ -131,7 +131,7 @@ class Task:
     name: str = "custom"
     # Name of the task in results.
     labels: list[str] = field(default_factory=list)
-    # Class names, in class order, as in [bad,good].
+    # Class names, in class order.
     value_range: list[float] | None = None
     # Lowest and highest gold value of a regression, as in [0,5]; null for classes. The first of two labels stands
     # for the lowest value, the second for the highest, and their probabilities weigh the two.
