@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import importlib.metadata
 import io
+import logging
 import os
 import re
 import shutil
@@ -258,7 +259,7 @@ def _convert_gguf(source: Path, target: Path) -> None:
     dense = {"quantization_config": gguf_config(dequantize=True)} if gguf_config else {}
     here = {"gguf_file": source.name, "local_files_only": True}
     verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity(logging.ERROR)
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # progress bars
             model = transformers.AutoModelForCausalLM.from_pretrained(

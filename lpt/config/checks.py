@@ -7,7 +7,7 @@ from typing import Any, get_origin
 from lpt.config.candidates import candidates
 from lpt.config.fields import Field, Schema, values_problems
 from lpt.config.schema import METRICS, BenchConfig, Config
-from lpt.data.tasks import describe_problems
+from lpt.data.task_checks import describe_problems
 from lpt.errors import did_you_mean
 
 LOGGERS_NEED = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}

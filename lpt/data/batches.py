@@ -80,7 +80,7 @@ class RaggedStates:
 
 
 @dataclass(frozen=True)
-class EncodedSplit(Dataset):
+class EncodedSplit(Dataset[Weighted]):
     """One split, tokenized. Items are `(row, weight)` pairs, passed through to `collate`."""
 
     rows: list[Encoded]

@@ -1,10 +1,8 @@
 """The labeled rows of one split, before tokenization."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 Sentences = tuple[str, ...]  # (a,) or (a, b)
 
@@ -26,7 +24,7 @@ class LabeledRows:
     def __len__(self) -> int:
         return len(self.sentences)
 
-    def take(self, rows: Sequence[int] | np.ndarray) -> "LabeledRows":
+    def take(self, rows: Collection[int]) -> "LabeledRows":
         """Return the rows at these positions, in this order."""
         return LabeledRows(
             [self.sentences[i] for i in rows], [self.labels[i] for i in rows], [self.index[i] for i in rows]

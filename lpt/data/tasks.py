@@ -1,16 +1,12 @@
 """What a task is: labels, label words, template, metric, and where each source keeps its rows.
 
-A task is one file of `conf/task/`; these dataclasses are its schema and its documentation.
+A task is one file of `conf/task/`; these dataclasses are its schema, and the comment beneath a field is its meaning in
+`--help`. `lpt.data.task_checks` finds what is wrong with a task.
 """
 
-import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
-from lpt.data.templates import template_fields
-from lpt.errors import LptError
 
 SOURCES = ("hub", "tsv", "files", "wheel")
 SPLITS = ("train", "dev", "test")
@@ -23,10 +19,15 @@ class Templates:
     """The text around the sentences: `{a}` the first, `{b}` the second, `{mask}` the answer slot."""
 
     encoder: str = "{a} It was {mask} ."
+    # Template for encoders, with {a}, for pairs {b}, and {mask} where the label word is predicted.
     decoder: str = "{a} It was"
-    # A decoder answers with what follows, so its template ends where the answer begins.
+    # Template for decoders, with {a} and for pairs {b}; the label word is predicted after its end.
     answer: str = "{word} ."
-    # head=continuation: the whole answer, `{word}` standing for the label words (one or several).
+    # Complete answer for head=continuation; {word} stands for the label's word or words.
+
+
+# Mappings in these schemas are typed Any because Hydra cannot set a typed mapping's keys from the command line;
+# `task_checks.describe_problems` checks them.
 
 
 @dataclass
@@ -34,34 +35,37 @@ class Source:
     """What all sources share: which columns to read, and how labels are written there."""
 
     a: str = "text"
-    # Column of the first (or only) sentence; a number from 1 in files without header.
+    # Column of the first or only sentence; in files without a header, its number from 1.
     b: str | None = None
-    # Column of the second sentence of a pair.
+    # Column of the second sentence of a pair; null for single sentences.
     label: str = "label"
     # Column of the label.
     values: Any = None
-    # {value in the data: label name}. null: the data has the names themselves, or their index from 0.
+    # Label names by value in the data, as in {0: bad, 1: good}; `ignore` leaves rows out. null: the data has the
+    # names themselves, or their index from 0.
     train: str | None = "train"
+    # Split or file of the training rows.
     dev: str | None = None
+    # Split or file of the development rows. If it and `test` are null, test rows are set aside from `train`.
     test: str | None = None
-    # Split name (hub) or file (others). No dev and no test: test rows are set aside from train.
-    # A public test split (hub, tsv) without labels: the paper's protocol, dev is the test set and dev rows come from
-    # train.
+    # Split or file of the test rows. If a public one (hub, tsv) has no labels, `dev` is the test set and validation
+    # rows come from `train`, as in the paper.
     extra_tests: Any = None
-    # Further test sets, {name in the results: split or file}; of several, [first, second], the first with labels.
+    # Further test sets, as in {test_other: other.tsv}; of several places, [first, second], the first with labels.
     test_rows: int = 1000
-    # How many rows are set aside then (at most a fifth of them), always the same ones.
+    # Number of test rows set aside if there are no others, at most a fifth of all; always the same ones.
     balance: bool = False
-    # Keep equally many rows of each class then.
+    # Whether to keep equally many rows of each class if test rows are set aside.
 
     def __post_init__(self) -> None:
+        """Read what YAML has as numbers and booleans as text."""
         self.values = as_text(self.values, every_spelling=True)
         if isinstance(self.extra_tests, dict):
             lists = {name: p if isinstance(p, list) else [p] for name, p in self.extra_tests.items() if p is not None}
             self.extra_tests = {str(name): [str(place) for place in places] for name, places in lists.items()}
 
     def splits(self) -> Iterator[tuple[str, str]]:
-        """Every split and its name or file here; a further test set once for each place where it may be."""
+        """Yield every split with its name or file in the source; an extra test set once for each of its places."""
         for split in SPLITS:
             if getattr(self, split) is not None:
                 yield split, getattr(self, split)
@@ -75,25 +79,33 @@ class HubSource(Source):
     """A data set of the Hugging Face hub, or a local folder in hub layout."""
 
     path: str | None = None
+    # Hub id, as in nyu-mll/glue, or local folder.
     config: str | None = None
+    # Configuration (subset) of the data set, as in rte.
     revision: str | None = None
+    # Branch, tag or commit of the data set; null for its main branch.
 
 
 @dataclass
 class TsvSource(Source):
     """A folder of `task.data_dir` in GLUE / LM-BFF layout: tab-separated, UTF-8, no quoting.
 
-    Where train.tsv, say, is missing and train.csv is there, that one is read, with quoting.
+    Where `train.tsv`, for instance, is missing but `train.csv` is there, the CSV file is read, with quoting.
     """
 
     folder: str | None = None
-    # Matched without regard to case, `-` and `_`; null is the task's name.
+    # Name of the task's folder, regardless of case, - and _; null for the task's name.
     header: bool = True
+    # Whether the first line of each file has the column names; otherwise columns are numbered from 1.
     skip_short: bool = False
-    # Leave out rows that lack a column, of which GLUE's QQP has a few. Otherwise they are an error.
+    # Whether to leave out rows that lack a column, of which GLUE's QQP has a few; otherwise they are an error.
     train: str | None = "train.tsv"
+    # File of the training rows.
     dev: str | None = "dev.tsv"
+    # File of the development rows.
     test: str | None = "test.tsv"
+    # File of the test rows. If it has no labels, the development rows are the test set and validation rows come
+    # from `train`, as in the paper.
 
 
 @dataclass
@@ -101,6 +113,7 @@ class FilesSource(Source):
     """The user's own CSV, TSV, JSONL or Parquet files."""
 
     train: str | None = None
+    # File of the training rows: .csv, .tsv, .jsonl or .parquet, also compressed as .bz2.
 
 
 @dataclass
@@ -108,6 +121,7 @@ class WheelSource(Source):
     """A file inside a published wheel (`lpt.assets.wheels`)."""
 
     train: str | None = None
+    # Address of the training rows: wheel://<package>==<version>/<path inside>.
 
 
 @dataclass
@@ -115,42 +129,48 @@ class Task:
     """A text classification task, answered with one word."""
 
     name: str = "custom"
+    # Name of the task in results.
     labels: list[str] = field(default_factory=list)
     # Class names, in class order.
     value_range: list[float] | None = None
-    # [lowest,highest]: a regression. Gold values are numbers between; the first of two labels stands for the lowest,
-    # the second for the highest, and their probabilities weigh the two.
+    # Lowest and highest gold value of a regression, as in [0,5]; null for classes. The first of two labels stands
+    # for the lowest value, the second for the highest, and their probabilities weigh the two.
     label_words: Any = None
-    # {label name: the word that stands for it}; one token, without its leading space. (These two mappings are typed
-    # Any because Hydra cannot set a typed mapping's keys from the command line; `describe_problems` checks them.)
+    # The word that stands for each label, as in {bad: terrible, good: great}; one token each, without its leading
+    # space.
     template: Templates = field(default_factory=Templates)
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
-    # accuracy, f1, matthews; for a regression pearson, spearman. The first one selects the best step.
+    # Metrics to report: accuracy, f1, matthews; for a regression pearson, spearman. The first selects the best step.
     max_length: int = 256
-    # Longer texts are cut: the text, never the template or the answer slot.
+    # Maximum number of tokens per row, template included. Only the text is truncated, never the template.
     source: str = "hub"
-    # hub, tsv, files or wheel.
+    # Where the rows are from: hub, tsv, files or wheel.
     data_dir: str | None = None
-    # Parent folder of the tsv source; relative file names of the files source start here.
+    # Parent folder of the tsv source's folders; for the files source, where relative file names start.
     hub: HubSource = field(default_factory=HubSource)
     tsv: TsvSource = field(default_factory=TsvSource)
     files: FilesSource = field(default_factory=FilesSource)
     wheel: WheelSource = field(default_factory=WheelSource)
 
     def __post_init__(self) -> None:
+        """Read what YAML has as numbers and booleans as text."""
         self.label_words = as_text(self.label_words)
 
     @property
     def classes(self) -> list[str] | None:
-        """What gold labels index; None where gold values are numbers."""
+        """Class names, which gold labels index; None for a regression, whose gold values are numbers."""
         return self.labels if self.value_range is None else None
 
 
 def as_text(mapping: Any, every_spelling: bool = False) -> Any:
-    """A mapping with strings for what YAML and Hydra read as numbers and truth values, without what is null.
+    """Turn the keys and values of a mapping into strings, without the keys whose value is null.
 
-    With `every_spelling`, a key `true` also stands for `True` and `TRUE`, whichever a data file has. What is no
-    mapping stays as it is, for `describe_problems` to complain about.
+    YAML and Hydra read some labels as numbers and booleans.
+
+    Args:
+        mapping: what the configuration has; anything but a mapping is returned unchanged, for
+            `task_checks.describe_problems` to report.
+        every_spelling: let a key `true` also stand for `True` and `TRUE`, whichever a data file has.
     """
     if not isinstance(mapping, dict):
         return mapping  # None too: Hydra could not add keys to an empty mapping from the command line
@@ -161,95 +181,3 @@ def as_text(mapping: Any, every_spelling: bool = False) -> Any:
         if value is not None:
             text |= dict.fromkeys(spellings, str(value))
     return text
-
-
-def describe_problems(task: Task, metrics: list[str]) -> list[str]:
-    """Everything wrong with a task's definition, one complaint each; `metrics` are the known ones."""
-    problems = []
-    if len(task.labels) < 2:
-        problems.append(f"task.labels={task.labels} is too short: name at least two classes, as in [negative,positive]")
-    if len(set(task.labels)) < len(task.labels):
-        problems.append(f"task.labels={task.labels} names a class twice")
-    mappings = [("task.label_words", task.label_words)]
-    mappings += [(f"task.{source}.values", getattr(task, source).values) for source in SOURCES]
-    for option, mapping in mappings:
-        if mapping is not None and not isinstance(mapping, dict):
-            problems.append(f"{option}={mapping} must be a mapping, as in {{a: b, c: d}}")
-    for name in task.label_words if isinstance(task.label_words, dict) else ():
-        if name not in task.labels:
-            problems.append(f"task.label_words has {name!r}, which is not one of task.labels={task.labels}")
-    fitting = [name for name in metrics if (name in REGRESSION_METRICS) == (task.value_range is not None)]
-    for name in task.metrics:
-        if name not in metrics:
-            problems.append(f"task.metrics has {name!r}; known metrics: {', '.join(fitting)}")
-        elif name not in fitting:
-            kind = "classes" if task.value_range is None else f"numbers, by task.value_range={task.value_range}"
-            problems.append(f"task.metrics has {name!r}, but the task is of {kind}; choose from {', '.join(fitting)}")
-    if not task.metrics:
-        problems.append(f"task.metrics is empty; choose from {', '.join(fitting)}")
-    if "f1" in task.metrics and task.value_range is None and len(task.labels) != 2:
-        problems.append(f"task.metrics has 'f1', which needs two classes; task.labels has {len(task.labels)}")
-    if task.source not in SOURCES:
-        problems.append(f"task.source={task.source!r} is not known; choose one of {', '.join(SOURCES)}")
-    else:
-        problems += _source_problems(task, getattr(task, task.source))
-    if task.source == "hub" and task.hub.path is None:
-        problems.append(f"task.hub.path is not set: task {task.name} has no hub source; use another task.source")
-    if task.source == "tsv" and task.data_dir is None:
-        problems.append("task.source=tsv needs task.data_dir=<folder with one folder per task>")
-    if task.max_length < 1:
-        problems.append(f"task.max_length={task.max_length} must be at least 1")
-    if task.value_range is not None:
-        problems += _regression_problems(task, task.value_range)
-    return problems
-
-
-def _regression_problems(task: Task, value_range: list[float]) -> Iterator[str]:
-    if len(value_range) != 2 or not all(map(math.isfinite, value_range)) or value_range[0] >= value_range[-1]:
-        yield f"task.value_range={value_range} must be two numbers, the lower one first, as in [0,5]"
-    if len(task.labels) > 2:
-        yield f"task.value_range={value_range} takes two labels, one for each end; task.labels has {len(task.labels)}"
-    source: Source | None = getattr(task, task.source) if task.source in SOURCES else None
-    if source and source.values:
-        yield f"task.{task.source}.values is for classes; with task.value_range={value_range} the data has numbers"
-    if source and source.balance:
-        yield (
-            f"task.{task.source}.balance=true is for classes; with task.value_range={value_range} the data has numbers"
-        )
-
-
-def _source_problems(task: Task, source: Source) -> list[str]:
-    """Among others: the source must bring the sentences that the templates show, and bring none in vain."""
-    problems = []
-    if source.train is None:
-        problems.append(f"task.{task.source}.train is not set; name the training split or file")
-    if source.test_rows < 1:
-        problems.append(f"task.{task.source}.test_rows={source.test_rows} must be at least 1")
-    problems += _extra_test_problems(f"task.{task.source}.extra_tests", source.extra_tests)
-    pairs = []
-    for option, template in (("encoder", task.template.encoder), ("decoder", task.template.decoder)):
-        try:
-            pairs.append("b" in template_fields(template))
-        except LptError as error:
-            problems.append(str(error))
-            continue
-        if pairs[-1] and source.b is None:
-            problems.append(
-                f"task.template.{option}={template!r} has {{b}}, but task.{task.source}.b names no column for it"
-            )
-    if pairs and source.b is not None and not any(pairs):
-        problems.append(
-            f"task.{task.source}.b={source.b!r} is read in vain: task.template.encoder and task.template.decoder have "
-            "no {b}"
-        )
-    return problems
-
-
-def _extra_test_problems(option: str, extra_tests: Any) -> Iterator[str]:
-    if extra_tests is not None and not isinstance(extra_tests, dict):
-        yield f"{option}={extra_tests} must be a mapping, as in {{test_other: other.tsv}}"
-        return
-    taken = (*SPLITS, "validation")
-    for name in extra_tests or ():
-        if name in taken or not re.fullmatch(r"[\w-]+", name):
-            yield f"{option} has {name!r}; a name is of letters, digits, _ and -, and none of {', '.join(taken)}"

@@ -261,4 +261,5 @@ def check_label_words(words: dict[str, str], labels: list[str]) -> None:
 def _pieces(tokenizer: Any, text: str) -> list[str]:
     """Tokens of a text that follows another after a space."""
     before = tokenizer.tokenize("a")  # some tokenizers put a space of their own in front of a whole text
-    return tokenizer.tokenize(f"a {text.strip()}")[len(before) :]
+    pieces: list[str] = tokenizer.tokenize(f"a {text.strip()}")[len(before) :]
+    return pieces

@@ -18,7 +18,8 @@ from lpt.config.schema import CONF_DIR, METRICS
 from lpt.data.rows import LabeledRows
 from lpt.data.sources import load_rows
 from lpt.data.splits import sample_splits
-from lpt.data.tasks import IGNORE, SOURCES, FilesSource, HubSource, Task, Templates, TsvSource, describe_problems
+from lpt.data.task_checks import describe_problems
+from lpt.data.tasks import IGNORE, SOURCES, FilesSource, Task
 from lpt.data.templates import Template, check_template, label_word_ids
 from lpt.errors import LptError
 from lpt.glue import GLUE as GLUE_TASKS
@@ -343,155 +344,12 @@ def test_a_total_draw_of_a_task_has_the_rows_that_the_reference_wrote(entry):
     assert rows.test is tables["dev" if REAL_ROWS[name][2] is None else "test"]
 
 
-# describe_problems
-
-
-def problems_of(**changes) -> list[str]:
-    sound = {
-        "labels": ["bad", "good"],
-        "label_words": {"bad": "terrible", "good": "great"},
-        "source": "files",
-        "files": FilesSource(train="train.csv"),
-    }
-    return describe_problems(Task(**(sound | changes)), list(METRICS))
-
-
-def test_a_sound_task_has_no_problems():
-    assert problems_of() == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        (
-            {"labels": ["bad"], "label_words": None},
-            "task.labels=['bad'] is too short: name at least two classes, as in [negative,positive]",
-        ),
-        ({"labels": ["bad", "good", "bad"]}, "task.labels=['bad', 'good', 'bad'] names a class twice"),
-        (
-            {"label_words": {"bad": "terrible", "god": "great"}},
-            "task.label_words has 'god', which is not one of task.labels=['bad', 'good']",
-        ),
-        ({"label_words": ["terrible"]}, "task.label_words=['terrible'] must be a mapping, as in {a: b, c: d}"),
-        (
-            {"files": FilesSource(train="train.csv", values="1")},
-            "task.files.values=1 must be a mapping, as in {a: b, c: d}",
-        ),
-        ({"metrics": ["acuracy"]}, "task.metrics has 'acuracy'; known metrics: accuracy, f1, matthews"),
-        ({"metrics": []}, "task.metrics is empty; choose from accuracy, f1, matthews"),
-        (
-            {"metrics": ["f1"], "labels": ["bad", "fair", "good"]},
-            "task.metrics has 'f1', which needs two classes; task.labels has 3",
-        ),
-        ({"source": "web"}, "task.source='web' is not known; choose one of hub, tsv, files, wheel"),
-        ({"files": FilesSource()}, "task.files.train is not set; name the training split or file"),
-        (
-            {"source": "hub", "hub": HubSource()},
-            "task.hub.path is not set: task custom has no hub source; use another task.source",
-        ),
-        (
-            {"source": "tsv", "tsv": TsvSource()},
-            "task.source=tsv needs task.data_dir=<folder with one folder per task>",
-        ),
-        ({"max_length": 0}, "task.max_length=0 must be at least 1"),
-        (
-            {"files": FilesSource(train="train.csv", test_rows=0)},
-            "task.files.test_rows=0 must be at least 1",
-        ),
-        (
-            {"template": Templates(encoder="{a} ? {mask} , {b}")},
-            "task.template.encoder='{a} ? {mask} , {b}' has {b}, but task.files.b names no column for it",
-        ),
-        (
-            {"files": FilesSource(train="train.csv", b="question")},
-            "task.files.b='question' is read in vain: task.template.encoder and task.template.decoder have no {b}",
-        ),
-        (
-            {"template": Templates(decoder="{a} is {")},
-            "task.template='{a} is {' cannot be read: Single '{' encountered in format string",
-        ),
-    ],
-)
-def test_a_problem_is_told_once_and_exactly(changes, problem):
-    assert problems_of(**changes) == [problem]
-
-
-NUMBERS = {"value_range": [0, 5], "metrics": ["pearson"]}
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"value_range": [5, 0]}, "task.value_range=[5, 0] must be two numbers, the lower one first, as in [0,5]"),
-        ({"value_range": [0]}, "task.value_range=[0] must be two numbers, the lower one first, as in [0,5]"),
-        (
-            {"value_range": [0, float("nan")]},
-            "task.value_range=[0, nan] must be two numbers, the lower one first, as in [0,5]",
-        ),
-        (
-            {"labels": ["bad", "fair", "good"]},
-            "task.value_range=[0, 5] takes two labels, one for each end; task.labels has 3",
-        ),
-        (
-            {"metrics": ["pearson", "f1"]},
-            "task.metrics has 'f1', but the task is of numbers, by task.value_range=[0, 5]; choose from pearson, "
-            "spearman",
-        ),
-        (
-            {"value_range": None},
-            "task.metrics has 'pearson', but the task is of classes; choose from accuracy, f1, matthews",
-        ),
-        (
-            {"files": FilesSource(train="train.csv", values={1: "bad"})},
-            "task.files.values is for classes; with task.value_range=[0, 5] the data has numbers",
-        ),
-        (
-            {"files": FilesSource(train="train.csv", balance=True)},
-            "task.files.balance=true is for classes; with task.value_range=[0, 5] the data has numbers",
-        ),
-    ],
-)
-def test_a_problem_of_a_regression_is_told_once_and_exactly(changes, problem):
-    assert problems_of(**NUMBERS) == []
-    assert problems_of(**(NUMBERS | changes)) == [problem]
-
-
-@pytest.mark.parametrize(
-    ("extra_tests", "problem"),
-    [
-        ("other.csv", "task.files.extra_tests=other.csv must be a mapping, as in {test_other: other.tsv}"),
-        (
-            {"validation": "other.csv"},
-            "task.files.extra_tests has 'validation'; a name is of letters, digits, _ and -, and none of train, dev, "
-            "test, validation",
-        ),
-        (
-            {"../test": "other.csv"},
-            "task.files.extra_tests has '../test'; a name is of letters, digits, _ and -, and none of train, dev, "
-            "test, validation",
-        ),
-    ],
-)
-def test_a_problem_of_a_further_test_set_is_told(extra_tests, problem):
-    assert problems_of(files=FilesSource(train="train.csv", extra_tests=extra_tests)) == [problem]
-    assert problems_of(files=FilesSource(train="train.csv", extra_tests={"test_other": "other.csv"})) == []
+# The schema
 
 
 def test_a_further_test_set_may_be_in_one_of_several_places():
     source = FilesSource(train="a", extra_tests={"x": "b", 1: ["c", "d"], "gone": None})
     assert list(source.splits()) == [("train", "a"), ("x", "b"), ("1", "c"), ("1", "d")]
-
-
-def test_a_pair_needs_only_the_template_of_the_kind_of_backbone_in_use():
-    files = FilesSource(train="train.csv", b="question")
-    assert problems_of(files=files, template=Templates(decoder="{a} {b} They are")) == []
-
-
-def test_all_problems_are_told_at_once():
-    assert len(problems_of(labels=["bad"], metrics=["bleu"], max_length=0, files=FilesSource(test_rows=0))) == 6
-
-
-# What YAML reads as something else
 
 
 def test_numbers_and_truth_values_of_yaml_are_text_as_in_the_data():
