@@ -106,7 +106,7 @@ def regression(tmp_path_factory):
     """Experiment and result of one run that predicts numbers."""
     experiment = make_experiment(tmp_path_factory.mktemp("regression"), "llama")
     options = write_scores(experiment.folder)
-    return experiment, experiment.run("scores", *options, "trainer.max_epochs=12", "lpt.layer=2")
+    return experiment, experiment.run("scores", *options, "trainer.max_epochs=20", "lpt.layer=2")
 
 
 def test_a_regression_learns_numbers_that_can_be_learnt(regression):
