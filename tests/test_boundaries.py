@@ -60,9 +60,9 @@ def test_sweeps_and_reports_know_of_training_only_what_a_run_leaves_behind():
         "import lpt.cli; lpt.cli.main(['--help'])",
         "import lpt.config.main, sys; sys.argv[1:] = ['--help', 'all']; lpt.config.main.main()",
         "import lpt.config.main, sys; sys.argv[1:] = ['lpt.layr=3']; lpt.config.main.main()",
-        "import lpt.config.main, sys; sys.argv[1:] = ['method=linear_probe', 'head=label_words']; lpt.config.main.main()",
+        "import lpt.config.main, sys; sys.argv[1:] = ['backbone=minilm-l6', 'head=x']; lpt.config.main.main()",
     ],
-    ids=["import", "lpt --help", "--help all", "unknown option", "method and head that do not fit"],
+    ids=["import", "lpt --help", "--help all", "unknown option", "unknown choice"],
 )
 def test_help_and_bad_options_do_not_wait_for_torch(code):
     check = (

@@ -50,7 +50,8 @@ def test_a_file_of_the_users_own_declares_options_with_types_ranges_defaults_and
     path = plugin(
         "Size = Annotated[int, at_least(2)]\n"
         "class Base:\n"
-        '    """Base.\n\n    Args:\n        size: how large it is,\n            in rows.\n        way: `up` or `down`.\n    """\n'
+        '    """Base.\n\n    Args:\n        size: how large it is,\n            in rows.\n'
+        '        way: `up` or `down`.\n    """\n'
         "    late = True\n"
         "    def __init__(self, model, layer=None, size: Size = 4, way: Literal['up', 'down'] = 'up',\n"
         "                 rates: list[float] = (0.1, 0.2), off: bool = False): ...\n"
@@ -77,7 +78,7 @@ def test_a_file_of_the_users_own_declares_options_with_types_ranges_defaults_and
         ("@register_method('x')\nclass A:\n    def __init__(self, model, n: Tensor = 1): ...\n",
          "the option 'n' needs a type that can be typed: Tensor in Tensor"),
         ("@register_method('x')\nclass A:\n    def __init__(self, model, n: dict = {}): ...\n",
-         "the option 'n' needs a type that can be typed: dict is not int, float, bool, str, or a list of these"),
+         "the option 'n' needs a type that can be typed: dict is not one of int, float, bool, str, or a list of one"),
         ("@register_method('x')\nclass A:\n    def __init__(self, model, n: int): ...\n",
          "the option 'n' needs a default"),
         ("@register_method('x')\nclass A:\n    def __init__(self, model, n: int = len([1])): ...\n",
