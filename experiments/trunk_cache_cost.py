@@ -17,13 +17,14 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from rich.progress import track
 
+from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import find_pretrained
 from lpt.backbones.split import SplitBackbone
 from lpt.bench.measure import random_rows
-from lpt.cache.trunk import TrunkCache, entries
+from lpt.cache.entries import entries
+from lpt.cache.trunk import TrunkCache
 from lpt.config.schema import CONF_DIR
 from lpt.data.batches import EvaluationBatches
-from lpt.hardware import choose_attention, choose_dtype
 
 TOKENS = 128
 
@@ -53,10 +54,10 @@ def measure(backbone: SplitBackbone, rows: int) -> tuple[float, float, int]:
 def main() -> None:
     rows = [int(text) for text in sys.argv[1:]] or [64, 128, 256, 512]
     torch.manual_seed(0)
-    dtype = choose_dtype("auto", "cpu")
+    placement = Placement.choose("cpu")
     path = OmegaConf.load(CONF_DIR / "backbone/random/roberta-base.yaml").path
-    backbone = SplitBackbone(find_pretrained(path).load_model(dtype))
-    backbone.use_attention(choose_attention("auto", "cpu", dtype, TOKENS))
+    backbone = SplitBackbone(find_pretrained(path).load_model(placement.dtype))
+    backbone.use_attention(placement.choose_attention(backbone, TOKENS))
     measured = [measure(backbone, count) for count in track(rows, transient=True)]
     print("| rows | one forward pass, s | caches of all layers, s | ratio | one layer's cache, MB |")
     print("|---:|---:|---:|---:|---:|")

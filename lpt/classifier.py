@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from lpt.adapter import AdapterConfig, load_adapter_config, load_adapter_weights, save_adapter
 from lpt.assets.hub import hub_answers
+from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import Pretrained, find_pretrained
 from lpt.data.batches import Batch, EncodedSplit, EvaluationBatches
 from lpt.data.regression import interpolate
 from lpt.data.rows import LabeledRows
 from lpt.data.templates import Template, answer_ids, label_word_ids
 from lpt.errors import LptError
-from lpt.hardware import choose_accelerator, choose_attention, choose_dtype
 from lpt.heads import Head, branches, build_head, check_head, reads
 from lpt.late_prompt import LateMethod
 from lpt.methods import build_method
@@ -153,15 +153,15 @@ class LatePromptClassifier(Scorer):
         """
         folder = _adapter_folder(adapter, revision)
         config = load_adapter_config(folder)
-        chosen = choose_accelerator(accelerator, devices=1)
-        dtype = choose_dtype(precision, chosen)
+        placement = Placement.choose(accelerator, precision)
         pretrained = find_pretrained(config.backbone, config.revision)
-        classifier = cls(config, pretrained, dtype, quantization=quantization, accelerator=chosen)
+        classifier = cls(
+            config, pretrained, placement.dtype, quantization=quantization, accelerator=placement.accelerator
+        )
         backbone = classifier.method.backbone
-        available = backbone.family.attentions
-        backbone.use_attention(choose_attention("auto", chosen, dtype, config.max_length, available=available))
+        backbone.use_attention(placement.choose_attention(backbone, config.max_length))
         load_adapter_weights(folder, classifier)
-        return classifier.to("cuda" if chosen == "gpu" else "cpu").eval()
+        return classifier.to(placement.device).eval()
 
     def predict(self, texts: Iterable[str | tuple[str, str]], batch_size: int = 32) -> list[Prediction]:
         """Classify texts, or pairs of texts for a task of two sentences; answers in the order given.

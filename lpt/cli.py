@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from lpt.backbones.names import ACCELERATORS, AUTO, PRECISIONS, QUANTIZATIONS
 from lpt.errors import ConfigError, LptError
 
 STREAM = 4096  # rows in memory at a time
@@ -35,9 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--a", default="text", metavar="COLUMN", help="column of the text (default: text)")
     common.add_argument("--b", metavar="COLUMN", help="column of the second text, for tasks of two")
     common.add_argument("--batch-size", type=_positive, default=32)
-    common.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto")
-    common.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="auto")
-    common.add_argument("--quantization", choices=("int8", "nf4"), help="of the backbone's layers")
+    common.add_argument("--accelerator", choices=(AUTO, *ACCELERATORS), default=AUTO)
+    common.add_argument("--precision", choices=(AUTO, *PRECISIONS), default=AUTO)
+    common.add_argument("--quantization", choices=QUANTIZATIONS, help="of the backbone's layers")
 
     predict = commands.add_parser(
         "predict",
@@ -250,7 +251,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _cache_list(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from lpt.cache.trunk import entries, human_bytes, trunk_folder
+    from lpt.cache.entries import entries, human_bytes, trunk_folder
     from lpt.console import console
 
     found = entries(trunk_folder())
@@ -270,7 +271,7 @@ def _cache_list(arguments: argparse.Namespace) -> None:
 
 
 def _cache_clear(arguments: argparse.Namespace) -> None:
-    from lpt.cache.trunk import clear, human_bytes, trunk_folder
+    from lpt.cache.entries import clear, human_bytes, trunk_folder
 
     print(f"{human_bytes(clear(trunk_folder()))} removed from {trunk_folder()}")
 

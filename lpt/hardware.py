@@ -18,12 +18,12 @@ from typing import Any
 import psutil
 import torch
 
+from lpt.backbones.names import ATTENTIONS, AUTO, EAGER, LEAN, PRECISIONS, SDPA
 from lpt.errors import LptError
 
 LONG_TEXT = 256  # tokens from which sdpa is the faster attention on a CPU in float32; in bf16, four times as many
 MICRO_BATCH_TOKENS = 1200  # about; from which matrix products on a CPU are no faster for being larger
 BF16_FLAGS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}  # of processors that multiply bf16 fast
-DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
 def choose_accelerator(accelerator: str, devices: int) -> str:
@@ -51,7 +51,7 @@ def choose_dtype(precision: str, accelerator: str) -> torch.dtype:
     Raises:
         LptError: a format that this hardware cannot compute.
     """
-    if precision == "auto":
+    if precision == AUTO:
         return torch.bfloat16 if fast_bf16(accelerator) else torch.float32
     if precision == "bf16" and accelerator == "gpu" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise LptError(
@@ -59,7 +59,8 @@ def choose_dtype(precision: str, accelerator: str) -> torch.dtype:
         )
     if precision == "16" and accelerator == "cpu":
         raise LptError("trainer.precision=16 needs a GPU; on CPU use bf16, 32 or auto")
-    return DTYPES[precision]
+    dtype: torch.dtype = getattr(torch, PRECISIONS[precision])
+    return dtype
 
 
 def fast_bf16(accelerator: str) -> bool:
@@ -117,7 +118,7 @@ def choose_attention(
     dtype: torch.dtype,
     length: float,
     dropout: float = 0.0,
-    available: Sequence[str] = ("eager", "sdpa", "lean"),
+    available: Sequence[str] = ATTENTIONS,
 ) -> str:
     """`eager`, `sdpa` or `lean`, for texts of about `length` tokens and this dropout of attention weights.
 
@@ -127,16 +128,16 @@ def choose_attention(
     Raises:
         LptError: an attention asked for that is not available.
     """
-    if attention != "auto":
+    if attention != AUTO:
         if attention not in available:
             raise LptError(
                 f"backbone.attention={attention}: this backbone's family computes attention in its own way; use "
-                f"{' or '.join(('auto', *available))}"
+                f"{' or '.join((AUTO, *available))}"
             )
         return attention
     long = length >= (LONG_TEXT if dtype is torch.float32 else 4 * LONG_TEXT)
-    fastest = "sdpa" if accelerator == "gpu" or (long and not dropout) else "lean"
-    return fastest if fastest in available else "eager"
+    fastest = SDPA if accelerator == "gpu" or (long and not dropout) else LEAN
+    return fastest if fastest in available else EAGER
 
 
 def choose_gradient_accumulation(asked: int | None, accelerator: str, rows: int, length: float) -> int:
@@ -167,7 +168,7 @@ def check_compiler() -> None:
     compilers = ("c++", "g++", "clang++", "gcc", "clang")
     if not any(map(shutil.which, compilers)) and "CXX" not in os.environ:
         raise LptError(
-            "trainer.compile=true needs a C++ compiler (g++ or clang++) on the PATH; install one, or leave it"
+            "trainer.compile=true needs a C++ compiler (g++ or clang++) on the PATH; install one, or remove it"
         )
 
 

@@ -3,22 +3,24 @@
 Liu, Sun, Huang and Qiu: Late Prompt Tuning: A Late Prompt Could Be Better Than Many Prompts. Findings of
 EMNLP 2022, https://arxiv.org/abs/2210.11292.
 
-A prompt is written for each input by a small trained network G that reads the states entering layer k:
+A small trained network G reads the states entering layer k of a frozen model and writes a prompt for this very input:
 
-    h   = layers 1..k-1 (embed(x))           the trunk: tokens only, no gradient, a constant per example
-    p   = G(h)                               the prompt generator: all that is trained
-    o   = layers k..L ([p ; h])              the prompt stands before all tokens and is always attended
-    z   = finish(o at the read-out position) final norm or LM-head transform; the mask or the last context token
+    h = layers 1..k-1 (embed(x))    trunk       tokens only, no gradient: a constant of the example
+    p = G(h)                        generate    all that is trained
+    o = layers k..L ([p ; h])       upper       the prompt stands before all tokens and is always attended
+    z = finish(o at one token)      read_out    final norm or LM-head transform; the mask or the last context token
 
-Shapes: B batch, T tokens, P prompt length, H hidden size.
+A head turns z into class scores (`lpt.heads`). Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size,
+V vocabulary, Q tokens that are read out.
 """
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from lpt.backbones.families import name_of, num_layers
+from lpt.backbones.layers import middle_layer, resolve_layer
 from lpt.backbones.split import SplitBackbone
 from lpt.errors import LptError
 from lpt.generators import build_generator
@@ -26,14 +28,14 @@ from lpt.registry import register_method
 
 
 class LateMethod(nn.Module):
-    """A frozen backbone split before layer k, in the mode (train or eval) that the model was given in.
+    """A frozen backbone with something trained from layer k on; the base of all methods. By itself, it trains nothing.
 
-    By itself it trains nothing. A method overrides `prompt`, or makes parameters of layers k..L require a gradient;
-    what requires one is exactly what is trained, saved and loaded.
+    A method overrides `generate`, or has parameters of layers k..L require a gradient. What requires one is exactly
+    what is trained, saved and loaded. The method is in the mode (train or eval) that the model was given in.
 
     Args:
         model: a Hugging Face model (`AutoModelForMaskedLM` or `AutoModelForCausalLM`); it is frozen.
-        layer: k in 1..L, where the method begins; None is L // 2 + 1.
+        layer: k, 1..L, where the method begins; None is `default_layer`.
         trunk_dropout: dropout also below layer k while training (the paper's code has it).
 
     Raises:
@@ -49,50 +51,17 @@ class LateMethod(nn.Module):
     starts_from: ClassVar[tuple[str, ...]] = ()
     # Values of `generator.init` that it takes itself; otherwise its generator says.
 
-    backbone: SplitBackbone
-    watch: Callable[[Tensor, Tensor, Tensor | None], None] | None = None
-    # Shown prompt, states entering layer k and attention mask whenever a state is read out.
-
     def __init__(self, model: Any, layer: int | None = None, trunk_dropout: bool = False):
         super().__init__()
+        layers = num_layers(model.config)
+        layer = resolve_layer(layer, self.default_layer(layers), layers, name_of(model.config))
         self.backbone = SplitBackbone(model, layer, trunk_dropout)
         self.train(self.backbone.training)
 
-    def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """States entering layer k, `[B, T, H]`, without gradient. No `attention_mask`: nothing is padded."""
-        return self.backbone.trunk(input_ids, attention_mask)
-
-    def prompt(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """The soft prompt for each row, `[B, P, H]`, from the states entering layer k, `[B, T, H]`; here P = 0."""
-        return h.new_empty(len(h), 0, h.shape[2])
-
-    def token_states(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """States leaving layer L at the tokens, `[B, T, H]`, from the states entering layer k."""
-        return self.backbone.upper(self.prompt(h, attention_mask, readout_position), h, attention_mask)
-
-    def read_out(
-        self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor, num_extra_positions: int = 0
-    ) -> Tensor:
-        """Finished state at the read-out position, `[B, H]`, from the states entering layer k; heads score it.
-
-        With `num_extra_positions`, at so many positions behind it too: `[B, 1 + num_extra_positions, H]`.
-        """
-        prompt = self.prompt(h, attention_mask, readout_position)
-        if self.watch is not None:
-            self.watch(prompt, h, attention_mask)
-        positions = readout_position
-        if num_extra_positions:
-            positions = readout_position[:, None] + torch.arange(1 + num_extra_positions, device=h.device)
-        return self.backbone.finish(self.backbone.upper_at(prompt, h, attention_mask, positions))
-
-    def from_trunk(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """Vocabulary logits at the read-out position, `[B, V]`, from the states entering layer k.
-
-        Raises:
-            LptError: the backbone has no LM head.
-        """
-        self._needs_lm_head()
-        return self.backbone.vocabulary_logits(self.read_out(h, attention_mask, readout_position))
+    @classmethod
+    def default_layer(cls, num_layers: int) -> int:
+        """The method's own choice of k in a model of L layers: L // 2 + 1 if it is `late`, else 1."""
+        return middle_layer(num_layers) if cls.late else 1
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """Vocabulary logits at the read-out position, `[B, V]`.
@@ -105,31 +74,80 @@ class LateMethod(nn.Module):
         Raises:
             LptError: the text is longer than the backbone allows, or the backbone has no LM head.
         """
-        return self.from_trunk(self.trunk(input_ids, attention_mask), attention_mask, readout_position)
+        h_BTH = self.trunk(input_ids, attention_mask)
+        return self.from_trunk(h_BTH, attention_mask, readout_position)
 
-    def token_logits(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """Vocabulary logits at every token, `[B, T, V]`, the prompt's rows removed.
+    def from_trunk(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
+        """Vocabulary logits at the read-out position, `[B, V]`, from the states entering layer k.
 
         Raises:
-            LptError: as `forward`.
+            LptError: the backbone has no LM head.
         """
-        self._needs_lm_head()
-        h = self.trunk(input_ids, attention_mask)
-        o = self.token_states(h, attention_mask, readout_position)
-        return self.backbone.vocabulary_logits(self.backbone.finish(o))
+        return self._logits(self.read_out(h_BTH, attention_mask, readout_position))
 
-    def _needs_lm_head(self) -> None:
+    def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """States entering layer k, `[B, T, H]`: tokens only, without gradient."""
+        backbone = self.backbone
+        if backbone.train_embeddings:  # nothing is frozen, then, and k = 1
+            return backbone.embed(input_ids, attention_mask)
+        # As the trunk cache computes them: also where what stands above runs under autocast.
+        with torch.no_grad(), torch.autocast(input_ids.device.type, enabled=False):
+            h_BTH = backbone.embed(input_ids, attention_mask)
+            return backbone.run(h_BTH, attention_mask, first=1, last=backbone.layer - 1)
+
+    def generate(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
+        """The prompt for each row, `[B, P, H]`, from the states entering layer k. Here it is empty: P = 0."""
+        return h_BTH.new_empty(len(h_BTH), 0, h_BTH.shape[2])
+
+    def upper(
+        self, p_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None, position: Tensor | None = None
+    ) -> Tensor:
+        """States leaving layer L at the tokens, `[B, T, H]`, or at some of them: layers k..L over `[prompt ; tokens]`.
+
+        Args:
+            position: the tokens to give, `[B]` or `[B, Q]`, and so the result's shape: `[B, H]` or `[B, Q, H]`. Layer
+                L is computed for these alone: the loss reads no other.
+        """
+        backbone, prompt_length = self.backbone, p_BPH.shape[1]
+        k, last = backbone.layer, backbone.num_layers
+        h_BSH = torch.cat([p_BPH.to(h_BTH.dtype), h_BTH], dim=1)
+        if position is None:
+            return backbone.run(h_BSH, attention_mask, k, last, prompt_length)[:, prompt_length:]
+        h_BSH = backbone.run(h_BSH, attention_mask, k, last - 1, prompt_length)
+        return backbone.run_at(h_BSH, attention_mask, position, prompt_length)
+
+    def read_out(
+        self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor, num_extra_positions: int = 0
+    ) -> Tensor:
+        """Finished state at the read-out position, `[B, H]`, from the states entering layer k; heads score it.
+
+        With `num_extra_positions`, at so many positions behind it too: `[B, 1 + num_extra_positions, H]`.
+        """
+        p_BPH = self.generate(h_BTH, attention_mask, readout_position)
+        position = readout_position
+        if num_extra_positions:
+            position = readout_position[:, None] + torch.arange(1 + num_extra_positions, device=h_BTH.device)
+        return self.backbone.finish(self.upper(p_BPH, h_BTH, attention_mask, position))
+
+    def token_logits(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
+        """Vocabulary logits at every token, `[B, T, V]`; none at the prompt's. Arguments and errors as of `forward`."""
+        h_BTH = self.trunk(input_ids, attention_mask)
+        p_BPH = self.generate(h_BTH, attention_mask, readout_position)
+        return self._logits(self.backbone.finish(self.upper(p_BPH, h_BTH, attention_mask)))
+
+    def _logits(self, z: Tensor) -> Tensor:
         if not self.backbone.has_lm_head:
             raise LptError(f"{self.backbone.name} has no language-model head: read states with read_out instead")
+        return self.backbone.vocabulary_logits(z)
 
 
 @register_method("lpt")
 class LatePromptModel(LateMethod):
-    """A frozen backbone with a late prompt, in the mode (train or eval) that the model was given in.
+    """A frozen backbone with a late prompt.
 
     Args:
         model: a Hugging Face model (`AutoModelForMaskedLM` or `AutoModelForCausalLM`); it is frozen.
-        layer: k in 1..L, the first layer that sees the prompt; None is L // 2 + 1. 1 is an input prompt.
+        layer: k, 1..L, the first layer that sees the prompt; None is L // 2 + 1. 1 is an input prompt.
         prompt_length: P.
         generator: a name of `lpt.generators.GENERATORS`: `npg`, `appg`, `mppg`, `phm` or `none`.
         bottleneck: m, the generator's inner size.
@@ -166,25 +184,22 @@ class LatePromptModel(LateMethod):
         self.generator.to(model.device)
         self.train(self.backbone.training)
 
-    def prompt(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """What the generator writes for each row, `[B, P, H]`, from the states entering layer k, `[B, T, H]`."""
-        summary, pooling = self.context(h, attention_mask, readout_position)
-        return self.generator(h, summary, pooling)
+    def generate(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
+        """The prompt that the generator writes for each row, `[B, P, H]`, from the states entering layer k."""
+        summary_B, pooled_BT = self.context(h_BTH, attention_mask, readout_position)
+        p_BPH: Tensor = self.generator(h_BTH, summary_B, pooled_BT)
+        return p_BPH
 
-    def context(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> tuple[Tensor, Tensor]:
-        """What the generator may read: the summary token's index `[B]` and the tokens to pool `[B, T]`.
+    def context(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> tuple[Tensor, Tensor]:
+        """What the generator may read: the summary token's index `[B]` and the tokens to pool, bool `[B, T]`.
 
         Encoders: the first token, and all attended ones. Decoders: the last context token, and the tokens before
         it (the paper's code); a context of a single token pools that one.
         """
-        index_T = torch.arange(h.shape[1], device=h.device)
-        attended_BT = (
-            torch.ones(h.shape[:2], dtype=torch.bool, device=h.device)
-            if attention_mask is None
-            else attention_mask.bool()
-        )
+        attended_BT = h_BTH.new_ones(h_BTH.shape[:2]).bool() if attention_mask is None else attention_mask.bool()
         if not self.backbone.causal:
             return attended_BT.int().argmax(1), attended_BT
-        before_BT = attended_BT & (index_T < readout_position[:, None])
+        index_T, last_B1 = torch.arange(h_BTH.shape[1], device=h_BTH.device), readout_position[:, None]
+        before_BT = attended_BT & (index_T < last_B1)
         alone_B1 = ~before_BT.any(1, keepdim=True)
-        return readout_position, before_BT | (alone_B1 & (index_T == readout_position[:, None]))
+        return readout_position, before_BT | (alone_B1 & (index_T == last_B1))

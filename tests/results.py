@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from lpt.cache.facts import CacheFacts
 from lpt.training.result import (
     FORMAT,
-    CacheFacts,
     CompletedRun,
     DataFacts,
     FailedRun,

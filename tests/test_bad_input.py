@@ -83,7 +83,7 @@ def test_the_command_line_is_refused(option, complaint):
 
 def test_a_layer_that_the_backbone_does_not_have(failure):
     assert failure("lpt.layer=5") == (
-        "lpt.layer=5 does not exist: tiny has L=4 layers; choose 1..4 (1 is the input, the paper's choice is 3)"
+        "lpt.layer=5 does not exist: tiny has L=4 layers; choose 1..4 (1 is the input, the default is 3)"
     )
 
 
@@ -232,7 +232,7 @@ def test_under_hydras_own_launcher_a_bad_point_is_named_and_the_sweep_goes_on(ex
     assert done.returncode == 1
     assert done.stderr == (
         "error: point 0 (lpt.layer=9): lpt.layer=9 does not exist: tiny has L=4 layers; choose 1..4 (1 is the input, "
-        "the paper's choice is 3)\n"
+        "the default is 3)\n"
     )
     status = [json.loads((tmp_path / f"sweep/{i}/result.json").read_text())["status"] for i in (0, 1)]
     assert status == ["failed", "completed"]

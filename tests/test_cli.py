@@ -11,7 +11,7 @@ from tiny import tiny_adapter
 from lpt import LatePromptClassifier
 from lpt.adapter import CONFIG_NAME
 from lpt.backbones.pretrained import find_pretrained
-from lpt.cache import trunk as trunk_cache
+from lpt.cache import entries as cache_entries
 from lpt.cli import main
 
 
@@ -129,7 +129,7 @@ def test_bad_input_ends_in_one_line_and_status_1(adapter, capsys, arguments, mes
 
 
 def test_the_cache_can_be_listed_and_cleared(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(trunk_cache, "trunk_folder", lambda: tmp_path)
+    monkeypatch.setattr(cache_entries, "trunk_folder", lambda: tmp_path)
     entry = tmp_path / "0123456789abcdef"
     entry.mkdir()
     facts = {"backbone": "tiny", "task": "reviews", "split": "train", "rows": 8, "layer": 3}

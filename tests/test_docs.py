@@ -13,10 +13,9 @@ from transformers import AutoModelForCausalLM
 from lpt import LatePromptClassifier
 from lpt.backbones.families import FAMILIES
 from lpt.backbones.pretrained import find_pretrained
-from lpt.backbones.split import SplitBackbone
 from lpt.config.command_line import check_command_line
 from lpt.generators import GENERATORS, build_generator
-from lpt.late_prompt import LatePromptModel
+from lpt.late_prompt import LateMethod, LatePromptModel
 from lpt.methods import METHODS, build_method
 
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))), "experiments/README.md"]
@@ -64,11 +63,9 @@ def test_a_family_of_ones_own_is_the_stock_forward():
     model = tiny_model("stablelm", num_key_value_heads=1)
     ids, mask = token_batch()
     for layer in (1, LAYERS):
-        backbone = SplitBackbone(model, layer)
+        method = LateMethod(model, layer)
         with torch.no_grad():
-            h = backbone.trunk(ids, mask)
-            states = backbone.upper(h.new_empty(len(h), 0, HIDDEN), h, mask)
-            split = backbone.vocabulary_logits(backbone.finish(states))
+            split = method.token_logits(ids, mask, mask.sum(1) - 1)
             stock = model(input_ids=ids, attention_mask=mask).logits
         torch.testing.assert_close(split[mask.bool()], stock[mask.bool()], atol=2e-5, rtol=1e-4)
 

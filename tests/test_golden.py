@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from lpt import LatePromptModel
-from lpt.backbones.families import ATTENTION_IMPLEMENTATIONS
+from lpt.backbones.names import ATTENTIONS
 
 CASES = sorted(path.parent for path in places.GOLDEN.glob("*/case.json"))
 GENERATORS = {"naive": "npg", "avg_pool": "appg", "max_pool": "mppg", "static": "none"}
@@ -52,7 +52,7 @@ class Case:
         return (nll * answer).sum(1) / answer.sum(1)
 
 
-@pytest.fixture(params=ATTENTION_IMPLEMENTATIONS)
+@pytest.fixture(params=ATTENTIONS)
 def attention(request):
     return request.param
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lpt import hardware
-from lpt.backbones.families import ATTENTION_IMPLEMENTATIONS
+from lpt.backbones.names import ATTENTIONS
 from lpt.errors import LptError
 
 
@@ -113,7 +113,7 @@ def test_auto_attention_is_sdpa_on_gpus_and_lean_on_cpus_but_for_long_texts_with
     accelerator, dtype, length, dropout, chosen
 ):
     assert hardware.choose_attention("auto", accelerator, dtype, length, dropout) == chosen
-    for asked in ATTENTION_IMPLEMENTATIONS:
+    for asked in ATTENTIONS:
         assert hardware.choose_attention(asked, accelerator, dtype, length, dropout) == asked
     assert hardware.choose_attention("auto", accelerator, dtype, length, dropout, ("eager",)) == "eager"
 

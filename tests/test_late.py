@@ -3,33 +3,30 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import DECODERS, FAMILIES, HIDDEN, LAYERS, PREFIXABLE, attentions, tiny_model, token_batch
+from tiny import DECODERS, FAMILIES, HIDDEN, LAYERS, PREFIXABLE, attentions, no_prompt, tiny_model, token_batch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from lpt.backbones.families import ATTENTION_IMPLEMENTATIONS
 from lpt.backbones.families import FAMILIES as KNOWN
-from lpt.backbones.split import Prefix, SplitBackbone, token_positions
+from lpt.backbones.masks import token_positions
+from lpt.backbones.names import ATTENTIONS
+from lpt.backbones.prefix import Prefix
 from lpt.errors import LptError
 from lpt.late_prompt import LateMethod
 
 ROWS = 3  # of a prefix
 # Families whose layers call transformers' attention interface, with which a test can look into them.
-WITH_INTERFACE = tuple(name for name in PREFIXABLE if KNOWN[name].attentions == ATTENTION_IMPLEMENTATIONS)
+WITH_INTERFACE = tuple(name for name in PREFIXABLE if KNOWN[name].attentions == ATTENTIONS)
 
 
 def with_prefix(family, attention="eager", layer=2):
-    backbone = SplitBackbone(tiny_model(family, attention), layer)
+    method = LateMethod(tiny_model(family, attention), layer)
     torch.manual_seed(1)
-    backbone.prefix = Prefix(backbone, ROWS)
+    method.backbone.prefix = Prefix(method.backbone, ROWS)
     with torch.no_grad():
-        for p in backbone.prefix.parameters():
+        for p in method.backbone.prefix.parameters():
             p.mul_(50)  # as large as a layer's own
-    return backbone
-
-
-def no_prompt(h):
-    return h.new_empty(len(h), 0, HIDDEN)
+    return method
 
 
 # Prefixes
@@ -66,11 +63,12 @@ def plain_attention(monkeypatch):
 @pytest.mark.parametrize("layer", [1, 3, LAYERS])
 @pytest.mark.parametrize("family", WITH_INTERFACE)
 def test_a_prefix_is_keys_and_values_that_every_token_of_layers_k_to_l_attends(family, layer, plain_attention):
-    """In the stock model; rotary positions go on behind the prefix, absolute ones do not know it."""
-    backbone = with_prefix(family, layer=layer)
+    """In the stock model; rotary positions continue behind the prefix, absolute ones do not know it."""
+    method = with_prefix(family, layer=layer)
+    backbone = method.backbone
     ids, mask = token_batch()
-    h = backbone.trunk(ids, mask)
-    found = backbone.upper(no_prompt(h), h, mask)
+    h = method.trunk(ids, mask)
+    found = method.upper(no_prompt(h), h, mask)
     stock = tiny_model(family, plain_attention(backbone.prefix, layer)).base_model
     rotary = backbone.family.rotary is not None
     first = ROWS if rotary else backbone.family.first_position(backbone.config)
@@ -88,44 +86,39 @@ def test_a_prefix_gives_the_same_with_every_attention_implementation(family, att
     found, expected = (with_prefix(family, chosen) for chosen in (attention, "eager"))
     for padded in (mask, None):
         h = expected.trunk(ids, mask)
-        out, reference = (backbone.upper(no_prompt(h), h, padded) for backbone in (found, expected))
+        out, reference = (method.upper(no_prompt(h), h, padded) for method in (found, expected))
         seen = mask.bool() if padded is not None else slice(None)
         torch.testing.assert_close(out[seen], reference[seen], atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("prompt_length", [0, 2])
-@pytest.mark.parametrize("layer", [2, LAYERS])
 @pytest.mark.parametrize(("family", "attention"), attentions(PREFIXABLE))
-def test_the_last_layer_for_some_tokens_with_a_prefix_gives_what_it_gives_for_all(
-    family, layer, prompt_length, attention
-):
-    """Values and gradients."""
-    backbone = with_prefix(family, attention, layer)
+def test_the_last_layer_for_some_tokens_with_a_prefix_gives_what_it_gives_for_all(family, attention):
+    """Values and gradients, with a prompt and without."""
+    method = with_prefix(family, attention)
     ids, mask = token_batch()
-    h, position = backbone.trunk(ids, mask), torch.tensor([6, 1, 4, 0])
-    prompt = torch.randn(4, prompt_length, HIDDEN)
-    everywhere = backbone.upper(prompt, h, mask)[torch.arange(4), position]
-    there = backbone.upper_at(prompt, h, mask, position)
-    torch.testing.assert_close(there, everywhere, atol=2e-5, rtol=1e-4)
-    prefix = tuple(backbone.prefix.parameters())
-    slopes = [torch.autograd.grad(out.square().sum(), prefix) for out in (everywhere, there)]
-    for expected, found in zip(*slopes, strict=True):
+    h, position = method.trunk(ids, mask), torch.tensor([6, 1, 4, 0])
+    prefix = tuple(method.backbone.prefix.parameters())
+    for prompt in (no_prompt(h), torch.randn(4, 2, HIDDEN)):
+        everywhere = method.upper(prompt, h, mask)[torch.arange(4), position]
+        there = method.upper(prompt, h, mask, position)
+        torch.testing.assert_close(there, everywhere, atol=2e-5, rtol=1e-4)
+        expected, found = (torch.autograd.grad(out.square().sum(), prefix) for out in (everywhere, there))
         torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
 
 
 def test_a_prefix_stays_in_sight_of_a_sliding_window():
-    backbone = with_prefix("mistral", layer=LAYERS)
+    method = with_prefix("mistral", layer=LAYERS)
     ids, _ = token_batch((20,))
-    h = backbone.trunk(ids)
-    before = backbone.upper_at(no_prompt(h), h, None, torch.tensor([19]))
+    h, position = method.trunk(ids), torch.tensor([19])
+    before = method.upper(no_prompt(h), h, None, position)
     with torch.no_grad():
-        backbone.prefix.values.add_(1)
-    assert (backbone.upper_at(no_prompt(h), h, None, torch.tensor([19])) - before).abs().max() > 1e-3
+        method.backbone.prefix.values.add_(1)
+    assert (method.upper(no_prompt(h), h, None, position) - before).abs().max() > 1e-3
 
 
 def test_the_trunk_knows_nothing_of_a_prefix():
     ids, mask = token_batch()
-    plain = SplitBackbone(tiny_model("llama"), 3)
+    plain = LateMethod(tiny_model("llama"), 3)
     assert torch.equal(with_prefix("llama", layer=3).trunk(ids, mask), plain.trunk(ids, mask))
 
 
@@ -146,7 +139,7 @@ def branched(texts=TEXTS, branches=BRANCHES):
     return ids, mask
 
 
-def test_positions_go_on_from_the_text_in_every_branch():
+def test_positions_continue_from_the_text_in_every_branch():
     ids, mask = branched(TEXTS[:1], [[20, 21], [23], [24, 25, 26]])
     assert mask.tolist() == [[1, 1, 1, 1, 2, 2, 3, 4, 4, 4]]
     assert token_positions(ids, mask).tolist() == [[0, 1, 2, 3, 4, 5, 4, 4, 5, 6]]
@@ -154,58 +147,56 @@ def test_positions_go_on_from_the_text_in_every_branch():
     assert left[:, 2:-1].tolist() == token_positions(ids, mask).tolist()
 
 
-def in_passes(backbone, prompt, texts=TEXTS, branches=BRANCHES):
+def in_passes(method, prompt, texts=TEXTS, branches=BRANCHES):
     """States of each text's and each branch's tokens, a pass for each branch."""
     rows = []
     for i, text in enumerate(texts):
         passes = []
         for branch in branches:
-            ids = torch.tensor([text + branch])
-            h = backbone.trunk(ids)
-            passes.append(backbone.upper(prompt[i : i + 1], h)[0])
+            h = method.trunk(torch.tensor([text + branch]))
+            passes.append(method.upper(prompt[i : i + 1], h, None)[0])
         rows.append(torch.cat([passes[0][: len(text)], *(states[len(text) :] for states in passes)]))
     return rows
 
 
 @pytest.mark.parametrize("prefixed", [False, True])
-@pytest.mark.parametrize("layer", [1, 3, LAYERS])
 @pytest.mark.parametrize(("family", "attention"), attentions(DECODERS))
-def test_one_pass_over_all_branches_gives_what_a_pass_for_each_gives(family, layer, prefixed, attention):
-    """Also in the trunk, with a prompt, under sliding windows, and where the last layer is computed for some tokens."""
-    backbone = (
-        with_prefix(family, attention, layer) if prefixed else SplitBackbone(tiny_model(family, attention), layer)
-    )
+def test_one_pass_over_all_branches_gives_what_a_pass_for_each_gives(family, prefixed, attention):
+    """Also in the trunk, with a prompt, under sliding windows, and where the last layer is computed for some tokens.
+
+    Half of the layers are trunk, so that either kind of layer, with and without a window, is on both sides.
+    """
+    method = with_prefix(family, attention, 3) if prefixed else LateMethod(tiny_model(family, attention), 3)
     ids, mask = branched()
     prompt = torch.randn(len(ids), 2, HIDDEN)
-    h = backbone.trunk(ids, mask)
-    found = backbone.upper(prompt, h, mask)
-    for i, expected in enumerate(in_passes(backbone, prompt)):
+    h = method.trunk(ids, mask)
+    found = method.upper(prompt, h, mask)
+    for i, expected in enumerate(in_passes(method, prompt)):
         torch.testing.assert_close(found[i, : len(expected)], expected, atol=3e-5, rtol=1e-4)
     position = torch.tensor([[3, 8, 5], [8, 9, 17]])
-    there = backbone.upper_at(prompt, h, mask, position)
+    there = method.upper(prompt, h, mask, position)
     torch.testing.assert_close(there, found[torch.arange(2)[:, None], position], atol=3e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize(("family", "attention"), attentions(FAMILIES))
-def test_several_read_outs_are_each_what_one_is(family, padded, attention):
-    backbone = SplitBackbone(tiny_model(family, attention), 3)
-    ids, mask = token_batch() if padded else (token_batch((9, 9, 9, 9))[0], None)
-    h, prompt = backbone.trunk(ids, mask), torch.randn(4, 2, HIDDEN)
-    position = torch.tensor([[6, 0], [1, 2], [4, 4], [0, 0]])
-    several = backbone.upper_at(prompt, h, mask, position)
-    assert several.shape == (4, 2, HIDDEN)
-    for q in range(2):
-        one = backbone.upper_at(prompt, h, mask, position[:, q])
-        torch.testing.assert_close(several[:, q], one, atol=1e-5, rtol=1e-5)
+def test_several_read_outs_are_each_what_one_is(family, attention):
+    method = LateMethod(tiny_model(family, attention), 3)
+    for ids, mask in (token_batch(), (token_batch((9, 9, 9, 9))[0], None)):
+        h, prompt = method.trunk(ids, mask), torch.randn(4, 2, HIDDEN)
+        position = torch.tensor([[6, 0], [1, 2], [4, 4], [0, 0]])
+        several = method.upper(prompt, h, mask, position)
+        assert several.shape == (4, 2, HIDDEN)
+        for q in range(2):
+            one = method.upper(prompt, h, mask, position[:, q])
+            torch.testing.assert_close(several[:, q], one, atol=1e-5, rtol=1e-5)
 
 
 def test_branches_of_a_padded_batch_count_as_tokens_where_positions_are_few():
     """Wider than the positions allow by padding alone."""
-    backbone = SplitBackbone(tiny_model("gpt2"), 2)
+    method = LateMethod(tiny_model("gpt2"), 2)
     ids, mask = branched(TEXTS[:1])
     wide = F.pad(ids, (0, 30), value=1), F.pad(mask, (0, 30))
-    torch.testing.assert_close(backbone.trunk(*wide)[:, : ids.shape[1]], backbone.trunk(ids, mask))
+    torch.testing.assert_close(method.trunk(*wide)[:, : ids.shape[1]], method.trunk(ids, mask))
 
 
 # The base of all methods
@@ -219,7 +210,7 @@ def test_a_late_method_of_its_own_trains_nothing_and_is_the_stock_model(family):
     stock = tiny_model(family)(input_ids=ids, attention_mask=mask).logits
     expected = stock[torch.arange(4), position]
     torch.testing.assert_close(method(ids, mask, position), expected, atol=2e-5, rtol=1e-4)
-    assert method.prompt(method.trunk(ids, mask), mask, position).shape == (4, 0, HIDDEN)
+    assert method.generate(method.trunk(ids, mask), mask, position).shape == (4, 0, HIDDEN)
 
 
 def test_further_read_outs_follow_the_first_one():

@@ -92,8 +92,13 @@ def test_token_logits_at_the_read_out_are_the_models_logits(family):
     torch.testing.assert_close(every[torch.arange(len(ids)), position], model(ids, mask, position))
 
 
-@pytest.mark.parametrize("layer", [1, 3, LAYERS])
-@pytest.mark.parametrize(("family", "generator"), with_generators([(family,) for family in FAMILIES]))
+@pytest.mark.parametrize(
+    ("family", "layer", "generator"),
+    [
+        *with_generators([(family, 3) for family in FAMILIES]),
+        *((family, layer, "npg") for family in ("roberta", "llama") for layer in (1, LAYERS)),
+    ],
+)
 def test_training_leaves_every_bit_of_the_backbone_and_moves_all_of_the_generator(family, layer, generator):
     model = build(family, generator=generator, layer=layer).train()
     frozen = copy.deepcopy(model.backbone.model.state_dict())

@@ -31,13 +31,12 @@ def test_an_evaluation_is_the_softmax_of_the_heads_scores_and_the_losses_of_trai
 
 
 def test_one_pass_serves_all_classes(scorer, batch, monkeypatch):
-    passes = []
-    backbone = scorer.method.backbone
-    for name in ("trunk", "upper_at"):
-        whole = getattr(backbone, name)
-        monkeypatch.setattr(backbone, name, lambda *given, name=name, whole=whole: passes.append(name) or whole(*given))
+    passes, method = [], scorer.method
+    for name in ("trunk", "upper"):
+        whole = getattr(method, name)
+        monkeypatch.setattr(method, name, lambda *given, name=name, whole=whole: passes.append(name) or whole(*given))
     scorer.evaluate(batch)
-    assert passes == ["trunk", "upper_at"]
+    assert passes == ["trunk", "upper"]
 
 
 def test_states_at_hand_are_not_computed_again(scorer, batch, monkeypatch):

@@ -113,6 +113,11 @@ def token_batch(lengths=(7, 3, 10, 1), seed=0):
     return ids * mask + (1 - mask), mask
 
 
+def no_prompt(h):
+    """A prompt of no tokens for states `[B, T, H]`."""
+    return h.new_empty(len(h), 0, h.shape[2])
+
+
 WORDS = ["it", "was", "is", "a", "the", "film", "plot", "good", "bad", "great", "terrible"]
 WORDS += ["dull", "fine", "never", "again", "Yes", "No", ".", "?", ","]
 

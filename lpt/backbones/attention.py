@@ -15,8 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from lpt.backbones.dropout import drop, masked, parts
-
-LEAN = "lean"
+from lpt.backbones.names import LEAN
 
 
 class _Attention(torch.autograd.Function):

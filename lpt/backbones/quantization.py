@@ -15,8 +15,6 @@ from transformers import BitsAndBytesConfig, TorchAoConfig
 
 from lpt.errors import LptError
 
-QUANTIZATIONS = ("int8", "nf4")
-
 
 def loading_options(quantization: str | None, accelerator: str, dtype: torch.dtype, layers: str) -> dict[str, Any]:
     """What `from_pretrained` is told.

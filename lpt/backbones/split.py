@@ -1,15 +1,16 @@
-"""A frozen Hugging Face model, split at layer k. Where transformers keeps things, `lpt.backbones.families` knows.
+"""A frozen Hugging Face model whose layers are called one by one, divided before layer k.
 
-    input_ids -> embed -> layers 1..k-1 (the trunk) -> [prompt ; tokens] -> layers k..L -> finish -> vocabulary
+    embed -> layers 1..k-1 | layers k..L over [prompt ; tokens] -> finish -> vocabulary logits
 
-An attention mask says what each token is: 0 padding, 1 text, and from 2 on a branch: one of several continuations that
-stand behind the text, each of which sees the text and itself. So several answers are scored in one pass over the text.
+What of it is computed when is the method's affair (`lpt.late_prompt`); where transformers keeps things,
+`lpt.backbones.families` knows; who sees whom, `lpt.backbones.masks`.
 
-Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size, V vocabulary, Q queries, N rows of a prefix.
+Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size, V vocabulary, C classes, Q queries.
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -18,40 +19,44 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+import lpt.backbones.attention  # noqa: F401  (transformers learns of `lean`)
 from lpt.backbones.dropout import CheapDropout
-from lpt.backbones.families import family_of
+from lpt.backbones.families import family_of, max_length, name_of, num_layers
+from lpt.backbones.masks import Visibility, additive, positions_with_prompt, token_positions, with_prompt
+from lpt.backbones.names import SDPA
+from lpt.backbones.prefix import Known, Prefix
 from lpt.errors import LptError
 
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")  # as configs call it
 
 
 class SplitBackbone(nn.Module):
-    """A frozen model split before layer k: `trunk` below, `upper` from k on, `finish` and the vocabulary.
+    """A frozen model, divided before layer k.
 
     Frozen means frozen: no parameter requires a gradient until a method says so of layers k..L, and `train()` leaves
-    the trunk in eval mode unless `trunk_dropout`.
+    the trunk, layers 1..k-1, in eval mode unless `trunk_dropout`.
 
     Args:
         model: `AutoModelForMaskedLM`, `AutoModelForCausalLM`, or the same without an LM head.
-        layer: k, 1..L; None is L // 2 + 1, the paper's choice.
+        layer: k, 1..L (`lpt.backbones.layers.resolve_layer`); 1 leaves no trunk.
         trunk_dropout: dropout also below layer k, as the paper's code has it.
 
     Attributes:
         train_embeddings: what embeds is trained too, so that even the states entering layer 1 have a gradient.
         prefix: keys and values that every layer from k on finds in front of its own; None, or a `Prefix`.
+        compiled: layers k..L are compiled by `torch.compile`.
 
     Raises:
-        LptError: unknown family, layer outside 1..L, or an attention implementation that is not among the family's.
+        LptError: unknown family, or an attention implementation that is not among the family's.
     """
 
-    def __init__(self, model: Any, layer: int | None = None, trunk_dropout: bool = False):
+    def __init__(self, model: Any, layer: int = 1, trunk_dropout: bool = False):
         super().__init__()
         self.family = family_of(model.config)
         self.model = model.requires_grad_(False)
-        self.trunk_dropout, self.compiled, self.train_embeddings = trunk_dropout, False, False
+        self.layer, self.trunk_dropout = layer, trunk_dropout
+        self.compiled = self.train_embeddings = False
         self.prefix: Prefix | None = None
-        self.layer = default_layer(self.num_layers) if layer is None else layer
-        check_layer(self.layer, self.num_layers, self.name)
         if self.attention not in self.family.attentions:
             raise LptError(
                 f"the backbone {self.name} was loaded with attn_implementation={self.attention!r}; "
@@ -79,11 +84,11 @@ class SplitBackbone(nn.Module):
 
     @property
     def num_layers(self) -> int:
-        return len(self.layers)
+        return num_layers(self.config)
 
     @property
     def name(self) -> str:
-        return self.config.name_or_path or self.config.model_type
+        return name_of(self.config)
 
     @property
     def attention(self) -> str:
@@ -221,25 +226,20 @@ class SplitBackbone(nn.Module):
         return self.family.embed(self.base, input_ids, token_positions(input_ids, attention_mask))
 
     def run(
-        self,
-        h_BSH: Tensor,
-        attention_mask: Tensor | None,
-        first: int,
-        last: int,
-        prompt_length: int = 0,
+        self, h_BSH: Tensor, attention_mask: Tensor | None, first: int, last: int, prompt_length: int = 0
     ) -> Tensor:
-        """Layers `first`..`last` (1-based, both included) over `[prompt ; tokens]`.
+        """States leaving layer `last`, `[B, P + T, H]`, of `[prompt ; tokens]` entering layer `first`.
 
         Args:
             h_BSH: `[B, P + T, H]`.
-            attention_mask: `[B, T]`, tokens only: the prompt is always attended. None: nothing is padded.
+            attention_mask: `[B, T]`, tokens only (`lpt.backbones.masks`). None: nothing is padded.
+            first: from 1, included.
+            last: up to L, included; the states come back as they are if it is `first - 1`.
             prompt_length: P; 0 where no prompt has entered yet.
-
-        Returns:
-            `[B, P + T, H]`.
         """
         prefix = self.prefix if first >= self.layer else None
-        positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length, prefix)
+        seen = self._visibility(h_BSH, attention_mask, prompt_length, prefix)
+        arguments = self._position_arguments(h_BSH, seen)
         masks: dict[int | None, Tensor | None] = {}  # by sliding window: most models need just one
         layers = self.layers
         if self.family.shared:  # what is trunk and what is not may be the same modules
@@ -248,55 +248,44 @@ class SplitBackbone(nn.Module):
             for index in range(first - 1, last):
                 window = self.family.window(self.config, index)
                 if window not in masks:
-                    masks[window] = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, prefix)
-                given = self._of_layer(index, extra)
+                    masks[window] = self._mask(replace(seen, window=window), h_BSH.dtype)
+                given = self._of_layer(index, arguments)
                 if prefix is not None:
                     given[self.family.cache] = prefix.before(index, h_BSH)
                 h_BSH = self.family.call(layers[index], h_BSH, masks[window], **given)
         return h_BSH
 
-    def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """States entering layer k, `[B, T, H]`: tokens only; no gradient, unless `train_embeddings`."""
-        if self.train_embeddings:
-            return self.embed(input_ids, attention_mask)
-        # As the trunk cache computes them: also where what stands above runs under autocast.
-        with torch.no_grad(), torch.autocast(input_ids.device.type, enabled=False):
-            return self.run(self.embed(input_ids, attention_mask), attention_mask, 1, self.layer - 1)
+    def run_at(self, h_BSH: Tensor, attention_mask: Tensor | None, position: Tensor, prompt_length: int = 0) -> Tensor:
+        """States leaving layer L at one token of each row, `[B, H]`, or at several, `[B, Q, H]`.
 
-    def upper(self, prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Layers k..L over `[prompt ; tokens]`; returns the tokens' states, `[B, T, H]`."""
-        prompt_length = prompt_BPH.shape[1]
-        h_BSH = torch.cat([prompt_BPH.to(h_BTH.dtype), h_BTH], dim=1)
-        return self.run(h_BSH, attention_mask, self.layer, self.num_layers, prompt_length)[:, prompt_length:]
+        Queries, output projections and the feed-forward network are computed for these tokens alone; the others give
+        keys and values. Where the family does not tell them (`Family.keys_values`), everything is computed.
 
-    def upper_at(self, prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None, position: Tensor) -> Tensor:
-        """`upper` at one token of each row (`position [B]`), `[B, H]`, or at several (`[B, Q]`), `[B, Q, H]`.
-
-        The loss reads nothing else, so of layer L only those tokens' queries, output projections and feed-forward are
-        computed; the other tokens give keys and values alone.
+        Args:
+            h_BSH: `[B, P + T, H]`, entering layer L.
+            attention_mask: as for `run`.
+            position: `[B]` or `[B, Q]`, indices of tokens, the prompt not counted.
+            prompt_length: P.
         """
-        prompt_length = prompt_BPH.shape[1]
-        h_BSH = torch.cat([prompt_BPH.to(h_BTH.dtype), h_BTH], dim=1)
-        h_BSH = self.run(h_BSH, attention_mask, self.layer, self.num_layers - 1, prompt_length)
-        positions_BS, extra = self._positions(h_BSH, attention_mask, prompt_length, self.prefix)
-        layer, index = self.layers[-1], self.num_layers - 1
-        extra, window = self._of_layer(index, extra), self.family.window(self.config, index)
-        rows_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
-        at_BQ = position.view(len(h_BSH), -1) + prompt_length
+        index, layer, prefix = self.num_layers - 1, self.layers[-1], self.prefix
+        seen = self._visibility(h_BSH, attention_mask, prompt_length, prefix)
+        given = self._of_layer(index, self._position_arguments(h_BSH, seen))
+        seen = replace(seen, window=self.family.window(self.config, index))
+        row_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
+        query_BQ = position.view(len(h_BSH), -1) + prompt_length
         if self.family.keys_values is None:
-            mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, self.prefix)
             with self._dropout():
-                out_BQH = self.family.call(layer, h_BSH, mask, **extra)[rows_B1, at_BQ]
+                out_BQH = self.family.call(layer, h_BSH, self._mask(seen, h_BSH.dtype), **given)[row_B1, query_BQ]
         else:
-            known = Known(*self.family.keys_values(layer, h_BSH, extra))
-            if self.prefix is not None:
-                known = self.prefix.before(index, h_BSH).and_then(known)
-            mask = self._mask(h_BSH, attention_mask, positions_BS, prompt_length, window, self.prefix, at_BQ)
-            if "position_embeddings" in extra:
-                extra["position_embeddings"] = tuple(x[rows_B1, at_BQ] for x in extra["position_embeddings"])
-            extra[self.family.cache] = known
+            known = Known(*self.family.keys_values(layer, h_BSH, given))
+            if prefix is not None:
+                known = prefix.before(index, h_BSH).and_then(known)
+            if "position_embeddings" in given:
+                given["position_embeddings"] = tuple(x[row_B1, query_BQ] for x in given["position_embeddings"])
+            given[self.family.cache] = known
+            mask = self._mask(replace(seen, queries=query_BQ), h_BSH.dtype)
             with self._dropout():
-                out_BQH = self.family.call(layer, h_BSH[rows_B1, at_BQ], mask, **extra)
+                out_BQH = self.family.call(layer, h_BSH[row_B1, query_BQ], mask, **given)
         return out_BQH[:, 0] if position.ndim == 1 else out_BQH
 
     def finish(self, h: Tensor) -> Tensor:
@@ -321,181 +310,55 @@ class SplitBackbone(nn.Module):
         drops = self.training and not self.compiled and max(self.hidden_dropout, self.attention_dropout) > 0
         return CheapDropout() if drops else nullcontext()
 
-    # Positions and masks
+    def key_value_shape(self) -> tuple[int, int]:
+        """Key-value heads g and head size d of a layer, of families that tell its keys and values."""
+        assert self.family.keys_values is not None
+        h_11H = torch.zeros(1, 1, self.hidden_size, dtype=self.model.dtype, device=self.model.device)
+        arguments = self._position_arguments(h_11H, self._visibility(h_11H, None, 0, None))
+        with torch.no_grad():
+            keys, _ = self.family.keys_values(self.layers[-1], h_11H, self._of_layer(self.num_layers - 1, arguments))
+        return keys.shape[1], keys.shape[3]
 
-    def _positions(
-        self, h_BSH: Tensor, attention_mask: Tensor | None, prompt_length: int, prefix: "Prefix | None"
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Prompt rows take 0..P-1, attended tokens follow from P, `[B, S]`; and what layers want to know of that.
+    # What layers want to know besides the states
 
-        A prefix stands before them all.
-        """
-        prompt_BP = torch.arange(prompt_length, device=h_BSH.device).expand(len(h_BSH), -1)
-        tokens_BT = token_positions(h_BSH[:, prompt_length:, 0], attention_mask)
-        positions_BS = torch.cat([prompt_BP, tokens_BT + prompt_length], dim=1)
-        if prefix is not None:
-            positions_BS = positions_BS + prefix.length
+    def _visibility(
+        self, h_BSH: Tensor, attention_mask: Tensor | None, prompt_length: int, prefix: Prefix | None
+    ) -> Visibility:
+        prefix_length = 0 if prefix is None else prefix.length
+        positions_BS = positions_with_prompt(h_BSH[:, prompt_length:, 0], attention_mask, prompt_length, prefix_length)
+        return Visibility(attention_mask, positions_BS, prompt_length, self.causal, prefix_length=prefix_length)
+
+    def _position_arguments(self, h_BSH: Tensor, seen: Visibility) -> dict[str, Any]:
+        """Rotary or relative positions as layers take them; a dict by kind of layer where kinds differ."""
         if self.family.relative is not None:
-            attended_BS = None if attention_mask is None else F.pad(attention_mask, (prompt_length, 0), value=1).bool()
-            return positions_BS, self.family.relative(self.base, positions_BS, attended_BS)
+            mask = seen.attention_mask
+            attended_BS = None if mask is None else with_prompt(mask, seen.prompt_length).bool()
+            return self.family.relative(self.base, seen.positions, attended_BS)
         if self.family.rotary is None:
-            return positions_BS, {}
+            return {}
         rotary = attrgetter(self.family.rotary)(self.base)
         kinds = getattr(rotary, "layer_types", None)  # some families turn faster in layers with a window
         if kinds is None:
-            return positions_BS, {"position_embeddings": rotary(h_BSH, position_ids=positions_BS)}
-        by_kind = {kind: rotary(h_BSH, position_ids=positions_BS, layer_type=kind) for kind in kinds}
-        return positions_BS, {"position_embeddings": by_kind}
+            return {"position_embeddings": rotary(h_BSH, position_ids=seen.positions)}
+        by_kind = {kind: rotary(h_BSH, position_ids=seen.positions, layer_type=kind) for kind in kinds}
+        return {"position_embeddings": by_kind}
 
-    def _of_layer(self, index: int, extra: dict[str, Any]) -> dict[str, Any]:
-        """What the layer with this 0-based index wants to know of `extra`, where that differs by kind of layer."""
+    def _of_layer(self, index: int, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of the layer with this 0-based index."""
         return {
             name: value[self.config.layer_types[index]] if isinstance(value, dict) else value
-            for name, value in extra.items()
+            for name, value in arguments.items()
         }
 
-    def _mask(
-        self,
-        h_BSH: Tensor,
-        attention_mask: Tensor | None,
-        positions_BS: Tensor,
-        prompt_length: int,
-        window: int | None,
-        prefix: "Prefix | None",
-        query_BQ: Tensor | None = None,
-    ) -> Tensor | None:
-        """What a layer's attention expects, for every query or for some of each row (`query_BQ`).
+    def _mask(self, seen: Visibility, dtype: torch.dtype) -> Tensor | None:
+        """The mask that a layer's attention expects, `[B, 1, Q, N + S]`; None where it needs none.
 
-        Boolean for sdpa, additive for eager; None where it can do without.
+        Boolean for sdpa, which also masks plain causal attention itself; additive for the others.
         """
-        batch, total, _ = h_BSH.shape
-        own_causal_mask = self.attention == "sdpa" and query_BQ is None and prefix is None
-        if attention_mask is None and window is None and (not self.causal or own_causal_mask):
+        if seen.everything or (self.attention == SDPA and seen.plain_causal):
             return None
-        device = h_BSH.device
-        allowed_BQS = torch.ones(batch, 1, total, dtype=torch.bool, device=device)
-        if attention_mask is not None:
-            allowed_BQS[:, 0, prompt_length:] = attention_mask.bool()
-        if self.causal or window is not None:
-            key_S = torch.arange(total, device=device)
-            query_BQ1 = key_S[None, :, None] if query_BQ is None else query_BQ[:, :, None]
-            if self.causal:
-                allowed_BQS = allowed_BQS & (query_BQ1 >= key_S)
-            if window is not None:
-                position_BQ1 = positions_BS[:, :, None]
-                if query_BQ is not None:
-                    position_BQ1 = position_BQ1.gather(1, query_BQ1)
-                near_BQS = (position_BQ1 - positions_BS[:, None, :]).abs() < window
-                allowed_BQS = allowed_BQS & (near_BQS | (key_S < prompt_length))  # the prompt is always attended
-            if attention_mask is not None and attention_mask.dtype != torch.bool:
-                kind_BS = F.pad(attention_mask, (prompt_length, 0), value=1)
-                query_kind_BQ = kind_BS if query_BQ is None else kind_BS.gather(1, query_BQ)
-                own_BQS = query_kind_BQ[:, :, None] == kind_BS[:, None, :]
-                allowed_BQS = allowed_BQS & (own_BQS | (kind_BS[:, None, :] == 1))
-            # A padding row that sees nothing would be all minus infinity, and NaN: let it see itself.
-            allowed_BQS = allowed_BQS | (query_BQ1 == key_S)
-        if prefix is not None:
-            allowed_BQS = F.pad(allowed_BQS, (prefix.length, 0), value=True)
-        mask_B1QS = allowed_BQS[:, None]
-        if self.attention == "sdpa":
-            return mask_B1QS
-        lowest = torch.finfo(h_BSH.dtype).min
-        return torch.zeros(mask_B1QS.shape, dtype=h_BSH.dtype, device=device).masked_fill_(~mask_B1QS, lowest)
-
-
-class Known:
-    """Stands where transformers expects a key / value cache: all keys and values are known already.
-
-    Args:
-        keys: `[B, heads, S, head size]`, as values.
-    """
-
-    def __init__(self, keys: Tensor, values: Tensor):
-        self.keys, self.values = keys, values
-
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        return self.keys, self.values
-
-
-class Before(Known):
-    """The same: these keys and values stand before the layer's own."""
-
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
-
-    def and_then(self, known: Known) -> Known:
-        return Known(*self.update(known.keys, known.values, 0))
-
-
-class Prefix(nn.Module):
-    """Keys and values in front of those of every layer from k on, always attended: `[layers, heads, N, head size]`.
-
-    Args:
-        backbone: the split model; its families with `keys_values` can have a prefix.
-        length: N.
-
-    Raises:
-        LptError: a family that does not say where its keys and values are.
-    """
-
-    def __init__(self, backbone: SplitBackbone, length: int):
-        super().__init__()
-        if backbone.family.keys_values is None:
-            raise LptError(
-                f"{backbone.name} ({backbone.config.model_type}) cannot have prefixes: its family in "
-                "lpt/backbones/families.py does not tell keys and values"
-            )
-        self.length, self.first = length, backbone.layer
-        model = backbone.model
-        h_11H = torch.zeros(1, 1, backbone.hidden_size, dtype=model.dtype, device=model.device)
-        extra = backbone._of_layer(backbone.num_layers - 1, backbone._positions(h_11H, None, 0, None)[1])
-        with torch.no_grad():
-            keys, _ = backbone.family.keys_values(backbone.layers[-1], h_11H, extra)
-        shape = (len(backbone.upper_layers), keys.shape[1], length, keys.shape[3])
-        self.keys = nn.Parameter(0.02 * torch.randn(shape))
-        self.values = nn.Parameter(0.02 * torch.randn(shape))
-
-    def before(self, index: int, h_BSH: Tensor) -> Before:
-        """For the layer with this 0-based index."""
-        place = index - self.first + 1
-        keys, values = (x[place].to(h_BSH.dtype).expand(len(h_BSH), -1, -1, -1) for x in (self.keys, self.values))
-        return Before(keys, values)
-
-
-def token_positions(tokens_BT: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Position of each token among those that it sees, from 0, `[B, T]`; padding gets a harmless one.
-
-    Every branch goes on where the text ends.
-    """
-    if attention_mask is None:
-        return torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand(len(tokens_BT), -1)
-    if attention_mask.dtype == torch.bool:
-        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)
-    text_BT = attention_mask == 1
-    place_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
-    starts_BT = F.pad(attention_mask[:, 1:] != attention_mask[:, :-1], (1, 0), value=True)
-    within_branch_BT = place_T - torch.where(starts_BT, place_T, 0).cummax(1).values
-    in_text_BT = (text_BT.long().cumsum(1) - 1).clamp(min=0)
-    return torch.where(attention_mask > 1, text_BT.sum(1, keepdim=True) + within_branch_BT, in_text_BT)
-
-
-def default_layer(num_layers: int) -> int:
-    """The paper's prompt layer: 13 of 24, 19 of 36, 16 of 30."""
-    return num_layers // 2 + 1
-
-
-def check_layer(layer: int, num_layers: int, name: str, option: str = "lpt.layer") -> None:
-    """Raises LptError, naming backbone and L, unless `layer` is one of 1..L."""
-    if not 1 <= layer <= num_layers:
-        raise LptError(
-            f"{option}={layer} does not exist: {name} has L={num_layers} layers; choose 1..{num_layers} "
-            f"(1 is the input, the paper's choice is {default_layer(num_layers)})"
-        )
-
-
-def max_length(config: Any) -> int:
-    """Most tokens that the positions of a Hugging Face config allow."""
-    return config.max_position_embeddings - family_of(config).first_position(config)
+        allowed_B1QS = seen.allowed()[:, None]
+        return allowed_B1QS if self.attention == SDPA else additive(allowed_B1QS, dtype)
 
 
 def _one_of(names: Sequence[str]) -> str:

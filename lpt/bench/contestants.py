@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lpt.backbones.families import family_of
-from lpt.backbones.split import default_layer
+from lpt.backbones.layers import middle_layer
 from lpt.classifier import Scorer
 from lpt.config.schema import Config
 from lpt.data.batches import Batch
@@ -47,7 +47,7 @@ def build_contestant(name: str, model: Any, config: Config, label_ids: list[int]
     if "layer" in settings and not (name.startswith("late_") or METHODS[config.method.name].late):
         settings["layer"] = None
     if name.startswith("late_"):
-        settings["layer"] = config.lpt.layer or default_layer(model.config.num_hidden_layers)
+        settings["layer"] = config.lpt.layer or middle_layer(model.config.num_hidden_layers)
     method = build_method(config.method.name, model, **settings)
     scorer = Scorer(
         method, build_head(config.head.name, method.backbone, len(label_ids), [[token] for token in label_ids])

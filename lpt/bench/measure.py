@@ -19,7 +19,8 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
-from lpt.backbones.attention import LEAN
+from lpt.backbones.names import EAGER, LEAN
+from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import find_pretrained
 from lpt.backbones.split import SplitBackbone
 from lpt.bench.contestants import STOCK, build_contestant
@@ -32,9 +33,6 @@ from lpt.data.templates import Encoded
 from lpt.errors import LptError
 from lpt.hardware import (
     check_compiler,
-    choose_accelerator,
-    choose_attention,
-    choose_dtype,
     choose_gradient_accumulation,
     keep_freed_memory,
     matmul_rate,
@@ -55,9 +53,10 @@ def measure(method: str, config: Config) -> dict[str, Any]:
         LptError: what this machine or this backbone cannot do.
     """
     bench, optim = config.bench, config.optim
-    accelerator = choose_accelerator(config.trainer.accelerator, devices=1)
-    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-    dtype = choose_dtype(config.trainer.precision, accelerator)
+    # Weights that are trained are measured in float32, and without autocast.
+    trains_weights = method not in STOCK and trains_backbone(config.method.name)
+    placement = Placement.choose(config.trainer.accelerator, "32" if trains_weights else config.trainer.precision)
+    accelerator, device, dtype = placement.accelerator, placement.device, placement.dtype
     if accelerator == "cpu":
         keep_freed_memory()
     if config.trainer.compile:
@@ -65,17 +64,14 @@ def measure(method: str, config: Config) -> dict[str, Any]:
     if config.backbone.quantization is not None:
         raise LptError(f"lpt bench measures backbones as they are, without {config.backbone.quantization}; leave it")
     torch.manual_seed(config.seed)
-    if method not in STOCK and trains_backbone(config.method.name):
-        dtype = torch.float32  # as train.py has it
     model = find_pretrained(config.backbone.path, config.backbone.revision).load_model(dtype).to(device)
-    anatomy = SplitBackbone(model)
+    anatomy = SplitBackbone(model, layer=1)
     if bench.tokens > anatomy.max_length:
         raise LptError(f"bench.tokens={bench.tokens} is more than {config.backbone.name} allows ({anatomy.max_length})")
-    dropout = anatomy.attention_dropout if bench.step == "train" else 0.0
-    available = anatomy.family.attentions
-    attention = choose_attention(config.backbone.attention, accelerator, dtype, bench.tokens, dropout, available)
+    training = bench.step == "train"
+    attention = placement.choose_attention(anatomy, bench.tokens, config.backbone.attention, training)
     if attention == LEAN and method in STOCK:
-        attention = "eager"  # the faster of what rivals have
+        attention = EAGER  # the faster of what rivals have
     anatomy.use_attention(attention)
     backbone_tensors = {id(p): float(p.sum()) for p in model.parameters()}  # read: mapped files are in memory now
     label_ids = list(range(10, 10 + bench.labels))
@@ -89,7 +85,7 @@ def measure(method: str, config: Config) -> dict[str, Any]:
     cached = method.endswith("_cached") and contestant.method.backbone.layer > 1
     states = _states(contestant.method.backbone, split) if cached else None
     batches = _batches(split, optim.batch_size, states, device)
-    if bench.step == "train":
+    if training:
         # As train.py would train ours; rivals' users name a number themselves.
         length = bench.tokens + config.lpt.prompt_length
         ours = choose_gradient_accumulation(optim.gradient_accumulation, accelerator, optim.batch_size, length)
@@ -109,7 +105,7 @@ def measure(method: str, config: Config) -> dict[str, Any]:
             seconds.append(time.perf_counter() - started)
     peak = peak_memory_bytes(accelerator)
 
-    anatomy.use_attention("eager")  # the counter does not see into every kernel of sdpa
+    anatomy.use_attention(EAGER)  # the counter does not see into every kernel of sdpa
     with FlopCounterMode(display=False) as counter:
         step()
     hidden = anatomy.hidden_size
@@ -117,7 +113,7 @@ def measure(method: str, config: Config) -> dict[str, Any]:
     median = statistics.median(seconds)
     return {
         "method": method,
-        "precision": str(dtype).removeprefix("torch."),
+        "precision": placement.precision,
         "attention": attention,
         "step_seconds": median,
         "step_seconds_all": seconds,

@@ -9,14 +9,12 @@ from typing import Annotated, Any
 
 from omegaconf import MISSING
 
+from lpt.backbones.names import ACCELERATORS, ATTENTIONS, AUTO, PRECISIONS, QUANTIZATIONS
 from lpt.config.place import CONF_DIR as CONF_DIR
 from lpt.data.tasks import Task
 from lpt.ranges import above, at_least, fraction, one_of
 
 METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
-PRECISIONS = ("auto", "32", "bf16", "16")
-QUANTIZATIONS = ("int8", "nf4")
-ATTENTIONS = ("auto", "eager", "sdpa", "lean")
 
 Count = Annotated[int, at_least(1)]
 Seed = Annotated[int, at_least(0)]
@@ -33,7 +31,7 @@ class BackboneConfig:
     # random://<model type>?<field of its config>=<number>&...
     revision: str | None = None
     # Branch, tag or commit of a hub id.
-    attention: Annotated[str, one_of(*ATTENTIONS)] = "auto"
+    attention: Annotated[str, one_of(AUTO, *ATTENTIONS)] = AUTO
     # auto: the fastest for device, number format, dropout and text length; lean is for short texts on a CPU.
     quantization: Annotated[str | None, one_of(*QUANTIZATIONS)] = None
     # Number format of the layers' weights: int8, or on GPUs nf4 (4 bits). What is trained stays float32.
@@ -144,13 +142,13 @@ class TrainerConfig:
     # Steps between evaluations. null: an epoch.
     eval_batch_size: Count = 32
     # Rows per device and evaluation batch.
-    accelerator: Annotated[str, one_of("auto", "cpu", "gpu")] = "auto"
+    accelerator: Annotated[str, one_of(AUTO, *ACCELERATORS)] = AUTO
     # auto takes a GPU where there is one.
     devices: Count = 1
     # GPUs, or CPU processes, on each node.
     nodes: Count = 1
     # Machines. With several, srun or torchrun starts the processes: docs/sweeps.md.
-    precision: Annotated[str, one_of(*PRECISIONS)] = "auto"
+    precision: Annotated[str, one_of(AUTO, *PRECISIONS)] = AUTO
     # Number format of the backbone. auto: bf16 where the hardware computes it fast, else float32. What is trained stays
     # float32.
     compile: bool = False
@@ -204,7 +202,7 @@ class BenchConfig:
     # Candidates. full, lora, prompt_tuning: Hugging Face's own forward pass, by peft; per_label: one pass for each
     # label, to evaluate. Any other method of train.py is measured as it trains; late_ in front has it begin at
     # lpt.layer, _cached behind has it read cached states: late_lora_cached, for example.
-    precisions: list[Annotated[str, one_of(*PRECISIONS)]] = field(default_factory=lambda: ["32", "bf16"])
+    precisions: list[Annotated[str, one_of(AUTO, *PRECISIONS)]] = field(default_factory=lambda: ["32", "bf16"])
     # Number formats.
     vary: str | None = None
     # An option to measure and plot the cost against, such as lpt.layer; its values are bench.values.

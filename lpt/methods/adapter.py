@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lpt.backbones.split import SplitBackbone, default_layer
+from lpt.backbones.split import SplitBackbone
 from lpt.errors import LptError, did_you_mean
 from lpt.late_prompt import LateMethod
 from lpt.ranges import at_least
@@ -63,7 +63,7 @@ class Adapter(LateMethod):
         bottleneck: Annotated[int, at_least(1)] = 64,
         placement: Placement = "houlsby",
     ):
-        super().__init__(model, 1 if layer is None else layer)
+        super().__init__(model, layer)
         known = get_args(Placement)
         if placement not in known:
             raise LptError(
@@ -82,16 +82,6 @@ class AdapterDrop(Adapter):
     """
 
     late = True
-
-    def __init__(
-        self,
-        model: Any,
-        layer: int | None = None,
-        bottleneck: Annotated[int, at_least(1)] = 64,
-        placement: Placement = "houlsby",
-    ):
-        half = default_layer(model.config.num_hidden_layers)
-        super().__init__(model, half if layer is None else layer, bottleneck, placement)
 
 
 def add_adapters(backbone: SplitBackbone, bottleneck: int, behind_attention: bool) -> None:

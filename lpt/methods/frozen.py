@@ -21,14 +21,19 @@ class Frozen(LateMethod):
     late = True
 
     def __init__(self, model: Any, layer: int | None = None):
-        super().__init__(model, model.config.num_hidden_layers if layer is None else layer)
+        super().__init__(model, layer)
+
+    @classmethod
+    def default_layer(cls, num_layers: int) -> int:
+        """L, so that nearly all is computed once."""
+        return num_layers
 
     @torch.no_grad()
     def read_out(
-        self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor, num_extra_positions: int = 0
+        self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor, num_extra_positions: int = 0
     ) -> Tensor:
         """Finished states, without gradient; shapes as in `LateMethod.read_out`."""
-        return super().read_out(h, attention_mask, readout_position, num_extra_positions)
+        return super().read_out(h_BTH, attention_mask, readout_position, num_extra_positions)
 
 
 @register_method("zero_shot")

@@ -46,7 +46,7 @@ class Lora(LateMethod):
         targets: Targets = "attention",
         dropout: Annotated[float, fraction()] = 0.0,
     ):
-        super().__init__(model, 1 if layer is None else layer)
+        super().__init__(model, layer)
         add_lora(self.backbone, rank, alpha, targets, dropout)
 
 

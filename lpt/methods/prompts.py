@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from lpt.backbones.split import Prefix
+from lpt.backbones.prefix import Prefix
 from lpt.late_prompt import LateMethod, LatePromptModel
 from lpt.ranges import at_least
 from lpt.registry import register_method
@@ -53,7 +53,7 @@ class PTuningV2(LateMethod):
     """
 
     def __init__(self, model: Any, layer: int | None = None, prompt_length: Positive = 20):
-        super().__init__(model, 1 if layer is None else layer)
+        super().__init__(model, layer)
         self.backbone.prefix = Prefix(self.backbone, prompt_length).to(model.device)
         self.train(self.backbone.training)
 
@@ -77,11 +77,11 @@ class InstanceDependentPrompt(LatePromptModel):
     def __init__(self, model: Any, prompt_length: Positive = 5, bottleneck: Positive = 256):
         super().__init__(model, layer=1, prompt_length=prompt_length, generator="phm", bottleneck=bottleneck)
 
-    def prompt(self, h: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
+    def generate(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """From the states leaving layer L, `[B, T, H]`, of a pass without prompt or dropout."""
         training = self.backbone.training
         self.backbone.eval()
         with torch.no_grad():
-            o = self.backbone.run(h, attention_mask, 1, self.backbone.num_layers)
+            o_BTH = self.backbone.run(h_BTH, attention_mask, 1, self.backbone.num_layers)
         self.backbone.train(training)
-        return super().prompt(o, attention_mask, readout_position)
+        return super().generate(o_BTH, attention_mask, readout_position)

@@ -29,7 +29,7 @@ class Full(LateMethod):
     what = "weights"
 
     def __init__(self, model: Any, layer: int | None = None):
-        super().__init__(model, 1 if layer is None else layer)
+        super().__init__(model, layer)
         self.backbone.train_embeddings = layer is None
         wanted = list(self.wanted())
         if not wanted:

@@ -8,22 +8,23 @@ import numpy as np
 import torch
 
 from lpt.adapter import AdapterConfig
-from lpt.backbones.attention import LEAN
+from lpt.backbones.families import max_length, num_layers
+from lpt.backbones.layers import resolve_layer
+from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import Pretrained, find_pretrained
-from lpt.backbones.split import check_layer, max_length
 from lpt.classifier import LatePromptClassifier
 from lpt.config.schema import Config
 from lpt.data.batches import EncodedSplit, EvaluationBatches
 from lpt.data.sources import load_rows
 from lpt.data.splits import Splits, sample_splits
 from lpt.data.templates import check_template
-from lpt.hardware import check_compiler, choose_attention, choose_gradient_accumulation
+from lpt.hardware import check_compiler, choose_gradient_accumulation
 from lpt.heads import check_head
 from lpt.methods import chosen_settings, only_in_training
-from lpt.registry import load_plugins
+from lpt.registry import METHODS, load_plugins
 from lpt.training import messages
 from lpt.training.initialization import start_prompt
-from lpt.training.placement import Placement, place
+from lpt.training.placement import place
 from lpt.training.plan import TrainingPlan, plan_training
 
 
@@ -93,8 +94,9 @@ def check_fit(config: Config, pretrained: Pretrained) -> None:
     Raises:
         LptError: a layer that the backbone does not have, or a template or head for another kind of backbone.
     """
-    if config.lpt.layer is not None:
-        check_layer(config.lpt.layer, pretrained.config.num_hidden_layers, config.backbone.name)
+    layers = num_layers(pretrained.config)
+    default = METHODS[config.method.name].default_layer(layers)
+    resolve_layer(config.lpt.layer, default, layers, config.backbone.name)
     causal = pretrained.family.causal
     check_template(_template(config, causal), causal)
     check_head(config.head.name, causal)
@@ -175,16 +177,7 @@ def set_attention(config: Config, placement: Placement, classifier: LatePromptCl
         LptError: an attention that the backbone's family does not have.
     """
     backbone = classifier.method.backbone
-    attention = choose_attention(
-        config.backbone.attention,
-        placement.accelerator,
-        placement.dtype,
-        length,
-        backbone.attention_dropout,
-        backbone.family.attentions,
-    )
-    if attention == LEAN and placement.computed is not placement.dtype:
-        attention = "eager"  # lean's backward pass knows nothing of autocast
+    attention = placement.choose_attention(backbone, length, config.backbone.attention, training=True)
     backbone.use_attention(attention)
     return attention
 

@@ -4,13 +4,13 @@ import textwrap
 
 import torch
 
+from lpt.backbones.placement import Placement
 from lpt.config.schema import Config
 from lpt.data.batches import EncodedSplit
 from lpt.data.splits import Splits
 from lpt.hardware import bf16_hardware, describe_device
 from lpt.methods import trains_backbone
 from lpt.training.first_process import say
-from lpt.training.placement import Placement
 from lpt.training.plan import TrainingPlan
 
 WIDTH = 80  # columns
@@ -25,7 +25,7 @@ def say_placement(config: Config, placement: Placement) -> None:
 def describe_placement(config: Config, placement: Placement) -> str:
     """Number format, device and reason, as in `bf16 on 2 CPU cores (AVX512-BF16)`."""
     accelerator = placement.accelerator
-    text = f"{FORMATS[placement.computed]} on {describe_device(accelerator, config.trainer.processes)}"
+    text = f"{FORMATS[placement.compute_dtype]} on {describe_device(accelerator, config.trainer.processes)}"
     if trains_backbone(config.method.name):
         return f"{text}; the backbone's weights are trained, so they are kept in float32"
     bf16 = bf16_hardware(accelerator)

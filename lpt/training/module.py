@@ -7,7 +7,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 from lpt.adapter import check_state, trained_state
 from lpt.classifier import LatePromptClassifier
@@ -93,10 +93,10 @@ class PromptModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted loss of a micro-batch, a scalar."""
-        method = self.classifier.method
-        method.watch = self._see_prompt if self._writes_line else None
-        loss = (self.classifier.losses(batch) * batch.weights).sum()
-        method.watch = None
+        if self._writes_line:
+            loss = self._loss_with_prompt_norm(batch)
+        else:
+            loss = (self.classifier.losses(batch) * batch.weights).sum()
         self.train_tokens += batch.num_tokens
         self.train_rows += len(batch.rows)
         self._step_loss = self._step_loss + loss.detach() / self.trainer.accumulate_grad_batches
@@ -124,9 +124,23 @@ class PromptModule(pl.LightningModule):
         if self._writes_line:
             self._log_step(lr)
 
-    def _see_prompt(self, prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None) -> None:
-        if prompt_BPH.shape[1]:
-            self._prompt_norm_ratio = norm_ratio(prompt_BPH, h_BTH, attention_mask)
+    def _loss_with_prompt_norm(self, batch: Batch) -> Tensor:
+        """The batch's loss; the size of the prompt that the generator writes for it, if there is one, is kept."""
+        method = self.classifier.method
+        if batch.states is None:
+            batch = batch._replace(states=method.trunk(batch.input_ids, batch.attention_mask))
+        h_BTH = batch.states
+        assert h_BTH is not None
+
+        def keep(generator: nn.Module, given: tuple[Any, ...], prompt_BPH: Tensor) -> None:
+            self._prompt_norm_ratio = norm_ratio(prompt_BPH, h_BTH, batch.attention_mask)
+
+        generator = getattr(method, "generator", None)
+        handle = None if generator is None else generator.register_forward_hook(keep)
+        loss: Tensor = (self.classifier.losses(batch) * batch.weights).sum()
+        if handle is not None:
+            handle.remove()
+        return loss
 
     def _log_step(self, lr: float) -> None:
         """Log what there is to say of a step besides its loss.

@@ -12,7 +12,6 @@ from lpt.training.experiment import Experiment
 from lpt.training.module import PromptModule
 from lpt.training.predictions import SplitPredictions
 from lpt.training.result import (
-    CacheFacts,
     CompletedRun,
     DataFacts,
     Fewshot,
@@ -65,8 +64,8 @@ def completed_run(
         trainable_parameters=experiment.trainable_parameters,
         backbone_parameters=experiment.backbone_parameters,
         train=train,
-        cache=CacheFacts(**cache.facts),
-        precision=str(placement.computed).removeprefix("torch."),
+        cache=cache.facts,
+        precision=placement.precision,
         quantization=config.backbone.quantization,
         attention=experiment.attention,
         backbone_commit=experiment.pretrained.commit,

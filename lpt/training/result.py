@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from lpt.cache.facts import CacheFacts
 from lpt.errors import LptError
 
 FILE = "result.json"
@@ -65,19 +66,6 @@ class TrainFacts:
     steps_per_second: float
     tokens_per_second: float
     peak_memory_bytes: int
-
-
-@dataclass(frozen=True)
-class CacheFacts:
-    """What became of the trunk cache."""
-
-    mode: str
-    # memory, disk or off.
-    bytes: int
-    built: list[str]
-    # Splits whose states were computed.
-    reused: list[str]
-    # Splits whose states were there already.
 
 
 @dataclass(frozen=True)

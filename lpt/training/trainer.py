@@ -11,9 +11,9 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
+from lpt.backbones.placement import Placement
 from lpt.config.schema import Config
 from lpt.training.checkpoints import BestOnValidation
-from lpt.training.placement import Placement
 from lpt.training.plan import TrainingPlan
 from lpt.training.progress import progress
 
@@ -85,10 +85,10 @@ def precision_plugin(placement: Placement) -> Precision:
 
     The backbone already has its number format, and what is trained is float32; only fp16 needs loss scaling.
     """
-    if placement.computed is torch.float16:
+    if placement.compute_dtype is torch.float16:
         return MixedPrecision("16-mixed", "cuda")
-    if placement.computed is not placement.dtype:
-        return MixedPrecision("bf16-mixed", "cuda" if placement.accelerator == "gpu" else "cpu")
+    if placement.autocast:
+        return MixedPrecision("bf16-mixed", placement.device.type)
     return Precision()
 
 

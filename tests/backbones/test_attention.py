@@ -10,9 +10,10 @@ from tiny import ENCODERS, FAMILIES, LAYERS, tiny_model, token_batch
 from torch.autograd.graph import saved_tensors_hooks
 
 from lpt import LatePromptModel
-from lpt.backbones.attention import LEAN, lean_attention
+from lpt.backbones.attention import lean_attention
 from lpt.backbones.dropout import SCALE, drop, parts
 from lpt.backbones.families import FAMILIES as KNOWN
+from lpt.backbones.names import LEAN
 
 LEAN_FAMILIES = [family for family in FAMILIES if LEAN in KNOWN[family].attentions]
 BATCH, HEADS, QUERIES, KEYS, SIZE = 3, 4, 5, 7, 8
@@ -102,7 +103,7 @@ def kept_bytes(family, attention):
     kept = {}
     h = model.trunk(ids, mask)
     with saved_tensors_hooks(lambda x: kept.setdefault(x.data_ptr(), x), lambda x: x):
-        model.token_states(h, mask, torch.tensor([29, 29]))
+        model.upper(model.generate(h, mask, torch.tensor([29, 29])), h, mask)
     tensors = [x for x in kept.values() if x.data_ptr() not in parameters]
     squares = [x for x in tensors if x.shape[-1] == 34 and x.shape[-2] % 34 == 0]  # queries that share keys follow
     return sum(x.nbytes for x in squares), sum(x.nbytes for x in tensors)

@@ -2,10 +2,10 @@
 
 import re
 
+from groups import choices
 from places import REPOSITORY
 
 from lpt.backbones.families import FAMILIES
-from lpt.config.schema import choices
 
 PAGE = (REPOSITORY / "docs" / "backbones.md").read_text(encoding="utf-8")
 

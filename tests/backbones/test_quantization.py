@@ -9,8 +9,9 @@ from tiny import FAMILIES, HIDDEN, tiny_model, tiny_tokenizer, token_batch
 from lpt.backbones.pretrained import find_pretrained
 from lpt.backbones.quantization import is_quantized
 from lpt.backbones.split import SplitBackbone
-from lpt.cache.trunk import TrunkHash
+from lpt.cache.key import TrunkHash
 from lpt.errors import LptError
+from lpt.late_prompt import LateMethod
 
 needs_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
 
@@ -44,9 +45,9 @@ def test_states_and_gradients_through_quantised_layers_are_nearly_the_models(tmp
     ids, mask = token_batch()
     found = []
     for quantization in (None, "int8"):
-        backbone = SplitBackbone(pretrained.load_model(torch.float32, quantization), 3)
+        method = LateMethod(pretrained.load_model(torch.float32, quantization), 3)
         prompt = torch.ones(len(ids), 3, HIDDEN, requires_grad=True)
-        z = backbone.upper_at(prompt, backbone.trunk(ids, mask), mask, torch.tensor([6, 1, 9, 0]))
+        z = method.upper(prompt, method.trunk(ids, mask), mask, torch.tensor([6, 1, 9, 0]))
         found.append((z.detach(), *torch.autograd.grad(z.sin().sum(), prompt)))
     for exact, quantized in zip(*found, strict=True):
         assert 0 < (quantized - exact).norm() < 0.2 * exact.norm()

@@ -7,6 +7,7 @@ from tiny import (
     SHAPES,
     VOCABULARY,
     attentions,
+    no_prompt,
     tiny_config,
     tiny_model,
     token_batch,
@@ -17,52 +18,50 @@ from transformers import AttentionInterface, AutoModel, BertConfig, T5Config
 from lpt.backbones.attention import lean_attention
 from lpt.backbones.dropout import CheapDropout
 from lpt.backbones.families import family_of
-from lpt.backbones.split import ATTENTION_DROPOUT, SplitBackbone, default_layer
+from lpt.backbones.split import ATTENTION_DROPOUT, SplitBackbone
 from lpt.errors import LptError
+from lpt.late_prompt import LateMethod
 
 
-def whole_forward(backbone, ids, mask):
+def whole_forward(method, ids, mask):
     """Every token's logits through the split, without a prompt."""
-    h = backbone.trunk(ids, mask)
-    no_prompt = h.new_empty(len(h), 0, h.shape[2])
-    return backbone.vocabulary_logits(backbone.finish(backbone.upper(no_prompt, h, mask)))
+    h = method.trunk(ids, mask)
+    return method.backbone.vocabulary_logits(method.backbone.finish(method.upper(no_prompt(h), h, mask)))
 
 
 @pytest.mark.parametrize(("shape", "attention"), attentions(SHAPES))
-@pytest.mark.parametrize("layer", [1, 2, LAYERS])
-def test_the_split_without_a_prompt_is_the_stock_forward(shape, layer, attention):
+def test_the_split_without_a_prompt_is_the_stock_forward_wherever_it_is(shape, attention):
     ids, mask = token_batch()
+    model, attended = trained_model(shape, attention), mask.bool()
     with torch.no_grad():
         stock = trained_model(shape)(input_ids=ids, attention_mask=mask).logits
-        split = whole_forward(SplitBackbone(trained_model(shape, attention), layer), ids, mask)
-    attended = mask.bool()
-    torch.testing.assert_close(split[attended], stock[attended], atol=2e-5, rtol=1e-4)
+        for layer in (1, 2, LAYERS):
+            split = whole_forward(LateMethod(model, layer), ids, mask)
+            torch.testing.assert_close(split[attended], stock[attended], atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("family", "attention"), attentions(FAMILIES))
 def test_without_padding_the_mask_may_be_left_out(family, attention):
-    backbone = SplitBackbone(tiny_model(family, attention), 2)
+    method = LateMethod(tiny_model(family, attention), 2)
     ids, mask = token_batch(lengths=(9, 9))
     with torch.no_grad():
-        masked = whole_forward(backbone, ids, mask)
-        torch.testing.assert_close(whole_forward(backbone, ids, None), masked, atol=1e-5, rtol=0)
+        masked = whole_forward(method, ids, mask)
+        torch.testing.assert_close(whole_forward(method, ids, None), masked, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("layer", [2, LAYERS])
 @pytest.mark.parametrize(("shape", "attention"), attentions(SHAPES))
-def test_the_last_layer_for_one_token_gives_what_it_gives_for_all(shape, layer, padded, attention):
-    """Values and gradients, at any token, also one in the middle of a text."""
-    backbone = SplitBackbone(trained_model(shape, attention), layer)
-    ids, mask = token_batch() if padded else (token_batch((9, 9, 9, 9))[0], None)
-    h, position = backbone.trunk(ids, mask), torch.tensor([6, 1, 4, 0])
-    prompts = [torch.randn(4, 3, HIDDEN, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
-    everywhere = backbone.upper(prompts[0], h, mask)[torch.arange(4), position]
-    there = backbone.upper_at(prompts[1], h, mask, position)
-    torch.testing.assert_close(there, everywhere, atol=1e-5, rtol=1e-5)
-    for out in (everywhere, there):
-        out.square().sum().backward()
-    torch.testing.assert_close(prompts[1].grad, prompts[0].grad, atol=1e-4, rtol=1e-4)
+def test_the_last_layer_for_one_token_gives_what_it_gives_for_all(shape, attention):
+    """Values and gradients, at any token, also one in the middle of a text, padded or not, behind any layer k."""
+    model, position = trained_model(shape, attention), torch.tensor([6, 1, 4, 0])
+    for layer, (ids, mask) in ((2, token_batch()), (LAYERS, token_batch()), (2, (token_batch((9, 9, 9, 9))[0], None))):
+        method = LateMethod(model, layer)
+        h = method.trunk(ids, mask)
+        prompt = torch.randn(4, 3, HIDDEN, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        everywhere = method.upper(prompt, h, mask)[torch.arange(4), position]
+        there = method.upper(prompt, h, mask, position)
+        torch.testing.assert_close(there, everywhere, atol=1e-5, rtol=1e-5)
+        expected, found = (torch.autograd.grad(out.square().sum(), prompt) for out in (everywhere, there))
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -72,17 +71,6 @@ def test_logits_of_chosen_tokens_are_those_of_the_whole_vocabulary(shape):
     whole = backbone.vocabulary_logits(z)
     assert whole.shape == (3, VOCABULARY)
     torch.testing.assert_close(backbone.vocabulary_logits(z, chosen), whole[:, chosen])
-
-
-def test_the_default_layer_is_the_papers():
-    assert [default_layer(layers) for layers in (24, 36, 30, 12)] == [13, 19, 16, 7]
-    assert SplitBackbone(tiny_model("gpt2")).layer == 3
-
-
-@pytest.mark.parametrize("layer", [0, LAYERS + 1, -1])
-def test_a_layer_that_does_not_exist_is_refused_with_backbone_and_l(layer):
-    with pytest.raises(LptError, match=rf"lpt.layer={layer} does not exist: gpt2 has L={LAYERS} layers; choose 1..4"):
-        SplitBackbone(tiny_model("gpt2"), layer)
 
 
 def test_a_model_of_no_known_family_is_told_the_families_and_how_to_add_one():
@@ -104,24 +92,24 @@ def test_an_attention_implementation_that_the_family_lacks_is_refused(family):
 
 
 def test_use_attention_changes_what_every_layer_computes_with(monkeypatch):
-    backbone, calls = SplitBackbone(tiny_model("llama", "eager"), LAYERS), []
+    method, calls = LateMethod(tiny_model("llama", "eager"), LAYERS), []
     monkeypatch.setitem(
         AttentionInterface._global_mapping, "lean", lambda *a, **k: calls.append(1) or lean_attention(*a, **k)
     )
     ids, mask = token_batch()
-    before = whole_forward(backbone, ids, mask)
-    assert (backbone.attention, len(calls)) == ("eager", 0)
-    backbone.use_attention("lean")
-    torch.testing.assert_close(whole_forward(backbone, ids, mask)[mask.bool()], before[mask.bool()])
-    assert (backbone.attention, len(calls)) == ("lean", LAYERS)
+    before = whole_forward(method, ids, mask)
+    assert (method.backbone.attention, len(calls)) == ("eager", 0)
+    method.backbone.use_attention("lean")
+    torch.testing.assert_close(whole_forward(method, ids, mask)[mask.bool()], before[mask.bool()])
+    assert (method.backbone.attention, len(calls)) == ("lean", LAYERS)
 
 
 def test_a_text_longer_than_the_positions_is_refused():
     backbone = SplitBackbone(tiny_model("roberta"), 2)
     assert backbone.max_length == 38  # two rows of RoBERTa's position table are reserved
-    backbone.trunk(torch.full((1, 38), 5))
+    backbone.embed(torch.full((1, 38), 5))
     with pytest.raises(LptError, match="39 tokens is longer than roberta allows"):
-        backbone.trunk(torch.full((1, 39), 5))
+        backbone.embed(torch.full((1, 39), 5))
 
 
 def test_only_layers_from_k_on_train_and_the_trunk_only_on_request():
@@ -138,20 +126,20 @@ def test_only_layers_from_k_on_train_and_the_trunk_only_on_request():
 @pytest.mark.parametrize("family", ["bert", "gpt2", "albert"])
 def test_the_trunk_repeats_itself_in_training_unless_its_dropout_is_asked_for(family):
     ids, mask = token_batch()
-    still = SplitBackbone(tiny_model(family), 3).train()
+    still = LateMethod(tiny_model(family), 3).train()
     assert torch.equal(still.trunk(ids, mask), still.trunk(ids, mask))
-    noisy = SplitBackbone(tiny_model(family), 3, trunk_dropout=True).train()
+    noisy = LateMethod(tiny_model(family), 3, trunk_dropout=True).train()
     assert not torch.equal(noisy.trunk(ids, mask), noisy.trunk(ids, mask))
 
 
 def test_an_encoder_without_lm_head_finishes_with_its_last_states():
     model = AutoModel.from_config(BertConfig(**tiny_config("bert").to_diff_dict()), attn_implementation="eager").eval()
-    backbone = SplitBackbone(model, 2)
+    method = LateMethod(model, 2)
     ids, mask = token_batch()
-    assert not backbone.has_lm_head
-    h = backbone.trunk(ids, mask)
+    assert not method.backbone.has_lm_head
+    h = method.trunk(ids, mask)
     with torch.no_grad():
-        states = backbone.finish(backbone.upper(h.new_empty(len(h), 0, HIDDEN), h, mask))
+        states = method.backbone.finish(method.upper(no_prompt(h), h, mask))
         stock = model(input_ids=ids, attention_mask=mask).last_hidden_state
     assert (states - stock)[mask.bool()].abs().max() < 1e-5
 
@@ -159,18 +147,18 @@ def test_an_encoder_without_lm_head_finishes_with_its_last_states():
 @pytest.mark.parametrize("family", ["bert", "albert"])
 def test_the_layers_above_drop_while_training_though_they_may_be_the_trunks_own(family):
     ids, mask = token_batch()
-    backbone = SplitBackbone(tiny_model(family), 3).train()
-    h = backbone.trunk(ids, mask)
-    first, second = (backbone.upper(torch.zeros(len(h), 2, HIDDEN), h, mask) for _ in range(2))
+    method = LateMethod(tiny_model(family), 3).train()
+    h = method.trunk(ids, mask)
+    first, second = (method.upper(torch.zeros(len(h), 2, HIDDEN), h, mask) for _ in range(2))
     assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize(("family", "attention"), attentions(FAMILIES))
 def test_half_precision_backbones_stay_in_their_dtype(family, attention):
-    backbone = SplitBackbone(tiny_model(family, attention).to(torch.bfloat16), 2)
+    method = LateMethod(tiny_model(family, attention).to(torch.bfloat16), 2)
     ids, mask = token_batch()
-    h = backbone.trunk(ids, mask)
-    out = backbone.upper(torch.randn(len(h), 3, HIDDEN), h, mask)
+    h = method.trunk(ids, mask)
+    out = method.upper(torch.randn(len(h), 3, HIDDEN), h, mask)
     assert h.dtype == out.dtype == torch.bfloat16
     assert out.isfinite().all()
 
@@ -198,9 +186,10 @@ def cheap(monkeypatch):
     return entered
 
 
-def upper_at_middle(backbone, prompt):
+def upper_at_middle(method, prompt):
     ids, mask = token_batch((9, 6))
-    return backbone.finish(backbone.upper_at(prompt, backbone.embed(ids, mask).detach(), mask, torch.tensor([4, 2])))
+    h = method.backbone.embed(ids, mask).detach()
+    return method.backbone.finish(method.upper(prompt, h, mask, torch.tensor([4, 2])))
 
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -211,24 +200,24 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     [({}, True, False, 2), ({}, True, True, 0), ({}, False, False, 0), (NO_DROPOUT, True, False, 0)],
 )
 def test_masks_are_cheap_where_layers_draw_some_and_are_not_compiled(cheap, rates, training, compiled, times):
-    backbone = SplitBackbone(tiny_model("roberta", **rates), LAYERS - 1).train(training)
+    method = LateMethod(tiny_model("roberta", **rates), LAYERS - 1).train(training)
     if compiled:
-        backbone.compile(backend="eager", dynamic=True)
+        method.backbone.compile(backend="eager", dynamic=True)
     prompt = torch.randn(2, 3, HIDDEN)
-    first, second = (upper_at_middle(backbone, prompt) for _ in range(2))
+    first, second = (upper_at_middle(method, prompt) for _ in range(2))
     assert torch.equal(first, second) == (not training or bool(rates))
     assert len(cheap) == 2 * times  # layers before the last, and the last for one token
 
 
 @pytest.mark.parametrize(("family", "attention"), [("roberta", "lean"), ("llama", "sdpa")])
 def test_compiled_layers_give_the_same_values_and_gradients_and_save_the_same_tensors(family, attention):
-    plain, compiled = (SplitBackbone(tiny_model(family, attention), LAYERS - 1) for _ in range(2))
-    compiled.compile(backend="aot_eager", dynamic=True)
+    plain, compiled = (LateMethod(tiny_model(family, attention), LAYERS - 1) for _ in range(2))
+    compiled.backbone.compile(backend="aot_eager", dynamic=True)
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     prompt = torch.randn(2, 3, HIDDEN, requires_grad=True)
     (there, slope), (here, expected) = (
         (z, *torch.autograd.grad(z.square().sum(), prompt))
-        for z in (upper_at_middle(backbone, prompt) for backbone in (compiled, plain))
+        for z in (upper_at_middle(method, prompt) for method in (compiled, plain))
     )
     torch.testing.assert_close(there, here, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(slope, expected, atol=1e-4, rtol=1e-4)

@@ -9,9 +9,11 @@ import pytest
 import torch
 from tiny import FAMILIES, HIDDEN, LAYERS, tiny_model
 
-from lpt.backbones.families import ATTENTION_IMPLEMENTATIONS
+from lpt.backbones.names import ATTENTIONS
 from lpt.backbones.split import SplitBackbone
-from lpt.cache.trunk import Plan, TrunkCache, TrunkHash, _Found, entries, rows_fingerprint
+from lpt.cache.entries import entries
+from lpt.cache.key import TrunkHash, rows_fingerprint
+from lpt.cache.trunk import Plan, TrunkCache, _Found
 from lpt.data.batches import EncodedSplit, RaggedStates
 from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
@@ -40,17 +42,17 @@ def get(folder, backbone=None, split=None, mode="disk", lines=None, **options):
 
 
 def expected_row(backbone, split, i):
-    return backbone.trunk(torch.tensor([split.rows[i].input_ids]))[0]
+    h = backbone.embed(torch.tensor([split.rows[i].input_ids]))
+    return backbone.run(h, None, 1, backbone.layer - 1)[0]
 
 
-@pytest.mark.parametrize("mode", ["disk", "memory"])
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("layer", [2, LAYERS])
-def test_cached_states_are_the_trunks(tmp_path, family, layer, mode):
-    backbone, split = make_backbone(family, layer), make_split()
-    states, _ = get(tmp_path, backbone, split, mode)
+def test_cached_states_are_the_trunks(tmp_path, family):
+    backbone, split = make_backbone(family, LAYERS), make_split()
+    on_disk, in_memory = (get(tmp_path, backbone, split, mode)[0] for mode in ("disk", "memory"))
+    assert torch.equal(on_disk.states, in_memory.states)
     for i in range(len(split)):
-        torch.testing.assert_close(states.row(i), expected_row(backbone, split, i), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(on_disk.row(i), expected_row(backbone, split, i), atol=1e-5, rtol=1e-5)
 
 
 def test_padding_a_batch_of_states_puts_rows_in_order_with_zeros_behind(tmp_path):
@@ -71,10 +73,10 @@ def test_states_have_the_backbones_dtype_and_no_padding_on_disk(tmp_path):
 
 def test_a_second_run_reuses_what_the_first_computed(tmp_path, monkeypatch):
     first, cache = get(tmp_path)
-    assert cache.facts["built"] == ["train"]
+    assert cache.facts.built == ["train"]
     monkeypatch.setattr(SplitBackbone, "run", lambda *a, **k: pytest.fail("computed again"))
     again, cache = get(tmp_path)
-    assert cache.facts["reused"] == ["train"]
+    assert cache.facts.reused == ["train"]
     assert torch.equal(again.states, first.states)
 
 
@@ -120,11 +122,11 @@ def test_the_key_follows_layer_attention_configuration_number_format_and_family(
 
 def test_the_key_follows_the_attention_in_use():
     backbone, keys = make_backbone(), set()
-    for attention in (*ATTENTION_IMPLEMENTATIONS, backbone.attention):
+    for attention in (*ATTENTIONS, backbone.attention):
         backbone.use_attention(attention)
         assert key_of(backbone) == key_of(make_backbone(attention=attention))
         keys.add(key_of(backbone))
-    assert len(keys) == len(ATTENTION_IMPLEMENTATIONS)
+    assert len(keys) == len(ATTENTIONS)
 
 
 def test_the_key_follows_where_answers_stand_behind_a_text():
@@ -205,10 +207,10 @@ def test_a_damaged_entry_is_computed_again_never_trusted(tmp_path, damage):
     damage(place)
     lines = []
     states, cache = get(tmp_path, lines=lines)
-    assert cache.facts["built"] == ["train"]
+    assert cache.facts.built == ["train"]
     assert torch.equal(states.states, good)
     assert f"trunk cache: {place.name} is damaged and is computed again" in lines
-    assert get(tmp_path)[1].facts["reused"] == ["train"]
+    assert get(tmp_path)[1].facts.reused == ["train"]
 
 
 def test_a_half_written_entry_is_never_seen(tmp_path, monkeypatch):
@@ -216,12 +218,12 @@ def test_a_half_written_entry_is_never_seen(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lpt.cache.trunk._checksum", die)
+        patch.setattr("lpt.cache.entries._checksum", die)
         with pytest.raises(KeyboardInterrupt):
             get(tmp_path)
     assert [path.suffix for path in tmp_path.iterdir() if path.is_dir()] == [".partial"]
     states, cache = get(tmp_path)
-    assert cache.facts["built"] == ["train"]
+    assert cache.facts.built == ["train"]
     torch.testing.assert_close(states.row(2), expected_row(make_backbone(), make_split(), 2), atol=1e-5, rtol=1e-5)
     assert not list(tmp_path.glob("*.partial"))
 
@@ -240,7 +242,7 @@ def test_auto_takes_disk_then_memory_then_nothing(tmp_path, monkeypatch):
     assert plan(tmp_path).mode == "disk"
     assert plan(tmp_path, max_bytes=NEEDED).mode == "disk"
     assert plan(tmp_path, max_bytes=NEEDED - 1).mode == "off"
-    monkeypatch.setattr("lpt.cache.trunk._free", lambda folder: 0)
+    monkeypatch.setattr("lpt.cache.entries.free_bytes", lambda folder: 0)
     assert plan(tmp_path).mode == "memory"
 
 
@@ -289,8 +291,8 @@ def test_a_full_disk_turns_caching_off_with_a_warning(tmp_path, monkeypatch):
     lines = []
     states, cache = get(tmp_path, lines=lines)
     assert states is None
-    assert cache.facts["mode"] == "off"
-    assert lines[-1] == "warning: trunk cache: off, because the disk is full; the run goes on without it"
+    assert cache.facts.mode == "off"
+    assert lines[-1] == "warning: trunk cache: off, because the disk is full; the run continues without it"
     assert entries(tmp_path) == []
 
 
@@ -316,7 +318,7 @@ def race(folder, barrier, results):
     SplitBackbone.run = slow
     barrier.wait()
     states, cache = get(folder)
-    results.put((cache.facts["built"], cache.facts["reused"], states.states.sum().item()))
+    results.put((cache.facts.built, cache.facts.reused, states.states.sum().item()))
 
 
 def test_two_processes_at_once_build_once(tmp_path):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from method_zoo import ANATOMY, PROMPT, RANK, WITHOUT_BIASES, build, readout, stir, trained
 from tiny import LAYERS, tiny_model, token_batch
 
-from lpt.backbones.split import default_layer
+from lpt.backbones.layers import middle_layer
 from lpt.errors import LptError
 from lpt.methods import build_method
 
@@ -119,7 +119,7 @@ def test_adapters_start_near_the_identity(inputs):
 
 @pytest.mark.parametrize("layers", [4, 5])
 def test_adapterdrop_begins_in_the_middle_unless_told(layers):
-    for layer, begins in ((None, default_layer(layers)), (2, 2)):
+    for layer, begins in ((None, middle_layer(layers)), (2, 2)):
         method = build_method("adapterdrop", tiny_model("bert", num_hidden_layers=layers), layer=layer)
         found = {int(name.split(".")[3]) for name in trained(method)}
         assert found == set(range(begins - 1, layers))

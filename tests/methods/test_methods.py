@@ -10,10 +10,11 @@ from tiny import LAYERS, tiny_model, token_batch
 from torch.autograd.graph import saved_tensors_hooks
 
 from lpt.adapter import AdapterConfig, load_adapter_weights, save_adapter
-from lpt.backbones.families import ATTENTION_IMPLEMENTATIONS
+from lpt.backbones.names import ATTENTIONS
 from lpt.backbones.split import SplitBackbone
-from lpt.cache.trunk import TrunkHash
+from lpt.cache.key import TrunkHash
 from lpt.errors import LptError
+from lpt.late_prompt import LateMethod
 from lpt.methods import METHODS, build_method
 
 LENGTHS = (7, 3, 10, 1)
@@ -73,9 +74,9 @@ def test_training_moves_all_that_is_trained_and_leaves_every_bit_of_the_rest(nam
 @pytest.mark.parametrize(("name", "family"), LATE)
 def test_nothing_below_layer_k_is_touched(name, family):
     """Neither built into, nor set to training, nor changed in what it computes, nor kept for a backward pass."""
-    method, plain = build(name, family, K).train(), SplitBackbone(tiny_model(family), K)
+    method, plain = build(name, family, K).train(), LateMethod(tiny_model(family), K)
     stir(method)
-    for layer, stock in zip(method.backbone.layers[: K - 1], plain.layers[: K - 1], strict=True):
+    for layer, stock in zip(method.backbone.layers[: K - 1], plain.backbone.layers[: K - 1], strict=True):
         assert layer.state_dict().keys() == stock.state_dict().keys()
         assert not any(module.training for module in layer.modules())
     ids, mask = token_batch(LENGTHS)
@@ -104,7 +105,7 @@ def test_a_method_given_the_states_entering_its_layer_gives_the_numbers_of_the_w
     torch.testing.assert_close(method(ids, mask, position), every, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("attention", ATTENTION_IMPLEMENTATIONS)
+@pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize(("name", "family"), AT_THE_PAPERS_LAYER)
 def test_padding_changes_nothing_left_or_right_any_amount(name, family, attention):
     method = stir(build(name, family, attention=attention))

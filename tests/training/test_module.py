@@ -2,7 +2,7 @@ import pytest
 import torch
 from experiment import make_experiment
 
-from lpt.backbones.split import SplitBackbone
+from lpt.late_prompt import LateMethod
 from lpt.training.experiment import prepare
 from lpt.training.module import PromptModule, norm_ratio
 from lpt.training.run import build_module
@@ -25,12 +25,12 @@ def test_the_norm_ratio_is_that_of_mean_norms_and_padding_does_not_count():
 def test_the_ratio_that_is_logged_is_of_what_enters_layer_k(experiment, monkeypatch, options):
     seen = []
 
-    def watch(self, prompt, h, mask, position, upper_at=SplitBackbone.upper_at):
+    def watch(self, prompt, h, mask, position, upper=LateMethod.upper):
         if torch.is_grad_enabled():
             seen.append(norm_ratio(prompt.detach(), h, mask).item())
-        return upper_at(self, prompt, h, mask, position)
+        return upper(self, prompt, h, mask, position)
 
-    monkeypatch.setattr(SplitBackbone, "upper_at", watch)
+    monkeypatch.setattr(LateMethod, "upper", watch)
     name = "ratio " + options[0].replace("=", " ")
     experiment.run(name, *options, "trainer.max_steps=4", "optim.gradient_accumulation=1")
     assert experiment.curve(name, "train/prompt_norm_ratio") == pytest.approx(dict(enumerate(seen)))

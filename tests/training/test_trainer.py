@@ -2,8 +2,9 @@ import pytest
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 
+from lpt.backbones.placement import Placement
 from lpt.config.schema import Config, MethodConfig, TrainerConfig
-from lpt.training.placement import Placement, place
+from lpt.training.placement import place
 from lpt.training.trainer import precision_plugin
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16

@@ -1,0 +1,72 @@
+"""Keys and values that a layer is given besides those of its own tokens.
+
+Shapes: B batch, S tokens, H hidden size, N prefix length, g key-value heads, d head size.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lpt.errors import LptError
+
+if TYPE_CHECKING:
+    from lpt.backbones.split import SplitBackbone
+
+
+class Known:
+    """All keys and values of a layer, known already; stands where transformers expects a key / value cache.
+
+    Args:
+        keys: `[B, g, S, d]`, as values.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor):
+        self.keys, self.values = keys, values
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """What the layer attends to, given its own keys and values: here, they are replaced."""
+        return self.keys, self.values
+
+
+class Before(Known):
+    """Keys and values that stand before the layer's own."""
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """These keys and values, and the layer's own behind them."""
+        return torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
+
+    def and_then(self, known: Known) -> Known:
+        """These keys and values, and known ones behind them."""
+        return Known(*self.update(known.keys, known.values, 0))
+
+
+class Prefix(nn.Module):
+    """Trained keys and values in front of those of every layer from k on, always attended: `[L - k + 1, g, N, d]`.
+
+    Args:
+        backbone: the split model.
+        length: N.
+
+    Raises:
+        LptError: the family's layers cannot be given keys and values.
+    """
+
+    def __init__(self, backbone: "SplitBackbone", length: int):
+        super().__init__()
+        if backbone.family.keys_values is None:
+            raise LptError(
+                f"{backbone.name} ({backbone.config.model_type}) cannot have prefixes: its family in "
+                "lpt/backbones/families.py does not tell keys and values; use another method, such as method=lpt"
+            )
+        self.length, self.first = length, backbone.layer
+        heads, size = backbone.key_value_shape()
+        shape = (len(backbone.upper_layers), heads, length, size)
+        self.keys = nn.Parameter(0.02 * torch.randn(shape))
+        self.values = nn.Parameter(0.02 * torch.randn(shape))
+
+    def before(self, index: int, h_BSH: Tensor) -> Before:
+        """For the layer with this 0-based index, in the batch size and number format of the states entering it."""
+        place = index - self.first + 1
+        keys, values = (x[place].to(h_BSH.dtype).expand(len(h_BSH), -1, -1, -1) for x in (self.keys, self.values))
+        return Before(keys, values)

@@ -1,0 +1,191 @@
+"""The entries of the trunk cache on disk: listed, verified, made room for, published, removed.
+
+    <folder>/<key>/states.bin    [all tokens, H], rows one after the other, no padding
+    <folder>/<key>/entry.json    what they belong to, and their checksum
+
+An entry is written as `<key>.partial` beside its place and moved there when it is complete, under `<key>.lock`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lpt.assets.wheels import cache_dir
+
+STATES, ENTRY = "states.bin", "entry.json"
+CHUNK = 2**24  # bytes written at a time where a file cannot be reserved at once
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry, as `lpt cache list` shows it."""
+
+    place: Path
+    facts: dict[str, Any]
+    # The contents of its entry.json; empty where that is missing or damaged.
+    bytes: int
+    used: float
+    # When it was last read, in seconds since the epoch.
+
+
+def trunk_folder() -> Path:
+    """Where entries are, unless a cache is given a folder of its own."""
+    return cache_dir() / "trunk"
+
+
+def entries(folder: Path) -> list[Entry]:
+    """All entries in a cache folder; half-written and unreadable ones count too."""
+    found = []
+    for place in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if not place.is_dir():
+            continue
+        try:
+            facts = json.loads((place / ENTRY).read_text(encoding="utf-8"))
+            used = (place / ENTRY).stat().st_mtime
+        except (OSError, ValueError):
+            facts, used = {}, 0.0
+        found.append(Entry(place, facts, sum(f.stat().st_size for f in place.glob("*")), used))
+    return found
+
+
+def used_bytes(folder: Path) -> int:
+    """What all entries take."""
+    return sum(entry.bytes for entry in entries(folder))
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space on the disk of a folder, which need not exist yet."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
+def clear(folder: Path) -> int:
+    """Remove every entry but those being built; what a run has open stays readable to it. Returns bytes removed."""
+    found = entries(folder)
+    for entry in found:
+        _remove(entry.place)
+    return sum(entry.bytes for entry in found if not entry.place.exists())
+
+
+def lock(place: Path) -> FileLock:
+    """The lock under which an entry is looked up and built."""
+    return FileLock(place.with_suffix(".lock"))
+
+
+def partial(place: Path) -> Path:
+    """Where an entry is written until it is complete."""
+    return place.with_suffix(".partial")
+
+
+def verify(place: Path, key: dict[str, str], size: int) -> bool | None:
+    """Whether the entry at a place is what it says; None where there is none. A damaged one is removed.
+
+    Args:
+        key: the fields of its `TrunkKey`.
+        size: bytes that its states take.
+    """
+    if not place.exists():
+        return None
+    try:
+        entry = json.loads((place / ENTRY).read_text(encoding="utf-8"))
+        intact = entry["key"] == key and (place / STATES).stat().st_size == size
+        intact = intact and _checksum(place / STATES) == entry["checksum"]
+    except (OSError, ValueError, KeyError, TypeError):
+        intact = False
+    if intact:
+        os.utime(place / ENTRY)  # used now: the last to be evicted
+    else:
+        shutil.rmtree(place, ignore_errors=True)
+    return intact
+
+
+def reserve(place: Path, size: int, budget: int) -> None:
+    """Make room for an entry and reserve its file; the least recently used entries go first.
+
+    Args:
+        size: bytes that its states take.
+        budget: bytes that all entries of the folder may take together.
+
+    Raises:
+        OSError: for instance, the disk is full.
+    """
+    for entry in sorted(entries(place.parent), key=lambda entry: entry.used):
+        if used_bytes(place.parent) + size <= budget:
+            break
+        _remove(entry.place)
+    folder = partial(place)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        with (folder / STATES).open("wb") as file:
+            # Reserved now: writing to a mapped file on a full disk would kill the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            else:  # macOS
+                for start in range(0, size, CHUNK):
+                    file.write(bytes(min(CHUNK, size - start)))
+            file.truncate(size)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def publish(place: Path, key: dict[str, str], facts: dict[str, Any], flush: bool) -> None:
+    """Describe the states just computed and move them to their place.
+
+    Args:
+        key: the fields of its `TrunkKey`.
+        facts: what else `entry.json` has.
+        flush: write through to the disk, from which other nodes read.
+
+    Raises:
+        OSError: for instance, the disk is full; what was computed is then removed.
+    """
+    folder = partial(place)
+    try:
+        if flush:
+            with (folder / STATES).open("rb+") as file:
+                os.fsync(file.fileno())
+        created = time.strftime("%Y-%m-%d %H:%M:%S")
+        entry = {"key": key, "checksum": _checksum(folder / STATES), **facts, "created": created}
+        (folder / ENTRY).write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
+        os.replace(folder, place)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def human_bytes(count: int) -> str:
+    """A size for people: `999 B`, `12 kB`, `3.4 GB`."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _remove(place: Path) -> None:
+    """Remove an entry; or what a killed run left of one, unless another run is building it."""
+    if place.suffix == ".partial":
+        try:
+            with FileLock(place.with_suffix(".lock"), timeout=0):
+                shutil.rmtree(place, ignore_errors=True)
+        except Timeout:
+            pass
+    else:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,16 @@
+"""What became of the trunk cache in a run, as `result.json` has it; without torch, which reports do not need."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CacheFacts:
+    """What became of the trunk cache."""
+
+    mode: str
+    # memory, disk or off.
+    bytes: int
+    built: list[str]
+    # Splits whose states were computed.
+    reused: list[str]
+    # Splits whose states were there already.
