@@ -3,27 +3,36 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: env train test check clean
+.DEFAULT_GOAL := help
+.PHONY: help env train test check docs clean
 
-env: $(VENV)/.installed  ## virtual environment with everything installed
+help:  ## this list
+	@echo "make <target> [ARGS='...']"
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target meaning; do printf '  %-7s %s\n' $$target "$$meaning"; done
 
-# Redone only when what it is made from changes.
-$(VENV)/.installed: pyproject.toml constraints.txt
+env: $(VENV)/.installed  ## make the virtual environment .venv with everything installed
+
+# Made again only when what it is made from changes.
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-train: env  ## the main job: film reviews, SmolLM2-135M, a late prompt. Options: make train ARGS='seed=21'
+train: env  ## train on film reviews with SmolLM2-135M; options: make train ARGS='seed=21'
 	$(BIN)/python train.py $(ARGS)
 
-test: env  ## the test suite
+test: env  ## run the tests; a part of them: make test ARGS='tests/sweep'
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 $(ARGS)
 
-check: env  ## lint, format, types
+check: env  ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean:
-	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .mypy_cache
+docs: env  ## build the documentation site in site/, with strict links; needs the extra docs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict $(ARGS)
+
+clean:  ## remove the virtual environment and all that was built
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache

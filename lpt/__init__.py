@@ -1,4 +1,4 @@
-"""Late Prompt Tuning: a frozen language model and one small network that writes a soft prompt per input."""
+"""Late Prompt Tuning: a frozen language model, and one small network that writes a soft prompt for each input."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

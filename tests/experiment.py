@@ -49,6 +49,10 @@ class Experiment:
             "lpt.bottleneck=8",
         ]
 
+    def options_but(self, *names: str) -> list[str]:
+        """`options` without those of these names."""
+        return [option for option in self.options if option.partition("=")[0] not in names]
+
     def train(self, name: str, *options: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """`python train.py` in a process of its own, into the run folder `name`."""
         return self.command(

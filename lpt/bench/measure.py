@@ -1,6 +1,6 @@
-"""One contestant measured, in a process of its own, so that its memory is its own.
+"""One candidate measured, in a process of its own, so that its memory is its own.
 
-    python -m lpt.bench.measure <method> <configuration, JSON> <where to write the result, JSON>
+    python -m lpt.bench.measure <candidate> <configuration, JSON> <where to write the result, JSON>
 
 B batch, T tokens, H hidden size.
 """
@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 from lpt.backbones.names import EAGER, LEAN
 from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import find_pretrained
 from lpt.backbones.split import SplitBackbone
-from lpt.bench.contestants import STOCK, build_contestant
+from lpt.bench.candidates import STOCK, build_candidate
 from lpt.cache.trunk import TrunkCache
-from lpt.config.resolve import resolve
+from lpt.config.bench import config_from_json
 from lpt.config.schema import Config
 from lpt.data.batches import Batch, EncodedSplit, RaggedStates
 from lpt.data.rows import LabeledRows
@@ -42,77 +41,47 @@ from lpt.hardware import (
 )
 from lpt.methods import trains_backbone
 
-BATCHES = 4  # different ones, so that nothing is served from a warm cache of the last step
+BATCHES = 4  # different ones, so that nothing is served from a processor cache that the last step has warmed
 UNTIMED = 2  # steps before those that are timed
+Step = Callable[[], None]
+Batches = Iterator[Callable[[int], Iterator[Batch]]]
+# Of each batch, a function that yields it in a number of parts: putting it together belongs to the step.
 
 
-def measure(method: str, config: Config) -> dict[str, Any]:
-    """Seconds, memory and arithmetic of `method`'s steps.
+def measure(candidate: str, config: Config) -> dict[str, Any]:
+    """Seconds, memory and arithmetic of a candidate's steps, as `bench.json` holds them.
 
     Raises:
-        LptError: what this machine or this backbone cannot do.
+        LptError: this machine or this backbone cannot do it.
     """
+    _check(config)
     bench, optim = config.bench, config.optim
-    # Weights that are trained are measured in float32, and without autocast.
-    trains_weights = method not in STOCK and trains_backbone(config.method.name)
-    placement = Placement.choose(config.trainer.accelerator, "32" if trains_weights else config.trainer.precision)
+    placement = _place(candidate, config)
     accelerator, device, dtype = placement.accelerator, placement.device, placement.dtype
-    if accelerator == "cpu":
-        keep_freed_memory()
-    if config.trainer.compile:
-        check_compiler()
-    if config.backbone.quantization is not None:
-        raise LptError(f"lpt bench measures backbones as they are, without {config.backbone.quantization}; leave it")
     torch.manual_seed(config.seed)
     model = find_pretrained(config.backbone.path, config.backbone.revision).load_model(dtype).to(device)
     anatomy = SplitBackbone(model, layer=1)
     if bench.tokens > anatomy.max_length:
         raise LptError(f"bench.tokens={bench.tokens} is more than {config.backbone.name} allows ({anatomy.max_length})")
-    training = bench.step == "train"
-    attention = placement.choose_attention(anatomy, bench.tokens, config.backbone.attention, training)
-    if attention == LEAN and method in STOCK:
-        attention = EAGER  # the faster of what rivals have
-    anatomy.use_attention(attention)
-    backbone_tensors = {id(p): float(p.sum()) for p in model.parameters()}  # read: mapped files are in memory now
-    label_ids = list(range(10, 10 + bench.labels))
-    contestant: Any = build_contestant(method, model, config, label_ids).to(device)
-    _load_libraries()
-    own = [p for p in contestant.parameters() if id(p) not in backbone_tensors]
-    loaded = reset_peak_memory(accelerator) - sum(p.nbytes for p in own)
-
+    attention = _use_attention(anatomy, candidate, config, placement)
+    module, loaded = _build(candidate, model, config, device, accelerator)
     split = random_rows(optim.batch_size * BATCHES, bench.tokens, bench.labels, anatomy)
-    # Below layer 1 there is nothing to cache: to read the embedding is the same.
-    cached = method.endswith("_cached") and contestant.method.backbone.layer > 1
-    states = _states(contestant.method.backbone, split) if cached else None
+    # Below layer 1 there is nothing to cache: reading the embeddings is the same.
+    cached = candidate.endswith("_cached") and module.method.backbone.layer > 1
+    states = _states(module.method.backbone, split) if cached else None
     batches = _batches(split, optim.batch_size, states, device)
-    if training:
-        # As train.py would train ours; rivals' users name a number themselves.
-        length = bench.tokens + config.lpt.prompt_length
-        ours = choose_gradient_accumulation(optim.gradient_accumulation, accelerator, optim.batch_size, length)
-        gradient_accumulation = optim.gradient_accumulation or 1 if method in STOCK else ours
-        step = _training_step(contestant, optim.lr, batches, gradient_accumulation)
+    if bench.step == "train":
+        step = _training_step(module, optim.lr, batches, _micro_batches(candidate, config, accelerator))
     else:
-        step = _evaluation(contestant, batches)
+        step = _evaluation(module, batches)
 
-    reset_peak_memory(accelerator)
-    seconds = []
-    for i in range(UNTIMED + bench.steps):
-        wait(accelerator)
-        started = time.perf_counter()
-        step()
-        wait(accelerator)
-        if i >= UNTIMED:
-            seconds.append(time.perf_counter() - started)
-    peak = peak_memory_bytes(accelerator)
-
-    anatomy.use_attention(EAGER)  # the counter does not see into every kernel of sdpa
-    with FlopCounterMode(display=False) as counter:
-        step()
+    seconds, peak = _time(step, bench.steps, accelerator)
+    flop = _count_flop(step, anatomy)
     hidden = anatomy.hidden_size
     rate = matmul_rate(dtype, accelerator, [(2048, 2048, 2048), (optim.batch_size * bench.tokens, hidden, 4 * hidden)])
     median = statistics.median(seconds)
     return {
-        "method": method,
+        "method": candidate,
         "precision": placement.precision,
         "attention": attention,
         "step_seconds": median,
@@ -120,26 +89,71 @@ def measure(method: str, config: Config) -> dict[str, Any]:
         "examples_per_second": optim.batch_size / median,
         "loaded_bytes": loaded,
         "peak_bytes_above_backbone": peak - loaded,
-        "trainable_parameters": sum(p.numel() for p in contestant.parameters() if p.requires_grad),
-        "flop": counter.get_total_flops(),
+        "trainable_parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "flop": flop,
         "matmul_flop_per_second": rate,
-        "floor_seconds": counter.get_total_flops() / rate,
-        "times_floor": median * rate / counter.get_total_flops(),
+        "arithmetic_bound_seconds": flop / rate,
+        "vs_arithmetic_bound": median * rate / flop,
         "cache_bytes": 0 if states is None else states.states.nbytes,
         "accelerator": torch.cuda.get_device_name() if accelerator == "gpu" else "cpu",
         "threads": torch.get_num_threads(),
     }
 
 
+def _check(config: Config) -> None:
+    if config.backbone.quantization is not None:
+        raise LptError(
+            f"lpt bench measures backbones as they are; remove backbone.quantization={config.backbone.quantization}"
+        )
+    if config.trainer.compile:
+        check_compiler()
+
+
+def _place(candidate: str, config: Config) -> Placement:
+    """Weights that are trained are measured in float32, and without autocast."""
+    trains_weights = candidate not in STOCK and trains_backbone(config.method.name)
+    placement = Placement.choose(config.trainer.accelerator, "32" if trains_weights else config.trainer.precision)
+    if placement.accelerator == "cpu":
+        keep_freed_memory()
+    return placement
+
+
+def _use_attention(anatomy: SplitBackbone, candidate: str, config: Config, placement: Placement) -> str:
+    """Set the attention implementation; returns its name."""
+    bench, asked = config.bench, config.backbone.attention
+    attention = placement.choose_attention(anatomy, bench.tokens, asked, training=bench.step == "train")
+    if attention == LEAN and candidate in STOCK:
+        attention = EAGER  # the faster of those that stock baselines have
+    anatomy.use_attention(attention)
+    return attention
+
+
+def _build(candidate: str, model: Any, config: Config, device: torch.device, accelerator: str) -> tuple[Any, int]:
+    """The candidate's module, and the memory in bytes that the process uses for the backbone alone."""
+    backbone_tensors = {id(p): float(p.sum()) for p in model.parameters()}  # read: mapped files are in memory now
+    label_ids = list(range(10, 10 + config.bench.labels))
+    module = build_candidate(candidate, model, config, label_ids).to(device)
+    _load_libraries()
+    own = [p for p in module.parameters() if id(p) not in backbone_tensors]
+    return module, reset_peak_memory(accelerator) - sum(p.nbytes for p in own)
+
+
 def _load_libraries() -> None:
-    """What the first step would load is no cost of the method."""
+    """Have PyTorch load what the first step would load, which is not a cost of the method."""
     weight = torch.nn.Parameter(torch.zeros(1))
-    weight.sum().backward()
+    torch.autograd.backward(weight.sum())
     torch.optim.AdamW([weight]).step()
 
 
 def random_rows(count: int, tokens: int, labels: int, backbone: SplitBackbone) -> EncodedSplit:
-    """Rows of one length, read out at the last token, as after a decoder's template."""
+    """Rows of one length, read out at the last token, as after a decoder's template.
+
+    Args:
+        count: number of rows.
+        tokens: tokens of each row.
+        labels: number of classes, which the rows have in turn.
+        backbone: the backbone, for its vocabulary.
+    """
     ids = torch.randint(5, backbone.config.vocab_size, (count, tokens)).tolist()
     rows = [Encoded(row, tokens - 1, False) for row in ids]
     return EncodedSplit(rows, LabeledRows([("",)] * count, [i % labels for i in range(count)], list(range(count))))
@@ -155,10 +169,8 @@ def _states(backbone: SplitBackbone, split: EncodedSplit) -> RaggedStates:
     return states
 
 
-def _batches(
-    split: EncodedSplit, size: int, states: RaggedStates | None, device: torch.device
-) -> Iterator[Callable[[int], Iterator[Batch]]]:
-    """Ways to have the next batch in so many parts: putting it together belongs to the step."""
+def _batches(split: EncodedSplit, size: int, states: RaggedStates | None, device: torch.device) -> Batches:
+    """All batches of `size` rows, over and over."""
 
     def collate(first: int, parts: int) -> Iterator[Batch]:
         for part in range(parts):
@@ -168,44 +180,76 @@ def _batches(
     return cycle([partial(collate, first) for first in range(0, len(split), size)])
 
 
-def _training_step(
-    contestant: Any, lr: float, batches: Iterator[Callable[[int], Iterator[Batch]]], gradient_accumulation: int
-) -> Callable[[], None]:
-    trained = [p for p in contestant.parameters() if p.requires_grad]
+def _micro_batches(candidate: str, config: Config, accelerator: str) -> int:
+    """Micro-batches of a step: as in training; for stock baselines one, unless a number is given."""
+    given = config.optim.gradient_accumulation
+    if candidate in STOCK:
+        return given or 1
+    length = config.bench.tokens + config.lpt.prompt_length
+    return choose_gradient_accumulation(given, accelerator, config.optim.batch_size, length)
+
+
+def _training_step(module: Any, lr: float, batches: Batches, micro_batches: int) -> Step:
+    """A function that takes one optimizer step."""
+    trained = [p for p in module.parameters() if p.requires_grad]
     if not trained:
         raise LptError("this method trains nothing; give bench.step=evaluate")
     optimizer = torch.optim.AdamW(trained, lr=lr)
-    contestant.train()
+    module.train()
 
     def step() -> None:
         optimizer.zero_grad()
-        for batch in next(batches)(gradient_accumulation):
-            (contestant.losses(batch) * batch.weights).sum().backward()
+        for batch in next(batches)(micro_batches):
+            (module.losses(batch) * batch.weights).sum().backward()
         optimizer.step()
 
     return step
 
 
-def _evaluation(contestant: Any, batches: Iterator[Callable[[int], Iterator[Batch]]]) -> Callable[[], None]:
-    contestant.eval()
+def _evaluation(module: Any, batches: Batches) -> Step:
+    """A function that scores one batch."""
+    module.eval()
 
     @torch.no_grad()
     def step() -> None:
         for batch in next(batches)(1):
-            contestant.scores(batch).softmax(1).cpu()
+            module.scores(batch).softmax(1).cpu()
 
     return step
 
 
+def _time(step: Step, steps: int, accelerator: str) -> tuple[list[float], int]:
+    """The seconds of each timed step, and the peak memory of the process in bytes."""
+    reset_peak_memory(accelerator)
+    seconds = []
+    for i in range(UNTIMED + steps):
+        wait(accelerator)
+        started = time.perf_counter()
+        step()
+        wait(accelerator)
+        if i >= UNTIMED:
+            seconds.append(time.perf_counter() - started)
+    return seconds, peak_memory_bytes(accelerator)
+
+
+def _count_flop(step: Step, anatomy: SplitBackbone) -> int:
+    """Floating-point operations of the matrix products of a step."""
+    anatomy.use_attention(EAGER)  # the counter does not see into every kernel of sdpa
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
 def main() -> None:
-    method, config_json, output = sys.argv[1:]
-    config = resolve(OmegaConf.create(json.loads(config_json)))
+    """Measure what the command line names, and write the result, or why there is none."""
+    candidate, config_json, output = sys.argv[1:]
+    config = config_from_json(config_json)
     try:
-        result = measure(method, config)
+        result = measure(candidate, config)
     except LptError as error:
-        result = {"method": method, "error": str(error)}
+        result = {"method": candidate, "error": str(error)}
     except torch.OutOfMemoryError as error:
-        result = {"method": method, "error": f"out of memory: {str(error).partition('.')[0]}"}
+        result = {"method": candidate, "error": f"out of memory: {str(error).partition('.')[0]}"}
     Path(output).write_text(json.dumps(result), encoding="utf-8")
 
 

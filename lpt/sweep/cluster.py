@@ -29,7 +29,7 @@ class ClusterWork:
         job: as submitit has it.
     """
 
-    def __init__(self, job: submitit.Job):
+    def __init__(self, job: submitit.Job[int]):
         self._job = job
         self.job = job.job_id
         self.exit_status: int | None = None

@@ -205,6 +205,6 @@ def _quoted(folder: Path) -> str:
 
 def _job_return(objective: float | None, overrides: Sequence[str]) -> JobReturn:
     """What a sweeper learns of a point. A failed one has no number; raising would end the whole sweep."""
-    result: Any = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
+    result = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
     result.return_value = math.nan if objective is None else objective
     return result

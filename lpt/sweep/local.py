@@ -37,7 +37,7 @@ class LocalWork:
             self.exit_status = self._process.poll()
             return self.exit_status is not None
         try:
-            return self._process.status() == psutil.STATUS_ZOMBIE
+            return bool(self._process.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
 

@@ -6,7 +6,7 @@ from tiny_bench import LLAMA, ROBERTA, composed, measured
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lpt.bench import measure as measuring
-from lpt.bench.contestants import STOCK, Full
+from lpt.bench.candidates import STOCK, Full
 from lpt.bench.measure import measure
 from lpt.config.resolve import resolve
 from lpt.errors import LptError
@@ -41,8 +41,8 @@ def test_a_measurement_says_everything(method):
     assert (result["method"], result["precision"], result["accelerator"]) == (method, "float32", "cpu")
     assert len(result["step_seconds_all"]) == 2
     assert result["examples_per_second"] == pytest.approx(4 / result["step_seconds"])
-    assert result["floor_seconds"] == pytest.approx(result["flop"] / RATE)
-    assert result["times_floor"] == pytest.approx(result["step_seconds"] / result["floor_seconds"])
+    assert result["arithmetic_bound_seconds"] == pytest.approx(result["flop"] / RATE)
+    assert result["vs_arithmetic_bound"] == pytest.approx(result["step_seconds"] / result["arithmetic_bound_seconds"])
     assert result["cache_bytes"] == (measuring.BATCHES * 4 * 12 * 16 * 4 if method == "lpt_cached" else 0)
 
 
@@ -51,14 +51,14 @@ def test_each_saving_saves_arithmetic(path):
     assert cached < late < lora < full
 
 
-def test_with_cached_states_every_layer_further_up_saves_the_same(path):
+def test_with_cached_states_every_higher_layer_saves_the_same(path):
     at = [flop("lpt_cached", f"lpt.layer={layer}", path=path) for layer in (1, 2, 3, 4)]
     saved = [below - above for below, above in pairwise(at)]
     assert saved[0] > 0
     assert saved == [saved[0]] * 3
 
 
-def test_a_contestant_without_anything_to_cache_is_told_why():
+def test_a_candidate_that_cannot_cache_says_why():
     with pytest.raises(
         LptError, match=r"nothing can be cached: the trunk cache is off, because lpt.trunk_dropout=true"
     ):

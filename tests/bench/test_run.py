@@ -6,19 +6,19 @@ import sys
 import pytest
 from matplotlib.image import imread
 from places import REPOSITORY
-from tiny_bench import composed, measured, options
+from tiny_bench import CANDIDATES, composed, measured, options
 
 from lpt.bench import measure as measuring
 from lpt.bench import run as running
-from lpt.bench.report import table
 from lpt.bench.run import measure_alone, run_bench
-from lpt.config.candidates import contestants
+from lpt.bench.table import cost_table
+from lpt.config.bench import measurements
 from lpt.config.resolve import resolve
 from lpt.errors import ConfigError, LptError
 
 
 class Processes:
-    """In the place of `measure_alone`: remembers who was to be measured; those in `failing` come to nothing."""
+    """Stands for `measure_alone`: remembers what was to be measured; candidates in `failing` fail."""
 
     def __init__(self):
         self.started, self.failing = [], set()
@@ -41,7 +41,8 @@ def processes(monkeypatch):
 def bench(tmp_path):
     def bench(*overrides):
         methods = "bench.methods=[lora,lpt,lpt_cached]"
-        return run_bench(composed(methods, "bench.precisions=[32]", f"bench.output='{tmp_path}/out'", *overrides))
+        cfg = composed(methods, "bench.precisions=[32]", f"bench.output='{tmp_path}/out'", *overrides)
+        return run_bench(resolve(cfg), measurements(cfg))
 
     return bench
 
@@ -50,7 +51,7 @@ def bench(tmp_path):
     ("vary", "of_lora"),
     [("lpt.layer", [3]), ("generator.dropout", [None]), ("bench.tokens", [1, 2]), ("optim.batch_size", [1, 2])],
 )
-def test_a_rival_is_measured_once_where_the_varied_option_is_ours_alone(bench, processes, vary, of_lora):
+def test_a_baseline_is_measured_once_where_it_does_not_read_the_varied_option(bench, processes, vary, of_lora):
     values = [0, 0.5] if vary == "generator.dropout" else [1, 2]
     bench(f"bench.vary={vary}", f"bench.values={values}")
     group, name = vary.split(".")
@@ -62,10 +63,10 @@ def test_a_rival_is_measured_once_where_the_varied_option_is_ours_alone(bench, p
     ]
 
 
-def test_each_contestant_has_the_settings_of_its_own_methods_file_but_for_the_users_method(bench, processes):
+def test_each_candidate_has_the_defaults_of_its_own_method_except_for_the_chosen_one(bench, processes):
     bench("bench.methods=[late_lora,lpt,s_idpg,lora]", "method.name=lora", "method.rank=3")
-    found = {contestant: config.method for contestant, config in processes.started}
-    assert {contestant: method.name for contestant, method in found.items()} == {
+    found = {candidate: config.method for candidate, config in processes.started}
+    assert {candidate: method.name for candidate, method in found.items()} == {
         "late_lora": "lora",
         "lpt": "lpt",
         "s_idpg": "s_idpg",
@@ -81,17 +82,17 @@ def here(monkeypatch):
     monkeypatch.setattr(measuring, "matmul_rate", lambda *arguments: 1e9)
     monkeypatch.setattr("gc.collect", lambda: None)
 
-    def measure(contestant, config):
+    def measure(candidate, config):
         try:
-            return measuring.measure(contestant, config)
+            return measuring.measure(candidate, config)
         except LptError as error:
-            return {"method": contestant, "error": str(error)}
+            return {"method": candidate, "error": str(error)}
 
     monkeypatch.setattr(running, "measure_alone", measure)
 
 
-def test_every_contestant_can_be_measured_but_where_nothing_is_trained(bench, here):
-    wanted = [name for name in contestants() if name != "per_label"]
+def test_every_candidate_that_trains_something_can_be_measured(bench, here):
+    wanted = [name for name in CANDIDATES if name != "per_label"]
     results = bench(f"bench.methods=[{','.join(wanted)}]", "bench.steps=1")["results"]
     errors = {result["method"]: result["error"] for result in results if "error" in result}
     assert errors.keys() == {"zero_shot", "zero_shot_cached"}
@@ -101,7 +102,7 @@ def test_every_contestant_can_be_measured_but_where_nothing_is_trained(bench, he
             assert (result["cache_bytes"] > 0) == result["method"].endswith("_cached")
 
 
-def test_what_begins_later_costs_less_and_cached_states_less_again(bench, here):
+def test_a_later_first_layer_costs_less_and_cached_states_still_less(bench, here):
     names = ["adapter", "late_adapter", "late_adapter_cached"]
     results = bench(f"bench.methods=[{','.join(names)}]", "bench.steps=1")["results"]
     flop = [result["flop"] for result in results]
@@ -157,7 +158,7 @@ def test_table_results_and_plot_are_written(bench, processes, tmp_path):
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["bench.json", "bench.md", "bench.png"]
     assert json.loads((out / "bench.json").read_text()) == found
-    assert (out / "bench.md").read_text() == f"{found['title']}\n\n{table(found).markdown()}"
+    assert (out / "bench.md").read_text() == f"{found['title']}\n\n{cost_table(found).markdown()}"
     image = imread(out / "bench.png")
     assert image.shape[1] > image.shape[0] > 400
     assert image.std() > 0.05  # something is drawn
@@ -170,7 +171,7 @@ def test_there_is_no_plot_where_nothing_is_varied(bench, processes, tmp_path):
 
 @pytest.mark.parametrize(
     ("status", "stderr", "reason"),
-    [(1, "Traceback:\n  ...\nValueError: odd\n", "ValueError: odd"), (-9, "", "ended with -9 (-9: killed")],
+    [(1, "Traceback:\n  ...\nValueError: odd\n", "ValueError: odd"), (-9, "", "ended with exit status -9 (-9: killed")],
 )
 def test_a_process_that_leaves_no_result_says_why(monkeypatch, status, stderr, reason):
     ended = subprocess.CompletedProcess([], status, stdout="", stderr=stderr)

@@ -5,7 +5,11 @@ from functools import cache
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from lpt.config.candidates import candidates
+from lpt.config.declarations import declared
 from lpt.config.schema import CONF_DIR
+
+CANDIDATES = candidates(declared())
 
 _SIZES = (
     "vocab_size=60&hidden_size=16&num_hidden_layers=4&num_attention_heads=2&intermediate_size=24"
@@ -55,8 +59,8 @@ def measured(method, seconds=0.25, **changes):
         "trainable_parameters": 12_345,
         "flop": 1e9,
         "matmul_flop_per_second": 1e10,
-        "floor_seconds": 0.1,
-        "times_floor": seconds / 0.1,
+        "arithmetic_bound_seconds": 0.1,
+        "vs_arithmetic_bound": seconds / 0.1,
         "cache_bytes": 0,
         "accelerator": "cpu",
         "threads": 1,

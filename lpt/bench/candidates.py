@@ -1,15 +1,16 @@
-"""Who is measured: methods as `train.py` trains them, and rivals as their users run them.
+"""What is measured: methods as `train.py` trains them, and stock baselines as their users run them.
 
-A contestant is an `nn.Module` with
-    losses(batch) -> [B]      of a training step
-    scores(batch) -> [B, C]   of the classes
-Stock rivals (`STOCK`) run Hugging Face's own forward pass: every layer, and logits at every position. All others are a
-`Scorer` of this project, named by their method; `late_` in front has a method begin at `lpt.layer`, and `_cached`
-behind has it read the states entering that layer from the trunk cache.
+A candidate is an `nn.Module` with
+    losses(batch) -> [B]      the losses of a training step
+    scores(batch) -> [B, C]   the scores of the classes
+Stock baselines (`STOCK`) run Hugging Face's own forward pass: every layer, and logits at every position. All others are
+a `Scorer` of this project, named by their method; with `late_` in front the method begins at `lpt.layer`, and with
+`_cached` behind it reads the states entering that layer from the trunk cache.
 
-Shapes: B batch, T tokens, C classes, V vocabulary.
+Shapes: B batch, S prompt and text tokens, C classes, V vocabulary.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -24,41 +25,47 @@ from lpt.data.batches import Batch
 from lpt.errors import LptError
 from lpt.heads import build_head
 from lpt.methods import build_method, chosen_settings
+from lpt.methods.lora import Lora as LateLora
 from lpt.registry import METHODS
 
-LORA_RANK = 8
-INPUT_PROMPT_LENGTH = 20  # rows, a usual choice for prompts that enter at the input
+INPUT_PROMPT_LENGTH = 20  # prompt tokens, a usual choice for prompts that enter at the input
 
 
-def build_contestant(name: str, model: Any, config: Config, label_ids: list[int]) -> nn.Module:
-    """The contestant of this name.
+def build_candidate(name: str, model: Any, config: Config, label_ids: list[int]) -> nn.Module:
+    """The candidate of this name.
 
     Args:
-        model: a Hugging Face model, which it changes.
-        config: `config.method` is the contestant's method, if it has one.
+        name: one of `lpt.config.candidates.candidates()`.
+        model: a Hugging Face model, which is changed in place.
+        config: `config.method` is the candidate's method, if it has one.
         label_ids: token id of each class.
 
     Raises:
-        LptError: what this backbone cannot have.
+        LptError: the backbone does not support it, or `peft` is not installed.
     """
     if name in STOCK:
         return STOCK[name](model, config, label_ids)
     settings = chosen_settings(config)
-    if "layer" in settings and not (name.startswith("late_") or METHODS[config.method.name].late):
-        settings["layer"] = None
     if name.startswith("late_"):
         settings["layer"] = config.lpt.layer or middle_layer(model.config.num_hidden_layers)
+    elif "layer" in settings and not METHODS[config.method.name].late:
+        settings["layer"] = None  # where the method begins by itself
     method = build_method(config.method.name, model, **settings)
-    scorer = Scorer(
-        method, build_head(config.head.name, method.backbone, len(label_ids), [[token] for token in label_ids])
-    )
+    answers = [[token] for token in label_ids]
+    scorer = Scorer(method, build_head(config.head.name, method.backbone, len(label_ids), answers))
     if config.trainer.compile:
         method.backbone.compile(dynamic=True)
     return scorer
 
 
 class Stock(nn.Module):
-    """A Hugging Face model, whole, as `peft` or nobody has wrapped it."""
+    """A Hugging Face model with its own forward pass, to be wrapped by subclasses.
+
+    Args:
+        model: a Hugging Face model, which is changed in place.
+        config: of which `trainer.compile` is read.
+        label_ids: token id of each class.
+    """
 
     label_ids: Tensor
 
@@ -70,15 +77,19 @@ class Stock(nn.Module):
             self.model.compile(dynamic=True)
 
     def wrap(self, model: Any) -> Any:
+        """The model as it is trained."""
         return model
 
     def scores(self, batch: Batch) -> Tensor:
+        """Class scores `[B, C]`: the logits of the classes' tokens at the read-out position."""
         logits_BSV = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
         rows_B = torch.arange(len(logits_BSV), device=logits_BSV.device)
         prompt_length = logits_BSV.shape[1] - batch.input_ids.shape[1]
-        return logits_BSV[rows_B, batch.readout_position + prompt_length][:, self.label_ids].float()
+        scores_BC: Tensor = logits_BSV[rows_B, batch.readout_position + prompt_length][:, self.label_ids].float()
+        return scores_BC
 
     def losses(self, batch: Batch) -> Tensor:
+        """The loss of each row, `[B]`."""
         return F.cross_entropy(self.scores(batch), batch.labels, reduction="none")
 
 
@@ -90,11 +101,13 @@ class Full(Stock):
 
 
 class Lora(Stock):
-    """LoRA (Hu et al. 2021) by `peft`, on the maps that it chooses for the family."""
+    """LoRA (Hu et al. 2021) by `peft`, on the maps that it chooses for the family; rank and alpha of `method=lora`."""
 
     def wrap(self, model: Any) -> Any:
         peft = _peft()
-        return peft.get_peft_model(model, peft.LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, lora_dropout=0.0))
+        ours = inspect.signature(LateLora).parameters
+        rank, alpha = ours["rank"].default, ours["alpha"].default
+        return peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0))
 
 
 class PromptTuning(Stock):
@@ -114,7 +127,7 @@ class PromptTuning(Stock):
 
 
 class PerLabel(Stock):
-    """Evaluation alone: one whole forward pass for each label, as the paper's code scores decoders."""
+    """Evaluation alone: a complete forward pass for each label, as the paper's code scores decoders."""
 
     def scores(self, batch: Batch) -> Tensor:
         return torch.stack([super(PerLabel, self).scores(batch)[:, i] for i in range(len(self.label_ids))], dim=1)
@@ -133,6 +146,6 @@ def _peft() -> Any:
         import peft
     except ImportError:
         raise LptError(
-            "lpt bench measures this rival by peft, which is not installed: pip install 'lpt[bench]'"
+            "lpt bench measures this baseline with peft, which is not installed: pip install 'lpt[bench]'"
         ) from None
     return peft

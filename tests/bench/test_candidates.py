@@ -4,14 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny import HIDDEN, LAYERS, VOCABULARY, tiny_model, token_batch
-from tiny_bench import composed
-from X import method_options
+from tiny_bench import CANDIDATES, composed
 
-from lpt.bench.contestants import build_contestant
+from lpt.bench.candidates import build_candidate
 from lpt.cache.trunk import TrunkCache
-from lpt.config.candidates import contestants, method_of
+from lpt.config.candidates import method_of
+from lpt.config.fields import options_class
 from lpt.config.resolve import resolve
-from lpt.config.schema import MethodConfig
 from lpt.data.batches import Batch, EncodedSplit
 from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
@@ -31,7 +30,7 @@ def config():
 
 
 def build(method, config, family):
-    return build_contestant(method, tiny_model(family), config, LABELS).eval()
+    return build_candidate(method, tiny_model(family), config, LABELS).eval()
 
 
 def padded_batch():
@@ -79,16 +78,16 @@ COUNTS = {
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_each_method_trains_its_own_tensors_and_gradients_reach_nothing_else(config, family, method):
-    contestant = build(method, config, family)
-    trained = {name: p for name, p in contestant.named_parameters() if p.requires_grad}
+    candidate = build(method, config, family)
+    trained = {name: p for name, p in candidate.named_parameters() if p.requires_grad}
     assert set(trained) == TRAINED[method](family)
     size = sum(p.numel() for p in trained.values())
     assert size == COUNTS.get((method, family), tiny_model(family).num_parameters())
     with torch.no_grad():
         for p in trained.values():
             p.add_(0.1 * torch.randn_like(p))  # LoRA starts from zeros, behind which nothing has a gradient
-    contestant.losses(padded_batch()).sum().backward()
-    reached = {name for name, p in contestant.named_parameters() if p.grad is not None and p.grad.any()}
+    candidate.losses(padded_batch()).sum().backward()
+    reached = {name for name, p in candidate.named_parameters() if p.grad is not None and p.grad.any()}
     assert reached == set(trained)
 
 
@@ -100,45 +99,45 @@ def test_scores_are_the_models_own_logits_of_the_label_words_at_the_read_out(con
     torch.testing.assert_close(build(method, config, family).scores(batch), read(logits, batch), atol=1e-6, rtol=0)
 
 
-def test_prompt_tuning_is_read_out_behind_the_prompts_rows(config, family):
-    batch, model, contestant = padded_batch(), tiny_model(family), build("prompt_tuning", config, family)
-    prompt = contestant.model.prompt_encoder.default.embedding.weight.expand(len(batch.labels), -1, -1)
+def test_prompt_tuning_is_read_out_after_its_prompt_tokens(config, family):
+    batch, model, candidate = padded_batch(), tiny_model(family), build("prompt_tuning", config, family)
+    prompt = candidate.model.prompt_encoder.default.embedding.weight.expand(len(batch.labels), -1, -1)
     embeds = torch.cat([prompt, model.get_input_embeddings()(batch.input_ids)], dim=1)
     mask = torch.cat([torch.ones(len(prompt), 20), batch.attention_mask], dim=1)
     expected = read(model(inputs_embeds=embeds, attention_mask=mask).logits, batch, prompt_length=20)
-    torch.testing.assert_close(contestant.scores(batch), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(candidate.scores(batch), expected, atol=1e-6, rtol=0)
 
 
-def test_per_label_takes_a_whole_pass_for_each_label(config, family):
+def test_per_label_takes_a_forward_pass_for_each_label(config, family):
     passes = []
-    contestant = build("per_label", config, family)
-    contestant.model.register_forward_hook(lambda *_: passes.append(1))
-    contestant.scores(padded_batch())
+    candidate = build("per_label", config, family)
+    candidate.model.register_forward_hook(lambda *_: passes.append(1))
+    candidate.scores(padded_batch())
     assert len(passes) == len(LABELS)
 
 
-LATE = [name for name in contestants() if name.startswith("late_") and name.endswith("_cached")]
+LATE = [name for name in CANDIDATES if name.startswith("late_") and name.endswith("_cached")]
 
 
-def with_method(config, contestant, family):
-    """As a bench has it: the settings of the contestant's own method."""
-    name = method_of(contestant)
+def with_method(config, candidate, family):
+    """As a bench has it: the settings of the candidate's own method."""
+    name = method_of(candidate)
     if name == "bitfit" and family == "llama":
         pytest.skip("has no biases")
-    return replace(config, method=MethodConfig(**method_options(name)))
+    return replace(config, method=options_class("method", name)())
 
 
-@pytest.mark.parametrize("contestant", LATE)
-def test_late_contestants_begin_at_the_layer_of_the_late_prompt(config, family, contestant):
-    own = with_method(config, contestant, family)
+@pytest.mark.parametrize("candidate", LATE)
+def test_late_candidates_begin_at_the_layer_of_the_late_prompt(config, family, candidate):
+    own = with_method(config, candidate, family)
     for layer, begins in ((2, 2), (None, LAYERS // 2 + 1)):
-        scorer = build(contestant, replace(own, lpt=replace(own.lpt, layer=layer)), family)
+        scorer = build(candidate, replace(own, lpt=replace(own.lpt, layer=layer)), family)
         assert scorer.method.backbone.layer == begins
 
 
-@pytest.mark.parametrize("contestant", ["lpt_cached", "lpt_lora_cached", "adapterdrop_cached", *LATE])
-def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family, contestant):
-    config = with_method(config, contestant, family)
+@pytest.mark.parametrize("candidate", ["lpt_cached", "lpt_lora_cached", "adapterdrop_cached", *LATE])
+def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family, candidate):
+    config = with_method(config, candidate, family)
     input_ids, mask = token_batch()
     rows = [
         Encoded(ids[keep.bool()].tolist(), int(keep.sum()) - 1, False)
@@ -146,9 +145,9 @@ def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family
     ]
     split = EncodedSplit(rows, LabeledRows([("",)] * len(rows), [0, 1, 2, 0], list(range(len(rows)))))
     torch.manual_seed(1)
-    anew = build(contestant.removesuffix("_cached"), config, family)
+    anew = build(candidate.removesuffix("_cached"), config, family)
     torch.manual_seed(1)
-    cached = build(contestant, config, family)
+    cached = build(candidate, config, family)
     cache = TrunkCache("memory", say=lambda message: None)
     cache.prepare(cached.method.backbone, {"train": split})
     states = cache.states(cached.method.backbone, split, "train", pad_id=1)

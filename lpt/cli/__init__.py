@@ -1,0 +1,45 @@
+"""The command `lpt`: train, use what was trained, measure what it costs, look after sweeps, and report.
+
+Each module has one group of commands, and its `add(commands)` adds their parsers. What a command needs is imported when
+it runs, so that `lpt --help` and bad options do not wait for torch.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lpt import __version__
+from lpt.cli import bench, cache, evaluate, predict, report, sweep, train
+from lpt.errors import ConfigError, LptError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and run one command.
+
+    Args:
+        argv: the arguments; None: those of this process.
+
+    Raises:
+        SystemExit: 2 for bad options or a bad configuration, 1 for bad input.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == [train.NAME]:
+        train.run(words[1:])  # all its options are Hydra's
+    arguments = _parser().parse_args(words)
+    try:
+        arguments.command(arguments)
+    except (LptError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lpt",
+        description="Late Prompt Tuning: train small classifiers over a frozen language model, and use them.",
+    )
+    parser.add_argument("--version", action="version", version=f"lpt {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for group in (train, predict, evaluate, sweep, report, bench, cache):
+        group.add(commands)
+    return parser

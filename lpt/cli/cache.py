@@ -1,0 +1,47 @@
+"""`lpt cache`: the trunk states that are kept on disk."""
+
+import argparse
+import time
+
+from lpt.cli.arguments import Commands
+
+FACTS = ("backbone", "task", "split", "rows", "layer")
+
+
+def add(commands: Commands) -> None:
+    """Add the commands."""
+    cache = commands.add_parser(
+        "cache",
+        help="list or clear what is cached on disk",
+        description="Manage the trunk states that are kept on disk for later runs.",
+    )
+    actions = cache.add_subparsers(required=True, metavar="action")
+    actions.add_parser("list", help="show the size of each entry, and what it belongs to").set_defaults(command=_list)
+    actions.add_parser("clear", help="remove all entries").set_defaults(command=_clear)
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    from lpt.cache.entries import entries, human_bytes, trunk_folder
+    from lpt.console import console
+
+    found = entries(trunk_folder())
+    table = Table(box=None, pad_edge=False)
+    for heading in ("entry", "size", *FACTS, "last used"):
+        table.add_column(heading, no_wrap=True)
+    for entry in sorted(found, key=lambda entry: -entry.used):
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)) if entry.facts else "unfinished"
+        facts = [str(entry.facts.get(name, "?")) for name in FACTS]
+        table.add_row(entry.place.name[:8], human_bytes(entry.bytes), *facts, used)
+    if found:
+        console.width = max(console.width, 110)  # all columns, also in a pipe
+        console.print(table)
+    total = human_bytes(sum(entry.bytes for entry in found))
+    console.print(f"{len(found)} entries, {total} in {trunk_folder()}", soft_wrap=True)
+
+
+def _clear(arguments: argparse.Namespace) -> None:
+    from lpt.cache.entries import clear, human_bytes, trunk_folder
+
+    print(f"{human_bytes(clear(trunk_folder()))} removed from {trunk_folder()}")
