@@ -219,8 +219,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
     from lpt.data.labels import default_values, numbers
-    from lpt.data.tasks import REGRESSION_METRICS
-    from lpt.metrics import METRICS, interval
+    from lpt.metrics import NUMBER_METRICS, compute, interval
 
     if arguments.file is None:
         raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
@@ -236,13 +235,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         truth = torch.tensor([labels.index(meaning[value]) for value in gold])
         names, classes = ["accuracy", "matthews", *(["f1"] if len(labels) == 2 else [])], len(labels)
     else:
-        truth, names, classes = torch.tensor(numbers(columns, gold, value_range)), list(REGRESSION_METRICS), None
+        truth, names, classes = torch.tensor(numbers(columns, gold, value_range)), list(NUMBER_METRICS), None
     rows = [row[0] if len(row) == 1 else row for row in _rows(arguments)]
     found = classifier.predict(rows, arguments.batch_size)
     predicted = torch.tensor([labels.index(p.label) if p.value is None else p.value for p in found])
     print(f"{len(found)} rows")
-    for name in names:
-        value = METRICS[name](predicted, truth, classes)
+    for name, value in compute(names, predicted, truth, classes).items():
         low, high = interval(name, predicted, truth, classes)
         print(f"{name:<9} {value:.3f}  (95% interval {low:.3f} to {high:.3f})")
 

@@ -17,7 +17,6 @@ _CONF_DIRS = [Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "c
 CONF_DIR = next((folder for folder in _CONF_DIRS if folder.is_dir()), _CONF_DIRS[0])
 # Within an installed package; of a checkout, beside it.
 
-METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 PRECISIONS = ("auto", "32", "bf16", "16")
 QUANTIZATIONS = ("int8", "nf4")
 ATTENTIONS = ("auto", "eager", "sdpa", "lean")

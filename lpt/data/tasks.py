@@ -11,11 +11,11 @@ from typing import Any
 
 from lpt.data.templates import template_fields
 from lpt.errors import LptError
+from lpt.metrics import CLASS_METRICS, METRICS, NUMBER_METRICS
 
 SOURCES = ("hub", "tsv", "files", "wheel")
 SPLITS = ("train", "dev", "test")
 IGNORE = "ignore"  # as a label name in `values`: rows that are not part of the task
-REGRESSION_METRICS = ("pearson", "spearman")
 
 
 @dataclass
@@ -163,8 +163,8 @@ def as_text(mapping: Any, every_spelling: bool = False) -> Any:
     return text
 
 
-def describe_problems(task: Task, metrics: list[str]) -> list[str]:
-    """Everything wrong with a task's definition, one complaint each; `metrics` are the known ones."""
+def describe_problems(task: Task) -> list[str]:
+    """Everything wrong with a task's definition, one complaint each."""
     problems = []
     if len(task.labels) < 2:
         problems.append(f"task.labels={task.labels} is too short: name at least two classes, as in [negative,positive]")
@@ -178,9 +178,9 @@ def describe_problems(task: Task, metrics: list[str]) -> list[str]:
     for name in task.label_words if isinstance(task.label_words, dict) else ():
         if name not in task.labels:
             problems.append(f"task.label_words has {name!r}, which is not one of task.labels={task.labels}")
-    fitting = [name for name in metrics if (name in REGRESSION_METRICS) == (task.value_range is not None)]
+    fitting = list(CLASS_METRICS if task.value_range is None else NUMBER_METRICS)
     for name in task.metrics:
-        if name not in metrics:
+        if name not in METRICS:
             problems.append(f"task.metrics has {name!r}; known metrics: {', '.join(fitting)}")
         elif name not in fitting:
             kind = "classes" if task.value_range is None else f"numbers, by task.value_range={task.value_range}"
