@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch
 from torchmetrics.functional import classification as torchmetrics
 
 from lpt.errors import LptError
-from lpt.metrics import METRICS, compute, confusion_matrix, interval
+from lpt.metrics import compute, confusion_matrix, interval, weighted
 
 
 def binary(tn: int, fp: int, fn: int, tp: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,6 +25,10 @@ def mostly_right(rows: int, num_classes: int) -> tuple[torch.Tensor, torch.Tenso
     gold = torch.randint(num_classes, (rows,), generator=generator)
     guess = torch.randint(num_classes, (rows,), generator=generator)
     return torch.where(torch.rand(rows, generator=generator) < 0.6, gold, guess), gold
+
+
+def value_of(name: str, predicted: torch.Tensor, gold: torch.Tensor, num_classes: int | None) -> float:
+    return compute([name], predicted, gold, num_classes)[name]
 
 
 def test_confusion_matrix_counts_gold_classes_in_rows_and_predictions_in_columns():
@@ -53,7 +59,7 @@ def test_f1_of_more_than_two_classes_is_refused():
 
 def test_matthews_is_the_correlation_of_two_binary_columns():
     predicted, gold = binary(tn=3, fp=1, fn=2, tp=6)
-    assert METRICS["matthews"](predicted, gold, 2) == pytest.approx(16 / 1120**0.5, rel=1e-12)
+    assert value_of("matthews", predicted, gold, 2) == pytest.approx(16 / 1120**0.5, rel=1e-12)
 
 
 def test_matthews_of_three_classes_matches_the_closed_form():
@@ -61,7 +67,7 @@ def test_matthews_of_three_classes_matches_the_closed_form():
     gold = torch.tensor([0, 0, 1, 1, 2, 2])
     # 6 rows, 4 right; predicted 1, 2, 3 and gold 2, 2, 2 of the classes
     expected = (6 * 4 - 12) / ((36 - 14) * (36 - 12)) ** 0.5
-    assert METRICS["matthews"](predicted, gold, 3) == pytest.approx(expected, rel=1e-12)
+    assert value_of("matthews", predicted, gold, 3) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
@@ -70,17 +76,17 @@ def test_matthews_is_zero_where_one_class_leaves_it_undefined(constant, num_clas
     mixed, ones = torch.tensor([0, 1, 1, 0]), torch.ones(4, dtype=torch.int64)
     predicted = mixed if constant == "gold" else ones
     gold = mixed if constant == "predicted" else ones
-    assert METRICS["matthews"](predicted, gold, num_classes) == 0.0
+    assert value_of("matthews", predicted, gold, num_classes) == 0.0
 
 
 def test_matthews_is_zero_where_all_rows_are_wrong_in_the_same_way():
-    assert METRICS["matthews"](*binary(tn=0, fp=7, fn=0, tp=0), 2) == 0.0
+    assert value_of("matthews", *binary(tn=0, fp=7, fn=0, tp=0), 2) == 0.0
 
 
 def test_matthews_keeps_its_digits_on_large_test_sets():
     predicted, gold = binary(tn=50_000, fp=0, fn=49_999, tp=1)
     expected = (1 * 50_000) / (1 * 50_000 * 50_000 * 99_999) ** 0.5
-    assert METRICS["matthews"](predicted, gold, 2) == pytest.approx(expected, rel=1e-12)
+    assert value_of("matthews", predicted, gold, 2) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 6])
@@ -113,7 +119,7 @@ def test_correlations_are_those_of_values_and_of_ranks():
 def test_equal_values_share_their_ranks():
     predicted, gold = values(300)
     expected = scipy.stats.spearmanr(predicted, gold).statistic
-    assert METRICS["spearman"](predicted, gold, None) == pytest.approx(expected, abs=1e-12)
+    assert value_of("spearman", predicted, gold, None) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
@@ -123,13 +129,13 @@ def test_a_correlation_with_one_value_alone_is_zero(name, constant):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pair = (same, mixed) if constant == "predicted" else (mixed, same)
-        assert METRICS[name](*pair, None) == 0.0
+        assert value_of(name, *pair, None) == 0.0
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
 def test_the_interval_of_a_correlation_surrounds_it_and_narrows_with_rows(name):
     few, many = (interval(name, *values(rows), None) for rows in (50, 800))
-    assert few[0] < METRICS[name](*values(50), None) < few[1]
+    assert few[0] < value_of(name, *values(50), None) < few[1]
     assert many[1] - many[0] < few[1] - few[0]
 
 
@@ -152,7 +158,7 @@ def test_bootstrap_interval_has_the_quantiles_of_redrawn_rows(name):
     predicted, gold = mostly_right(400, 2)
     rng = np.random.default_rng(7)
     redrawn = [rng.integers(400, size=400) for _ in range(1000)]
-    scores = [METRICS[name](predicted[rows], gold[rows], 2) for rows in redrawn]
+    scores = [value_of(name, predicted[rows], gold[rows], 2) for rows in redrawn]
     low, high = np.quantile(scores, [0.025, 0.975])
     assert interval(name, predicted, gold, 2) == pytest.approx((low, high), abs=0.02)
 
@@ -228,3 +234,35 @@ def test_an_unknown_metric_is_refused_with_the_known_ones():
         compute(["acuracy"], *rows, 2)
     with pytest.raises(LptError, match=r"'mcc'.*known: accuracy, f1, matthews"):
         interval("mcc", *rows, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_classes", "wanted"), [("pearson", 2, "classes; use accuracy or f1"), ("f1", None, "numbers; use")]
+)
+def test_a_metric_of_the_other_kind_is_refused(name, num_classes, wanted):
+    with pytest.raises(LptError, match=f"metric {name} scores .* and these are {wanted}"):
+        compute([name], *mostly_right(10, 2), num_classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_classes"),
+    [("accuracy", 3), ("f1", 2), ("matthews", 2), ("matthews", 4), ("pearson", None), ("spearman", None)],
+)
+def test_a_weighted_score_is_that_of_the_rows_written_out(name, num_classes):
+    predicted, gold = values(50) if num_classes is None else mostly_right(60, num_classes)
+    weights_RN = np.random.default_rng(1).integers(0, 4, (5, len(gold)))
+    repeated = [torch.from_numpy(np.repeat(np.arange(len(gold)), weights)) for weights in weights_RN]
+    expected = [value_of(name, predicted[rows], gold[rows], num_classes) for rows in repeated]
+    found = weighted(
+        name,
+        predicted.double().numpy() if num_classes is None else predicted.numpy(),
+        gold.numpy(),
+        num_classes,
+        weights_RN.astype(float),
+    )
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_importing_metrics_waits_for_neither_torch_nor_scipy():
+    code = "import sys, lpt.metrics; print(sorted({'torch', 'scipy', 'torchmetrics'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

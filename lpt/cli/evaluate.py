@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
-    from lpt.metrics import METRICS, interval
+    from lpt.metrics import compute, interval
 
     if arguments.file is None:
         raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
@@ -42,8 +42,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     found = classifier.predict(rows, arguments.batch_size)
     predicted = torch.tensor([labels.index(p.label) if p.value is None else p.value for p in found])
     print(f"{len(found)} rows")
-    for name in names:
-        value = METRICS[name](predicted, truth, classes)
+    for name, value in compute(names, predicted, truth, classes).items():
         low, high = interval(name, predicted, truth, classes)
         print(f"{name:<9} {value:.3f}  (95% interval {low:.3f} to {high:.3f})")
 
@@ -57,10 +56,10 @@ def _truth(columns: Any, gold: list[str], config: Any, file: Path) -> tuple["Ten
     import torch
 
     from lpt.data.labels import default_values, numbers
-    from lpt.data.tasks import REGRESSION_METRICS
+    from lpt.metrics import NUMBER_METRICS
 
     if config.value_range is not None:
-        return torch.tensor(numbers(columns, gold, config.value_range)), list(REGRESSION_METRICS), None
+        return torch.tensor(numbers(columns, gold, config.value_range)), list(NUMBER_METRICS), None
     labels, meaning = config.labels, default_values(config.labels)
     for row, value in enumerate(gold):
         if value not in meaning:

@@ -6,7 +6,7 @@ from typing import Any, get_origin
 
 from lpt.config.candidates import candidates
 from lpt.config.fields import Field, Schema, values_problems
-from lpt.config.schema import METRICS, BenchConfig, Config
+from lpt.config.schema import BenchConfig, Config
 from lpt.data.task_checks import describe_problems
 from lpt.errors import did_you_mean
 
@@ -24,7 +24,7 @@ def problems(config: Config, schema: Schema) -> Iterator[str]:
     yield from _rows(config)
     yield from _logger(config)
     yield from _bench(config.bench, schema)
-    yield from describe_problems(config.task, list(METRICS))
+    yield from describe_problems(config.task)
 
 
 def value_of(config: Config, field: Field) -> Any:

@@ -14,8 +14,6 @@ from lpt.config.place import CONF_DIR as CONF_DIR
 from lpt.data.tasks import Task
 from lpt.ranges import above, at_least, fraction, one_of
 
-METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
-
 Count = Annotated[int, at_least(1)]
 Seed = Annotated[int, at_least(0)]
 

@@ -2,24 +2,24 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from lpt.data.tasks import REGRESSION_METRICS, SOURCES, SPLITS, Source, Task
+from lpt.data.tasks import SOURCES, SPLITS, Source, Task
 from lpt.data.templates import template_fields
 from lpt.errors import LptError
+from lpt.metrics import CLASS_METRICS, METRICS, NUMBER_METRICS
 
 
-def describe_problems(task: Task, metrics: Sequence[str]) -> list[str]:
+def describe_problems(task: Task) -> list[str]:
     """List everything wrong with a task's definition, one complaint each.
 
     Args:
         task: the task; nothing of it is read from disk.
-        metrics: names of the metrics there are.
     """
     return [
         *_label_problems(task),
-        *_metric_problems(task, metrics),
+        *_metric_problems(task),
         *_source_problems(task),
         *_length_problems(task),
         *_regression_problems(task),
@@ -41,10 +41,10 @@ def _label_problems(task: Task) -> Iterator[str]:
             yield f"task.label_words has {name!r}, which is not one of task.labels={task.labels}; correct one of them"
 
 
-def _metric_problems(task: Task, metrics: Sequence[str]) -> Iterator[str]:
-    fitting = [name for name in metrics if (name in REGRESSION_METRICS) == (task.value_range is not None)]
+def _metric_problems(task: Task) -> Iterator[str]:
+    fitting = list(CLASS_METRICS if task.value_range is None else NUMBER_METRICS)
     for name in task.metrics:
-        if name not in metrics:
+        if name not in METRICS:
             yield f"task.metrics has {name!r}, which is not known; choose from {', '.join(fitting)}"
         elif name not in fitting:
             kind = "classification" if task.value_range is None else f"regression (task.value_range={task.value_range})"

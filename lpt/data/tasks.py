@@ -11,7 +11,6 @@ from typing import Any
 SOURCES = ("hub", "tsv", "files", "wheel")
 SPLITS = ("train", "dev", "test")
 IGNORE = "ignore"  # as a label name in `values`: rows that are not part of the task
-REGRESSION_METRICS = ("pearson", "spearman")
 
 
 @dataclass

@@ -12,18 +12,17 @@ import numpy as np
 import scipy.signal
 import scipy.stats
 
-from lpt.report.runs import Predictions
-from lpt.report.scores import SCORES
+from lpt.metrics import bootstrap, percentiles
+from lpt.report.predictions import SavedPredictions
 
 LEVEL = 0.05
 RESAMPLES = 10_000
 MCNEMAR, BOOTSTRAP = "McNemar's exact test", "the paired bootstrap"
-CHUNK = 250_000  # weights at a time: few enough to stay in the processor's cache
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of a second configuration from a first one, in the metric's units.
+    """How far a second configuration is from a first one, in the metric's units.
 
     Attributes:
         value: mean over seeds of the second, minus that of the first.
@@ -46,7 +45,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Bootstrap:
+class ResampledScores:
     """Scores of K configurations, each the mean over its seeds.
 
     Attributes:
@@ -58,11 +57,11 @@ class Bootstrap:
     resampled: np.ndarray
 
     def interval(self, k: int) -> tuple[float, float]:
-        """95%, by percentiles."""
-        return _percentiles(self.resampled[:, k])
+        """Return the 95% interval of configuration `k` over test rows."""
+        return percentiles(self.resampled[:, k])
 
     def difference(self, k: int, reference: int) -> tuple[float, float, float, float]:
-        """(value, low, high, p) of configuration `k` minus `reference`.
+        """Return (value, low, high, p) of configuration `k` minus `reference`.
 
         p is twice the share of resamples on which the difference is not on its side of zero, one resample added to
         each side: never 0, and 1 for two that always agree.
@@ -71,30 +70,27 @@ class Bootstrap:
         resampled_R[np.abs(resampled_R) < 1e-12] = 0  # what is equal but for rounding
         beyond = min((resampled_R <= 0).sum(), (resampled_R >= 0).sum())
         p = min(1.0, 2 * (int(beyond) + 1) / (len(resampled_R) + 1))
-        return (float(self.values[k] - self.values[reference]), *_percentiles(resampled_R), p)
+        return (float(self.values[k] - self.values[reference]), *percentiles(resampled_R), p)
 
 
-def bootstrap(metric: str, found: Sequence[Sequence[Predictions]], resamples: int = RESAMPLES) -> Bootstrap:
+def score_resamples(
+    metric: str, found: Sequence[Sequence[SavedPredictions]], resamples: int = RESAMPLES
+) -> ResampledScores:
     """Score each configuration on resamples of the test rows; seeds are averaged over, not resampled.
 
     Args:
-        metric: a key of `lpt.report.scores.SCORES`.
-        found: of each of K configurations the predictions of its seeds, all of the same N rows in the same order.
+        metric: one of `lpt.metrics.METRICS`.
+        found: the predictions of the seeds of each of K configurations, all of the same N rows in the same order.
     """
-    rows = len(found[0][0].gold)
-    random = np.random.default_rng(0)
-    scorer = SCORES[metric]
 
     def scores(weights_RN: np.ndarray) -> np.ndarray:
-        return np.stack([np.mean([scorer(run, weights_RN) for run in seeds], axis=0) for seeds in found], axis=1)
+        return np.stack([np.mean([run.scores(metric, weights_RN) for run in seeds], axis=0) for seeds in found], axis=1)
 
-    chunk = max(1, CHUNK // rows)
-    sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
-    resampled = [scores(random.multinomial(rows, np.full(rows, 1 / rows), size).astype(float)) for size in sizes]
-    return Bootstrap(scores(np.ones((1, rows)))[0], np.concatenate(resampled))
+    rows = len(found[0][0].gold)
+    return ResampledScores(scores(np.ones((1, rows)))[0], bootstrap(scores, np.ones(rows), resamples))
 
 
-def mcnemar(first: Sequence[Predictions], second: Sequence[Predictions]) -> float:
+def mcnemar(first: Sequence[SavedPredictions], second: Sequence[SavedPredictions]) -> float:
     """Exact two-sided p that two configurations are right equally often, each given by the predictions of its seeds.
 
     If they were alike, what sets them apart on a row would as likely be the other way round. p is the share, of all
@@ -125,7 +121,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compare(
-    metric: str, found: Sequence[Sequence[Predictions]], scored: Bootstrap, pairs: Sequence[tuple[int, int]]
+    metric: str, found: Sequence[Sequence[SavedPredictions]], scored: ResampledScores, pairs: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], Difference]:
     """Differences of the pairs (reference, other), corrected for as many comparisons as there are pairs.
 
@@ -143,8 +139,3 @@ def compare(
         pair: Difference(*value, p, corrected, test)
         for pair, value, p, corrected, test in zip(pairs, differences, p_values, adjusted, tests, strict=True)
     }
-
-
-def _percentiles(values_R: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values_R, [2.5, 97.5])
-    return float(low), float(high)

@@ -1,11 +1,13 @@
 """Runs that differ in their seed alone are one configuration; configurations scored on the same rows are a board."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lpt.report.runs import Run
+from lpt.sweep.ledger import Status
+from lpt.training.result import CompletedRun
 
 # What makes no difference to what is learned or what it costs; the seed is averaged over.
 IGNORED = ("seed", "fewshot.seed", "resume", "experiment", "task.name", "backbone.name", "trainer.progress")
@@ -16,7 +18,6 @@ NAMED = {
     "method.name": "{}",
     "generator.name": "{}",
     "lpt.layer": "layer {}",
-    "method.from_layer": "from layer {}",
     "lpt.prompt_length": "P={}",
     "method.prompt_length": "P={}",
     "fewshot.protocol": "{}",
@@ -54,14 +55,15 @@ class Configuration:
     def seeds(self) -> list[Any]:
         return [run.seed for run in self.runs]
 
-    def mean(self, *path: str) -> float | None:
-        """Over the runs, of a number in their results; None where one has none."""
-        found: list[Any] = [run.result for run in self.runs]
-        for key in path:
-            found = [value.get(key) if isinstance(value, dict) else None for value in found]
-        if not found or any(value is None for value in found):
-            return None
-        return sum(found) / len(found)
+    @property
+    def results(self) -> list[CompletedRun]:
+        return [run.result for run in self.runs if run.result is not None]
+
+    def mean(self, value: Callable[[CompletedRun], float | None]) -> float | None:
+        """Average a number in the results over the runs; None where a run has none, or there is no run."""
+        found = [value(result) for result in self.results]
+        numbers = [number for number in found if number is not None]
+        return sum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
 
 
 @dataclass
@@ -98,12 +100,12 @@ def make_boards(runs: Sequence[Run]) -> list[Board]:
 
     Runs without a result do not know their test rows; they go where most runs of their task and backbone are.
     """
-    completed = [run for run in runs if run.status == "completed"]
+    completed = [run for run in runs if run.status == Status.COMPLETED]
     groups: dict[tuple[str, str, str | None], list[Run]] = defaultdict(list)
     for run in completed:
         groups[run.task, run.backbone, run.test_set].append(run)
     for run in runs:
-        if run.status != "completed":
+        if run.status != Status.COMPLETED:
             places = [key for key in groups if key[:2] == (run.task, run.backbone)]
             place = max(places, key=lambda key: len(groups[key]), default=(run.task, run.backbone, None))
             groups[place].append(run)
@@ -153,7 +155,7 @@ def _configurations(group: Sequence[Run], options: Sequence[str], everywhere: Se
         configuration = Configuration(values, *_label(runs[0], options, everywhere))
         newest: dict[Any, Run] = {}
         for run in sorted(runs, key=lambda run: run.finished):
-            if run.status != "completed":
+            if run.status != Status.COMPLETED:
                 configuration.others.append(run)
                 continue
             if run.seed in newest:
@@ -166,12 +168,11 @@ def _configurations(group: Sequence[Run], options: Sequence[str], everywhere: Se
 
 def _label(run: Run, options: Sequence[str], everywhere: Sequence[Run]) -> tuple[str, list[str]]:
     """Its method, if there are several, and what varies among the runs of its method; and what was left out of that."""
-    method = str(run.options["method.name"])
-    same_method = [other for other in everywhere if other.options["method.name"] == method]
+    same_method = [other for other in everywhere if other.method == run.method]
     varied = [name for name in options if name == "method.name" or _varies(name, same_method, given=[])]
     usual = [name for name in varied if name not in ALWAYS_NAMED and _is_usual(run, name, same_method, options)]
     named = {name: run.options.get(name) for name in varied if name not in usual}
-    return _words(named) or method, [_words({name: run.options.get(name)}) for name in usual]
+    return _words(named) or run.method, [_words({name: run.options.get(name)}) for name in usual]
 
 
 def _is_usual(run: Run, name: str, runs: Sequence[Run], options: Sequence[str]) -> bool:

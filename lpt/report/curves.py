@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lpt.report.configurations import Configuration, name_of
-from lpt.report.drawing import COLORS, MUTED, PANEL, PAPER, WIDTH, figure_of, label_ends
+from lpt.report.plotting import COLORS, MUTED, PANEL, PAPER, WIDTH, figure_of, label_ends
 from lpt.report.standings import Standing, Standings
 
 if TYPE_CHECKING:
@@ -40,19 +40,19 @@ def _first(*keys: str) -> Callable[[Configuration], Any]:
 
 
 def _training_rows(c: Configuration) -> Any:
-    return _first("fewshot.k")(c) or c.mean("data", "sizes", "train")
+    return _first("fewshot.k")(c) or c.mean(lambda result: result.data.sizes.get("train"))
 
 
-DRAW = ("fewshot.k", "fewshot.protocol", "fewshot.k_dev")
+SAMPLING = ("fewshot.k", "fewshot.protocol", "fewshot.k_dev")
 AGAINST = (
-    Against("layer", "layer", ("lpt.layer", "method.from_layer"), lambda c: c.mean("lpt", "layer")),
+    Against("layer", "layer", ("lpt.layer",), lambda c: c.mean(lambda result: result.lpt.layer)),
     Against(
         "prompt_length",
         "prompt length P",
         ("lpt.prompt_length", "method.prompt_length"),
         _first("lpt.prompt_length", "method.prompt_length"),
     ),
-    Against("k", "training rows k", DRAW, _training_rows),
+    Against("k", "training rows k", SAMPLING, _training_rows),
     Against(
         "bottleneck",
         "bottleneck m",
@@ -84,7 +84,7 @@ def varied_lines(standings: Standings, against: Against) -> dict[str, list[tuple
     return lines if varied else {}
 
 
-def draw_curves(
+def plot_curves(
     panels: Sequence[tuple[Standings, dict[str, list[tuple[Any, Standing]]]]], against: Against
 ) -> "Figure":
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
@@ -124,7 +124,7 @@ def _curve_panel(
         x = [value for value, _ in points]
         means = [row.mean or 0.0 for _, row in points]
         if all(row.interval is not None for _, row in points):
-            low, high = zip(*(row.interval for _, row in points), strict=True)  # type: ignore[misc]
+            low, high = zip(*(row.interval for _, row in points), strict=True)
             axes.fill_between(x, low, high, color=colors[name], alpha=0.13, linewidth=0)
         for value, row in points:
             axes.plot([value] * len(row.scores), row.scores, ".", color=colors[name], markersize=2.5, alpha=0.6)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lpt.report.costs import COSTS_CAPTION, draw_costs
-from lpt.report.curves import AGAINST, CURVES_CAPTION, draw_curves, varied_lines
-from lpt.report.drawing import ACCENT, INK, LINE, MUTED, PAPER, WIDTH, Drawing, figure_of, file_name
+from lpt.report.cost_plot import COSTS_CAPTION, plot_costs
+from lpt.report.curves import AGAINST, CURVES_CAPTION, plot_curves, varied_lines
+from lpt.report.plotting import ACCENT, INK, LINE, MUTED, PAPER, WIDTH, Plot, figure_of, file_name
 from lpt.report.standings import Standings
 
 if TYPE_CHECKING:
@@ -21,28 +21,27 @@ SCORES_CAPTION = (
 )
 
 
-def draw_study(standings: Sequence[Standings]) -> Iterator[Drawing]:
+def plot_study(standings: Sequence[Standings]) -> Iterator[Plot]:
     """Every figure that these results, of one backbone or of one comparison of backbones, have something to show in."""
     shown = [s for s in standings if s.scored]
     backbone = shown[0].board.backbone if shown else None
     if any(len(s.rows) > 1 for s in shown):
-        yield Drawing(file_name("scores", backbone), SCORES_CAPTION, draw_scores(shown))
+        yield Plot(file_name("scores", backbone), SCORES_CAPTION, plot_scores(shown))
     for against in AGAINST:
         panels = [(s, lines) for s in shown if (lines := varied_lines(s, against))]
         if panels:
-            yield Drawing(
-                file_name(against.name, backbone), CURVES_CAPTION.format(against.label), draw_curves(panels, against)
+            yield Plot(
+                file_name(against.name, backbone), CURVES_CAPTION.format(against.label), plot_curves(panels, against)
             )
-    places = {label: i for i, label in enumerate(_by_mean(shown))}
     for s in shown:
-        figure = draw_costs(s, places)
+        figure = plot_costs(s)
         if figure is not None:
             alone = sum(other.board.task == s.board.task for other in shown) == 1
             name = file_name("cost", s.board.task, backbone, None if alone else s.board.test_set)
-            yield Drawing(name, COSTS_CAPTION.format(s.title), figure, about=s)
+            yield Plot(name, COSTS_CAPTION.format(s.title), figure, about=s)
 
 
-def draw_scores(standings: Sequence[Standings]) -> "Figure":
+def plot_scores(standings: Sequence[Standings]) -> "Figure":
     labels = _by_mean(standings)[::-1]
     if len(standings) == 1:
         labels = [row.label for row in reversed(standings[0].rows)]

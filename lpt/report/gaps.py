@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpt.report.configurations import Board, Configuration
-from lpt.report.ledger import points_under
 from lpt.report.runs import Run
+from lpt.report.sweep_points import points_under
 from lpt.sweep.ledger import Status
 
 
@@ -34,8 +34,8 @@ def find_gaps(folder: Path, runs: Sequence[Run], boards: Sequence[Board]) -> lis
                 if run.status == Status.PRUNED:
                     continue
                 replaced = "a newer run of this seed counts"
-                what = replaced if run.status == "completed" else run.status
-                if run.status == "failed" and run.seed in c.seeds:
+                what = replaced if run.status == Status.COMPLETED else run.status
+                if run.status == Status.FAILED and run.seed in c.seeds:
                     what = "failed, then completed by another run"
                 gaps.append(Gap(board.task, backbone, c.label, str(run.seed), what, run.error))
             known = {*c.seeds, *(run.seed for run in c.others)}
@@ -54,7 +54,7 @@ def find_gaps(folder: Path, runs: Sequence[Run], boards: Sequence[Board]) -> lis
 
 def _same_with_every_seed(c: Configuration) -> bool:
     """Whether it trains nothing, and takes nothing from training rows."""
-    return c.mean("trainable_parameters") == 0 and not c.runs[0].options.get("head.calibrate")
+    return c.mean(lambda result: result.trainable_parameters) == 0 and not c.runs[0].options.get("head.calibrate")
 
 
 def _absent(boards: Sequence[Board]) -> list[Gap]:

@@ -1,10 +1,11 @@
 """Figures of a single run: how it learned, and the values of a regression."""
 
+import csv
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lpt.report.drawing import ACCENT, MUTED, PANEL, Drawing, figure_of, label_ends
-from lpt.report.runs import Run, read_curves
+from lpt.report.plotting import ACCENT, MUTED, PANEL, Plot, figure_of, label_ends
+from lpt.report.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,13 +14,13 @@ CURVE_CAPTION = "Training: loss and score against optimizer steps. The dot is th
 VALUES_CAPTION = "Predicted against gold values of the test rows."
 
 
-def draw_run(run: Run) -> Iterator[Drawing]:
+def plot_run(run: Run) -> Iterator[Plot]:
     """Its learning curve, and for a regression its values."""
     curves = read_curves(run)
     losses = [(name, curves[f"{name}/loss"]) for name in ("train", "validation") if f"{name}/loss" in curves]
     scores = curves.get(f"validation/{run.metric}", [])
     if losses and len(losses[0][1]) > 1:
-        yield Drawing("learning_curve", CURVE_CAPTION, _learning_curve(run, losses, scores))
+        yield Plot("learning_curve", CURVE_CAPTION, _learning_curve(run, losses, scores))
     found = run.test_predictions
     if found is not None and found.labels is None:
         figure, ((axes,),) = figure_of(4.2, 1, 1, 4.8)
@@ -28,7 +29,21 @@ def draw_run(run: Run) -> Iterator[Drawing]:
         axes.plot(ends, ends, color=MUTED, linewidth=0.7, linestyle=(0, (2, 3)))
         axes.set_xlabel("gold")
         axes.set_ylabel("predicted")
-        yield Drawing("values", VALUES_CAPTION, figure)
+        yield Plot("values", VALUES_CAPTION, figure)
+
+
+def read_curves(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """Read `metrics.csv`: column -> (optimizer steps taken, value) of every row that has it, without epoch and step."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    try:
+        with (run.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value and name not in ("epoch", "step"):
+                        curves.setdefault(name, []).append((int(row["step"]) + 1, float(value)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return curves
 
 
 def _learning_curve(
@@ -46,7 +61,7 @@ def _learning_curve(
     if scores:
         steps, values = zip(*scores, strict=True)
         grid[0, 1].plot(steps, values, "-o", color=ACCENT, markersize=4)
-        best = run.result.get("best_step")
+        best = run.result.best_step if run.result else None
         grid[0, 1].plot(*zip(*[p for p in scores if p[0] == best], strict=True) or ([], []), "o", color="#D55E00")
         grid[0, 1].set_title(f"validation {run.metric}")
     for axes in grid.flat:

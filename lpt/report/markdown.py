@@ -2,21 +2,15 @@
 
 from collections.abc import Sequence
 
-from lpt.report.drawing import Drawing
+from lpt.report.board_tables import costs_table, pairs_table, standings_table
+from lpt.report.plotting import Plot
+from lpt.report.run_tables import confusion_table, mistakes_table, run_table
 from lpt.report.study import Study
-from lpt.report.tables import (
-    confusion_table,
-    costs_table,
-    gaps_table,
-    mistakes_table,
-    pairs_table,
-    run_table,
-    standings_table,
-)
+from lpt.report.study_tables import gaps_table
 from lpt.report.words import findings, headline, legend, single_run, title
 
 
-def markdown(study: Study, drawings: Sequence[Drawing]) -> str:
+def markdown(study: Study, plots: Sequence[Plot]) -> str:
     """Tables and figures, the figures by relative links."""
     parts = [f"# {title(study)}", headline(study), "\n".join(f"- {line}" for line in findings(study))]
     parts += (
@@ -39,7 +33,7 @@ def markdown(study: Study, drawings: Sequence[Drawing]) -> str:
             if run.test_predictions.labels is not None:
                 parts += ["## Confusion", confusion_table(run.test_predictions).markdown()]
             parts += ["## Mistakes", mistakes_table(run.test_predictions).markdown()]
-    parts += [f"![{drawing.caption}](figures/{drawing.name}.png)" for drawing in drawings]
+    parts += [f"![{plot.caption}](figures/{plot.name}.png)" for plot in plots]
     if study.gaps:
         parts += ["## Missing and failed", gaps_table(study.gaps).markdown()]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"

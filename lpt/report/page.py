@@ -5,32 +5,25 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from lpt.report.commands import commands
-from lpt.report.drawing import ACCENT, FAINT, INK, MUTED, PAPER, Drawing
+from lpt.report.board_tables import costs_table, pairs_table, standings_table
+from lpt.report.plotting import ACCENT, FAINT, INK, MUTED, PAPER, Plot
+from lpt.report.reproduce import commands_for
+from lpt.report.run_tables import confusion_table, mistakes_table, run_table
 from lpt.report.standings import Standings
 from lpt.report.study import Study
+from lpt.report.study_tables import facts_table, gaps_table
 from lpt.report.style import STYLE_SHEET
-from lpt.report.tables import (
-    Table,
-    confusion_table,
-    costs_table,
-    facts_table,
-    gaps_table,
-    mistakes_table,
-    pairs_table,
-    run_table,
-    standings_table,
-)
+from lpt.report.text_table import TextTable
 from lpt.report.words import findings, headline, legend, single_run, title
 
 # Colors of the page, which follow its light or dark dress.
 DRESSED = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", PAPER: "--paper", ACCENT: "--accent"}
 
 
-def page(study: Study, drawings: Sequence[Drawing]) -> str:
+def page(study: Study, plots: Sequence[Plot]) -> str:
     """The whole HTML file."""
     name = escape(title(study))
-    figures = {drawing.name: _figure(drawing) for drawing in drawings}
+    figures = {plot.name: _figure(plot) for plot in plots}
     body = [f"<header><h1>{name}</h1><p class=lead>{escape(headline(study))}</p></header>"]
     run = single_run(study)
     if run is None and findings(study):
@@ -38,10 +31,10 @@ def page(study: Study, drawings: Sequence[Drawing]) -> str:
     if study.cautions:
         body.append(f"<aside><h2>Take care</h2>{_list(study.cautions)}</aside>")
     if run is None:
-        body += _section("Results", [figures[d.name] for d in drawings if d.about is None])
+        body += _section("Results", [figures[d.name] for d in plots if d.about is None])
         for standings in study.standings:
             body += _section(
-                standings.title, _board(standings, [figures[d.name] for d in drawings if d.about is standings])
+                standings.title, _board(standings, [figures[d.name] for d in plots if d.about is standings])
             )
     else:
         body += _section("Scores", [_table(run_table(run)), *figures.values()])
@@ -65,29 +58,29 @@ def page(study: Study, drawings: Sequence[Drawing]) -> str:
     return "\n".join([*parts, "</main>", "</body>", "</html>", ""])
 
 
-def svg(drawing: Drawing) -> str:
+def svg(plot: Plot) -> str:
     """A figure as an SVG file, the same bytes every time."""
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": drawing.name}):
-        drawing.figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with matplotlib.rc_context({"svg.hashsalt": plot.name}):
+        plot.figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
-def _figure(drawing: Drawing) -> str:
+def _figure(plot: Plot) -> str:
     """Inline, in the page's colors, with ids of its own among the page's other figures."""
-    text = svg(drawing)
+    text = svg(plot)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{drawing.name}-", text)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{plot.name}-", text)
     for color, name in DRESSED.items():
         text = text.replace(color.lower(), f"var({name})")
-    label = escape(drawing.caption, quote=True)
+    label = escape(plot.caption, quote=True)
     text = text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
     width = re.search(r'width="([\d.]+)pt"', text)
     limit = f' style="max-width:{float(width[1]) * 4 / 3:.0f}px"' if width else ""
-    return f"<figure{limit}>{text}<figcaption>{escape(drawing.caption)}</figcaption></figure>"
+    return f"<figure{limit}>{text}<figcaption>{escape(plot.caption)}</figcaption></figure>"
 
 
 def _board(standings: Standings, costs: Sequence[str]) -> Iterable[str]:
@@ -115,7 +108,7 @@ def _list(lines: Iterable[str], kind: str = "") -> str:
     return f'<ul class="{kind}">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _table(table: Table, kind: str = "") -> str:
+def _table(table: TextTable, kind: str = "") -> str:
     words = table.words
     head = "".join(
         f'<th scope=col class="{"word" if j < words else "number"}">{escape(heading)}</th>'
@@ -136,7 +129,7 @@ def _table(table: Table, kind: str = "") -> str:
     return f'<div class=wide><table class="{kind}">{thead}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _shaded(table: Table) -> Table:
+def _shaded(table: TextTable) -> TextTable:
     """A confusion matrix, the right answers marked."""
     for i in range(len(table.rows)):
         table.marks[i, i + 1] = ("better", "")
@@ -144,7 +137,7 @@ def _shaded(table: Table) -> Table:
 
 
 def _commands(study: Study) -> str:
-    lines = commands(study.runs)
+    lines = commands_for(study.runs)
     text = escape("\n".join(lines))
     if len(lines) <= 4:
         return f"<pre>{text}</pre>"

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lpt.errors import LptError
-from lpt.report.comparison import RESAMPLES, Difference, bootstrap, compare
+from lpt.report.comparison import RESAMPLES, Difference, compare, score_resamples
 from lpt.report.configurations import Board, Configuration
-from lpt.report.runs import Predictions
-from lpt.report.scores import SCORES, score
+from lpt.report.predictions import SavedPredictions
 
 SHORT_NAMES = ("task", "backbone", "method", "generator", "head")  # a group stands for its name, as on a command line
 
@@ -111,7 +110,7 @@ def standings_of(board: Board, baseline: Sequence[str], cautions: list[str]) -> 
 
 
 def _compare(
-    standings: Standings, best: Standing, paired: dict[str, list[Predictions]], references: dict[str, str]
+    standings: Standings, best: Standing, paired: dict[str, list[SavedPredictions]], references: dict[str, str]
 ) -> None:
     """Fill in intervals, differences and ties.
 
@@ -122,7 +121,7 @@ def _compare(
     labels, found, metric = list(paired), list(paired.values()), standings.metric
     pairs = [(i, j) for i in range(len(labels)) for j in range(len(labels)) if i < j]
     # Enough of them that the smallest p survives the correction.
-    scored = bootstrap(metric, found, max(RESAMPLES, 100 * len(pairs)))
+    scored = score_resamples(metric, found, max(RESAMPLES, 100 * len(pairs)))
     differences = compare(metric, found, scored, pairs)
     standings.pairs = {(labels[i], labels[j]): difference for (i, j), difference in differences.items()}
     asked = [
@@ -147,15 +146,12 @@ def difference_between(standings: Standings, reference: str, other: str) -> Diff
     return d and Difference(-d.value, -d.high, -d.low, d.p, d.adjusted, d.test)
 
 
-def _paired(board: Board, rows: Sequence[Standing], cautions: list[str]) -> dict[str, list[Predictions]]:
+def _paired(board: Board, rows: Sequence[Standing], cautions: list[str]) -> dict[str, list[SavedPredictions]]:
     """label -> predictions of its seeds; all of the same test rows, and such that give the recorded scores."""
-    if board.metric not in SCORES:
-        cautions.append(f"{board.title}: no intervals and tests, as {board.metric} is not known here.")
-        return {}
     test_rows = Counter(
         _test_rows(found) for row in rows for run in row.configuration.runs if (found := run.test_predictions)
     )
-    paired: dict[str, list[Predictions]] = {}
+    paired: dict[str, list[SavedPredictions]] = {}
     for row in rows:
         kept = []
         for run in row.configuration.runs:
@@ -164,9 +160,11 @@ def _paired(board: Board, rows: Sequence[Standing], cautions: list[str]) -> dict
                 problem = "has no readable predictions/test.jsonl"
             elif _test_rows(found) != test_rows.most_common(1)[0][0]:
                 problem = "predicted other test rows than most, so it cannot be paired"
-            elif recorded is None or abs(score(board.metric, found) - recorded) > 1e-4:
+            elif not found.scored_by(board.metric):
+                problem = f"has predictions that {board.metric} does not score"
+            elif recorded is None or abs(found.score(board.metric) - recorded) > 1e-4:
                 problem = (
-                    f"recorded {board.metric} {recorded}, but its predictions give {score(board.metric, found):.4f}"
+                    f"recorded {board.metric} {recorded}, but its predictions give {found.score(board.metric):.4f}"
                 )
             else:
                 kept.append(found)
@@ -177,7 +175,7 @@ def _paired(board: Board, rows: Sequence[Standing], cautions: list[str]) -> dict
     return paired
 
 
-def _test_rows(found: Predictions) -> tuple[bytes, bytes]:
+def _test_rows(found: SavedPredictions) -> tuple[bytes, bytes]:
     return found.index.tobytes(), found.gold.tobytes()
 
 

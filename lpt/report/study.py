@@ -5,16 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpt.errors import LptError
+from lpt.report.cautions import caution_outdated, find_cautions
 from lpt.report.configurations import make_boards
 from lpt.report.gaps import Gap, find_gaps
-from lpt.report.mixtures import find_mixtures
-from lpt.report.runs import Run, collect_runs
+from lpt.report.runs import OUTDATED, Run, collect_runs
 from lpt.report.standings import Standings, baseline_options, fits, standings_of
+from lpt.sweep.ledger import Status
 
 
 @dataclass
 class Study:
-    """Everything a report shows."""
+    """Everything that a report shows.
+
+    Attributes:
+        runs: every run that can be read, completed or not.
+        standings: one per board, by task and backbone.
+        gaps: what was tried or is to be expected, and is not among the results.
+        cautions: sentences.
+    """
 
     folder: Path
     runs: list[Run]
@@ -24,7 +32,7 @@ class Study:
 
     @property
     def completed(self) -> list[Run]:
-        return [run for run in self.runs if run.status == "completed"]
+        return [run for run in self.runs if run.status == Status.COMPLETED]
 
 
 def study_of(folder: Path, baseline: Sequence[str] = ()) -> Study:
@@ -34,15 +42,19 @@ def study_of(folder: Path, baseline: Sequence[str] = ()) -> Study:
         baseline: see `standings_of`.
 
     Raises:
-        LptError: no runs, or a baseline that fits no configuration, or several equally well.
+        LptError: no runs, or none of this format, or a baseline that fits no configuration, or several equally well.
     """
-    runs = collect_runs(folder)
+    found = collect_runs(folder)
+    runs = [run for run in found if run.status != OUTDATED]
+    cautions = caution_outdated(found)
+    if not runs:
+        raise LptError(f"{folder}: {' '.join(cautions)}")
     boards = make_boards(runs)
     configurations = [c for board in boards for c in board.configurations]
     wanted = baseline_options(baseline)
     if wanted and not any(fits(c, wanted) for c in configurations):
         labels = "; ".join(sorted({c.label for c in configurations}))
         raise LptError(f"--baseline {' '.join(baseline)} fits no completed configuration; there are {labels}")
-    cautions = find_mixtures(runs)
+    cautions += find_cautions(runs)
     standings = [standings_of(board, baseline, cautions) for board in boards]
-    return Study(folder, runs, standings, find_gaps(folder, runs, boards), cautions)
+    return Study(folder, runs, standings, find_gaps(folder, found, boards), cautions)

@@ -14,7 +14,7 @@ def title(study: Study) -> str:
 
 
 def single_run(study: Study) -> Run | None:
-    """The only run, if it was completed: its page shows more of it."""
+    """Return the only run, if it was completed: its page shows more of it."""
     return study.runs[0] if len(study.runs) == 1 and study.completed else None
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lpt.report.drawing import Drawing, drawing_style
-from lpt.report.figures import draw_study
-from lpt.report.learning import draw_run
+from lpt.report.figures import plot_study
+from lpt.report.learning import plot_run
 from lpt.report.markdown import markdown
 from lpt.report.page import page, svg
+from lpt.report.plotting import Plot, plotting_style
 from lpt.report.study import Study, study_of
 from lpt.report.words import single_run
 
@@ -25,27 +25,27 @@ def write_report(folder: Path, output: Path | None = None, baseline: Sequence[st
     Raises:
         LptError: no runs, a baseline that fits none, matplotlib is not installed.
     """
-    with drawing_style():
+    with plotting_style():
         study = study_of(folder, baseline)
         output = output or folder / "report"
         (output / "figures").mkdir(parents=True, exist_ok=True)
-        drawings = _draw(study)
-        for drawing in drawings:
-            path = output / "figures" / drawing.name
-            drawing.figure.savefig(f"{path}.png", dpi=160)
-            Path(f"{path}.svg").write_text(svg(drawing), encoding="utf-8")
-        (output / "report.md").write_text(markdown(study, drawings), encoding="utf-8")
-        (output / "index.html").write_text(page(study, drawings), encoding="utf-8")
+        plots = _plots(study)
+        for plot in plots:
+            path = output / "figures" / plot.name
+            plot.figure.savefig(f"{path}.png", dpi=160)
+            Path(f"{path}.svg").write_text(svg(plot), encoding="utf-8")
+        (output / "report.md").write_text(markdown(study, plots), encoding="utf-8")
+        (output / "index.html").write_text(page(study, plots), encoding="utf-8")
     return study, output / "index.html"
 
 
-def _draw(study: Study) -> list[Drawing]:
+def _plots(study: Study) -> list[Plot]:
     run = single_run(study)
     if run is not None:
-        return list(draw_run(run))
+        return list(plot_run(run))
     backbones = dict.fromkeys(standings.board.backbone for standings in study.standings)
     return [
-        drawing
+        plot
         for backbone in backbones
-        for drawing in draw_study([s for s in study.standings if s.board.backbone == backbone])
+        for plot in plot_study([s for s in study.standings if s.board.backbone == backbone])
     ]

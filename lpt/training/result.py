@@ -20,6 +20,10 @@ FORMAT = 2  # raised when a field changes its name or meaning
 T = TypeVar("T")
 
 
+class ResultFormatError(LptError):
+    """A `result.json` of another format than this version reads."""
+
+
 @dataclass(frozen=True)
 class Fewshot:
     """How the training rows were drawn; the fields are those of the configuration's `fewshot`."""
@@ -155,7 +159,8 @@ def read_result(folder: Path) -> CompletedRun | FailedRun | None:
     """What a run has left in its folder; None where there is no `result.json`.
 
     Raises:
-        LptError: the file is damaged, or of another format.
+        ResultFormatError: the file is of another format.
+        LptError: the file is damaged.
     """
     path = folder / FILE
     try:
@@ -168,7 +173,7 @@ def read_result(folder: Path) -> CompletedRun | FailedRun | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LptError(f"{path} cannot be read: {error or type(error).__name__}") from None
-    raise LptError(f"{path} has format {found}, and this version of lpt reads format {FORMAT}; run it again")
+    raise ResultFormatError(f"{path} has format {found}, and this version of lpt reads format {FORMAT}; run it again")
 
 
 def _finite(value: Any) -> Any:

@@ -1,6 +1,5 @@
 import pytest
 
-from lpt.config.schema import METRICS
 from lpt.data.task_checks import describe_problems
 from lpt.data.tasks import FilesSource, HubSource, Task, Templates, TsvSource
 
@@ -12,7 +11,7 @@ def problems_of(**changes) -> list[str]:
         "source": "files",
         "files": FilesSource(train="train.csv"),
     }
-    return describe_problems(Task(**(sound | changes)), list(METRICS))
+    return describe_problems(Task(**(sound | changes)))
 
 
 def test_a_sound_task_has_no_problems():

@@ -74,13 +74,12 @@ def write_run(
         ease = np.random.default_rng(0).random(rows) + 0.2 * run.random(rows)
         predicted = np.where(ease < np.quantile(ease, right), gold, 1 - gold)
     late = "lpt" in config["method"]["name"]
-    layer = config["lpt"]["layer"] or 16
     names = ("prompt_length", "bottleneck")
     accuracy = {"accuracy": float((predicted == gold).mean()), "loss": 0.5}
     content = completed(
         **identity,
         lpt={
-            "layer": layer if late else config["method"].get("from_layer") or 1,
+            "layer": config["lpt"]["layer"] or (16 if late else 1),
             "generator": config["generator"]["name"] if late else None,
             **{name: config["lpt"][name] if late else None for name in names},
         },

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from lpt.report.comparison import BOOTSTRAP, MCNEMAR, Bootstrap, bootstrap, compare, holm, mcnemar
-from lpt.report.runs import Predictions
+from lpt.report.comparison import BOOTSTRAP, MCNEMAR, ResampledScores, compare, holm, mcnemar, score_resamples
+from lpt.report.predictions import SavedPredictions
 
 
 def answers(right):
-    """Predictions of rows of class 1 that are right where told."""
+    """SavedPredictions of rows of class 1 that are right where told."""
     right = np.asarray(right, dtype=int)
-    return Predictions(np.arange(len(right)), np.ones_like(right), right, np.ones(len(right)), ["a", "b"])
+    return SavedPredictions(np.arange(len(right)), np.ones_like(right), right, np.ones(len(right)), ["a", "b"])
 
 
 def test_mcnemar_is_the_exact_binomial_test_of_the_rows_that_one_alone_gets_right():
@@ -53,7 +53,7 @@ def test_holm_multiplies_by_the_comparisons_left_and_never_decreases():
 
 def test_an_interval_is_that_of_scipys_bootstrap_and_near_the_closed_form():
     right = np.random.default_rng(0).random(400) < 0.8
-    low, high = bootstrap("accuracy", [[answers(right)]]).interval(0)
+    low, high = score_resamples("accuracy", [[answers(right)]]).interval(0)
     theirs = scipy.stats.bootstrap((right,), np.mean, method="percentile", n_resamples=9999, rng=1).confidence_interval
     assert (low, high) == pytest.approx(tuple(theirs), abs=0.004)
     share = right.mean()
@@ -63,7 +63,7 @@ def test_an_interval_is_that_of_scipys_bootstrap_and_near_the_closed_form():
 def test_seeds_are_averaged_before_rows_are_weighed():
     random = np.random.default_rng(0)
     seeds = [answers(random.random(200) < share) for share in (0.6, 0.7, 0.8)]
-    scored = bootstrap("accuracy", [seeds])
+    scored = score_resamples("accuracy", [seeds])
     rights = np.mean([seed.predicted for seed in seeds], axis=0)
     assert scored.values[0] == pytest.approx(rights.mean())
     # Runs that err on different rows are surer together than any of them alone.
@@ -75,7 +75,7 @@ def test_a_difference_is_paired_so_that_rows_hard_for_both_cancel_out():
     better = hard.copy()
     better[np.flatnonzero(~hard)[:15]] = True  # three points better, and never worse
     found = [[answers(hard)], [answers(better)]]
-    scored = bootstrap("accuracy", found)
+    scored = score_resamples("accuracy", found)
     value, low, high, p = scored.difference(1, 0)
     assert value == pytest.approx(0.03)
     assert 0 < low < value < high
@@ -86,14 +86,14 @@ def test_a_difference_is_paired_so_that_rows_hard_for_both_cancel_out():
 
 def test_p_is_twice_the_share_of_resamples_on_the_other_side_of_zero():
     differences = np.array([-1.0] * 3 + [0.0] + [1.0] * 95)
-    scored = Bootstrap(np.array([0.0, 1.0]), np.stack([np.zeros(99), differences], axis=1))
+    scored = ResampledScores(np.array([0.0, 1.0]), np.stack([np.zeros(99), differences], axis=1))
     assert scored.difference(1, 0)[3] == pytest.approx(2 * (4 + 1) / 100)
     assert scored.difference(0, 1)[3] == pytest.approx(2 * (4 + 1) / 100)
 
 
 def test_what_always_agrees_does_not_differ():
     same = answers(np.random.default_rng(0).random(100) < 0.7)
-    assert bootstrap("accuracy", [[same], [same]]).difference(1, 0) == (0, 0, 0, 1)
+    assert score_resamples("accuracy", [[same], [same]]).difference(1, 0) == (0, 0, 0, 1)
 
 
 @pytest.mark.parametrize(("metric", "seeds"), [("accuracy", 2), ("f1", 1)])
@@ -102,14 +102,14 @@ def test_chance_alone_is_rarely_called_a_difference(metric, seeds):
     p_values = []
     for _ in range(200):
         found = [[answers(random.random(150) < 0.7) for _ in range(seeds)] for _ in range(2)]
-        p_values.append(compare(metric, found, bootstrap(metric, found, resamples=500), [(0, 1)])[0, 1].p)
+        p_values.append(compare(metric, found, score_resamples(metric, found, resamples=500), [(0, 1)])[0, 1].p)
     assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.1
 
 
 def test_accuracies_are_compared_exactly_and_p_is_corrected_for_the_pairs():
     random = np.random.default_rng(0)
     found = [[answers(random.random(100) < 0.7) for _ in range(seeds)] for seeds in (1, 1, 2)]
-    compared = compare("accuracy", found, bootstrap("accuracy", found), [(0, 1), (0, 2)])
+    compared = compare("accuracy", found, score_resamples("accuracy", found), [(0, 1), (0, 2)])
     assert {difference.test for difference in compared.values()} == {MCNEMAR}
     assert compared[0, 2].p == mcnemar(found[0], found[2])
     assert [d.adjusted for d in compared.values()] == holm([d.p for d in compared.values()])
@@ -117,12 +117,12 @@ def test_accuracies_are_compared_exactly_and_p_is_corrected_for_the_pairs():
 
 def test_other_metrics_than_accuracy_are_compared_by_bootstrap():
     found = [[answers([1, 0, 1, 1])], [answers([1, 1, 0, 1])]]
-    assert compare("f1", found, bootstrap("f1", found), [(0, 1)])[0, 1].test == BOOTSTRAP
+    assert compare("f1", found, score_resamples("f1", found), [(0, 1)])[0, 1].test == BOOTSTRAP
 
 
 def test_large_test_sets_are_resampled_in_pieces_with_the_same_result(monkeypatch):
     found = [[answers(np.random.default_rng(0).random(50) < 0.7)]]
-    whole = bootstrap("accuracy", found, resamples=100)
-    monkeypatch.setattr("lpt.report.comparison.CHUNK", 350)
-    pieces = bootstrap("accuracy", found, resamples=100)
+    whole = score_resamples("accuracy", found, resamples=100)
+    monkeypatch.setattr("lpt.metrics.CHUNK", 350)
+    pieces = score_resamples("accuracy", found, resamples=100)
     assert pieces.resampled.tolist() == whole.resampled.tolist()

@@ -24,10 +24,10 @@ def test_a_configuration_is_named_by_what_varies_within_its_method(tmp_path):
     write_run(tmp_path / "a", generator__name="npg")
     write_run(tmp_path / "b", generator__name="none")
     write_run(tmp_path / "c", method="lora")
-    write_run(tmp_path / "d", method="lora", method__from_layer=16, method__targets="all")
+    write_run(tmp_path / "d", method="lora", lpt__layer=16, method__targets="all")
     write_run(tmp_path / "e", method="bitfit")
     (board,) = boards(tmp_path)
-    assert set(labels(board)) == {"lpt · npg", "lpt · none", "lora", "lora · from layer 16 · all", "bitfit"}
+    assert set(labels(board)) == {"lpt · npg", "lpt · none", "lora · layer 1", "lora · layer 16 · all", "bitfit"}
 
 
 def test_what_follows_from_the_method_tells_nothing_apart(tmp_path):
@@ -64,11 +64,11 @@ def test_a_name_leaves_out_what_most_configurations_of_its_method_have(tmp_path)
 
 
 def test_a_value_that_has_no_words_is_the_only_one_left_out(tmp_path):
-    for i, layer in enumerate((None, 16, 16)):
-        write_run(tmp_path / f"{i}", method="lora", method__from_layer=layer, optim__batch_size=16 * (1 + i))
+    for i, rank in enumerate((None, 16, 16)):
+        write_run(tmp_path / f"{i}", method="lora", method__rank=rank, optim__batch_size=16 * (1 + i))
     (board,) = boards(tmp_path)
-    late = {f"from layer 16 · optim.batch_size={size}" for size in (32, 48)}
-    assert set(labels(board)) == {"optim.batch_size=16"} | late
+    ranked = {f"r=16 · optim.batch_size={size}" for size in (32, 48)}
+    assert set(labels(board)) == {"optim.batch_size=16"} | ranked
 
 
 def test_the_default_layer_and_the_same_one_named_are_one_configuration(tmp_path):

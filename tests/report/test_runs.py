@@ -5,7 +5,10 @@ import pytest
 from made_runs import LABELS, write_run
 
 from lpt.errors import LptError
-from lpt.report.runs import collect_runs, read_curves, read_predictions
+from lpt.report.learning import read_curves
+from lpt.report.predictions import read_predictions
+from lpt.report.runs import collect_runs
+from lpt.report.study import study_of
 
 
 def test_runs_are_found_at_any_depth_and_named_from_the_folder(tmp_path):
@@ -36,9 +39,10 @@ def test_interpolations_are_resolved_and_the_layer_is_the_one_that_was_used(tmp_
     assert run.options["lpt.layer"] == 16
 
 
-def test_what_is_set_for_a_late_prompt_is_no_option_of_other_methods(tmp_path):
+def test_a_method_without_a_prompt_has_its_layer_but_no_options_of_a_prompt(tmp_path):
     (run,) = collect_runs(write_run(tmp_path / "one", method="lora"))
-    assert not [name for name in run.options if name.startswith(("lpt.", "generator."))]
+    assert run.options["lpt.layer"] == 1
+    assert not {"lpt.prompt_length", "lpt.bottleneck", "generator.name"} & run.options.keys()
 
 
 def test_a_result_that_cannot_be_read_is_a_failed_run(tmp_path):
@@ -46,6 +50,22 @@ def test_a_result_that_cannot_be_read_is_a_failed_run(tmp_path):
     (run,) = collect_runs(tmp_path)
     assert run.status == "failed"
     assert "result.json cannot be read" in run.error
+
+
+def test_results_of_another_format_are_one_caution_and_left_out(tmp_path):
+    for seed in (1, 2, 3):
+        path = write_run(tmp_path / str(seed), seed=seed) / "result.json"
+        if seed > 1:
+            path.write_text('{"status": "completed"}')  # format 1 did not say its format
+    study = study_of(tmp_path)
+    assert [run.name for run in study.runs] == ["1"]
+    assert study.gaps == []
+    assert study.cautions == [
+        "2 runs were written by another version of lpt, whose result.json this one does not read (2, 3): left out; "
+        "run them again to see them."
+    ]
+    with pytest.raises(LptError, match=r"1 run was written by another version of lpt"):
+        study_of(tmp_path / "2")
 
 
 def test_without_hydras_files_a_run_is_what_its_result_says(tmp_path):

@@ -5,14 +5,14 @@ import pytest
 from made_runs import older, write_run
 
 from lpt.errors import LptError
+from lpt.report.board_tables import standings_table
 from lpt.report.standings import difference_between
 from lpt.report.study import study_of
-from lpt.report.tables import standings_table
 from lpt.report.words import headline, legend
 
 
 def flipped(rows, wrong):
-    """Predictions of the rows of `write_run`, wrong on the given ones."""
+    """SavedPredictions of the rows of `write_run`, wrong on the given ones."""
     gold = np.arange(rows) % 2
     predicted = gold.copy()
     predicted[list(wrong)] = 1 - gold[list(wrong)]
@@ -92,13 +92,15 @@ def test_a_baseline_that_fits_nothing_is_refused(three, baseline, complaint):
 
 def test_a_baseline_that_fits_several_equally_well_is_refused_until_it_fits_one(tmp_path):
     write_run(tmp_path / "a", 0.9, method="lora")
-    write_run(tmp_path / "b", 0.8, method="lora", method__from_layer=16)
-    write_run(tmp_path / "c", 0.7, method="adapter", method__from_layer=4)
+    write_run(tmp_path / "b", 0.8, method="lora", lpt__layer=16)
+    write_run(tmp_path / "c", 0.7, method="adapter", lpt__layer=4)
     with pytest.raises(LptError, match=r"fits 2 configurations of reviews, tiny .* for adapter: add option=value"):
         study_of(tmp_path, ["method=lora"])
-    (standings,) = study_of(tmp_path, ["method=lora", "method.from_layer=null"]).standings
+    (standings,) = study_of(tmp_path, ["method=lora", "lpt.layer=1"]).standings
     means = {row.label: row.mean for row in standings.rows}
-    assert differences(standings) == pytest.approx({label: means[label] - means["lora"] for label in list(means)[1:]})
+    assert differences(standings) == pytest.approx(
+        {label: means[label] - means["lora · layer 1"] for label in list(means)[1:]}
+    )
 
 
 def test_of_several_baselines_each_is_compared_with_the_one_most_like_it(tmp_path):

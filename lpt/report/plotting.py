@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 INK, MUTED, FAINT, PAPER = "#1d1d22", "#6d6d78", "#dcdce2", "#ffffff"
 ACCENT = "#0072B2"
 COLORS = (ACCENT, "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#8C6BB1")  # after Okabe and Ito
-MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼"}  # and how a text shows them
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "font.family": "DejaVu Sans",
@@ -54,7 +53,7 @@ LINE = 0.22  # between the rows of scores
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Plot:
     """A figure.
 
     Attributes:
@@ -75,8 +74,8 @@ def file_name(*parts: str | None) -> str:
 
 
 @contextmanager
-def drawing_style() -> Iterator[None]:
-    """Matplotlib set up for drawing and saving.
+def plotting_style() -> Iterator[None]:
+    """Matplotlib set up for plot and saving.
 
     Raises:
         LptError: it is not installed.
@@ -130,11 +129,3 @@ def spread_out(places: np.ndarray, gap: float) -> np.ndarray:
     spread = np.empty(len(places))
     spread[order] = isotonic_regression(places[order] - steps).x + steps
     return spread
-
-
-def color_of(i: int) -> str:
-    return COLORS[i % len(COLORS)]
-
-
-def marker_of(i: int) -> str:
-    return list(MARKERS)[i // len(COLORS) % len(MARKERS)]

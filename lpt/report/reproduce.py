@@ -20,21 +20,21 @@ def split_overrides(runs: Sequence[Run]) -> tuple[list[str], dict[str, list[str]
     return shared, varying
 
 
-def commands(runs: Sequence[Run]) -> list[str]:
+def commands_for(runs: Sequence[Run]) -> list[str]:
     """One sweep, where the runs are all combinations of what varies, else a command for each run."""
     shared, varying = split_overrides(runs)
     lines = list(dict.fromkeys(tuple(run.overrides) for run in runs))
     start = "python train.py"
     if not varying:
-        return [" ".join([start, *map(quoted, shared)])]
+        return [" ".join([start, *map(shell_quoted, shared)])]
     everything = math.prod(map(len, varying.values())) == len(lines)
     if everything and all(values and "" not in values and not _has_comma(values) for values in varying.values()):
-        swept = [quoted(f"{option}={','.join(values)}") for option, values in varying.items()]
-        return [" ".join([start, "-m", *map(quoted, shared), *swept])]
-    return [" ".join([start, *map(quoted, line)]) for line in sorted(lines)]
+        swept = [shell_quoted(f"{option}={','.join(values)}") for option, values in varying.items()]
+        return [" ".join([start, "-m", *map(shell_quoted, shared), *swept])]
+    return [" ".join([start, *map(shell_quoted, line)]) for line in sorted(lines)]
 
 
-def quoted(override: str) -> str:
+def shell_quoted(override: str) -> str:
     """For a shell, if it must be."""
     plain = all(character.isalnum() or character in "=._-+/,:@%" for character in override)
     return override if plain else "'" + override.replace("'", "'\\''") + "'"

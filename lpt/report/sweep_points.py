@@ -11,7 +11,7 @@ from lpt.sweep.ledger import FILE
 
 
 @dataclass(frozen=True)
-class Point:
+class PointRecord:
     """A point of a sweep.
 
     Attributes:
@@ -25,12 +25,12 @@ class Point:
     error: str | None
 
 
-def points_under(folder: Path) -> list[Point]:
+def points_under(folder: Path) -> list[PointRecord]:
     """Those of every sweep at any depth."""
     return [point for ledger in sorted(folder.rglob(FILE)) for point in points_of(ledger.parent)]
 
 
-def points_of(sweep: Path) -> list[Point]:
+def points_of(sweep: Path) -> list[PointRecord]:
     """None where there is no ledger, or none that can be read: a report needs none."""
     try:
         with closing(sqlite3.connect(f"{(sweep / FILE).absolute().as_uri()}?mode=ro", uri=True)) as connection:
@@ -39,7 +39,7 @@ def points_of(sweep: Path) -> list[Point]:
     except sqlite3.Error:
         return []
     return [
-        Point(
+        PointRecord(
             sweep / str(row["name"]),
             _overrides(row.get("overrides")),
             str(row.get("status", "pending")),
