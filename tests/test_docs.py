@@ -17,9 +17,11 @@ from lpt.backbones.families import FAMILIES
 from lpt.backbones.pretrained import find_pretrained
 from lpt.backbones.split import SplitBackbone
 from lpt.config.command_line import check_command_line
-from lpt.generators import GENERATORS
+from lpt.generators import build_generator
+from lpt.heads import LabelWordsHead
 from lpt.late_prompt import LatePromptModel
-from lpt.methods import METHODS, build_method
+from lpt.methods import build_method
+from lpt.registry import GENERATORS, HEADS, METHODS
 
 PAGES = sorted(
     str(path.relative_to(ROOT))
@@ -142,12 +144,10 @@ def run_example(page: str, about: str, **names):
 
 
 @pytest.fixture(autouse=True)
-def registers_stay_as_they_are():
-    before = [(register, dict(register)) for register in (FAMILIES, GENERATORS, METHODS)]
-    yield
-    for register, entries in before:
-        register.clear()
-        register.update(entries)
+def registers_stay_as_they_are(monkeypatch):
+    monkeypatch.setitem(FAMILIES, "stablelm", None)
+    for registry in (METHODS, GENERATORS, HEADS):
+        monkeypatch.setattr(registry, "_classes", dict(registry))
 
 
 def test_a_family_of_ones_own_is_the_stock_forward():
@@ -177,12 +177,19 @@ def test_a_method_of_ones_own_trains_the_norms_of_layers_k_to_L(biases):
 
 
 def test_a_generator_of_ones_own_writes_the_prompt():
-    names, _ = run_example("docs/extending.md", "ScaledPrompt")
-    generator = names["ScaledPrompt"](HIDDEN, prompt_length=5, bottleneck=4, scale=0.5)
+    run_example("docs/extending.md", "ScaledPrompt")
+    generator = build_generator("scaled", HIDDEN, prompt_length=5, bottleneck=4, scale=0.5)
     h, summary, mask = torch.randn(2, 7, HIDDEN), torch.tensor([0, 6]), torch.ones(2, 7, dtype=torch.bool)
     first, second = generator(h, summary, mask)
     torch.testing.assert_close(first / h[0, 0].norm(), 0.5 * generator.prompt)
     torch.testing.assert_close(second / h[1, 6].norm(), 0.5 * generator.prompt)
+
+
+def test_a_head_of_ones_own_scores_the_classes():
+    run_example("docs/extending.md", "TemperedLabelWords")
+    z, backbone = torch.randn(3, HIDDEN), SplitBackbone(tiny_model("llama"))
+    scores = HEADS["tempered"]([7, 8], temperature=2.0).scores(z, backbone)
+    torch.testing.assert_close(scores, LabelWordsHead([7, 8]).scores(z, backbone) / 2)
 
 
 def test_the_method_alone_puts_a_prompt_into_a_hugging_face_model(monkeypatch):
