@@ -1,10 +1,10 @@
-"""What do trunk caches cost? Time for those of every layer against one forward pass, and bytes per example.
+"""Measure what trunk caches cost: the time to build those of all layers against one forward pass, and their size.
 
     python experiments/trunk_cache_cost.py [rows ...]
 
 RoBERTa-base's shape with random weights, 128 tokens per row, in this machine's best number format. Each layer's cache
-is built as a run of its own would build it, hashing weights, checking and writing files included; those of layers
-from 2 on start from the one below. Writes `trunk_cache_cost.png` beside this file.
+is built as a run builds it: hashing weights, checking and writing files included. From layer 2 on, a cache starts from
+the one of the layer below. Writes `trunk_cache_cost.png` beside this file.
 """
 
 import sys
@@ -30,7 +30,7 @@ TOKENS = 128
 
 
 def measure(backbone: SplitBackbone, rows: int) -> tuple[float, float, int]:
-    """Seconds of one forward pass and of all layers' caches, and bytes of one layer's."""
+    """Return the seconds of one forward pass, the seconds of all layers' caches, and the bytes of one layer's cache."""
     split = random_rows(rows, TOKENS, 2, backbone)
     started = time.perf_counter()
     with torch.no_grad():

@@ -122,7 +122,7 @@ def choose_attention(
 ) -> str:
     """`eager`, `sdpa` or `lean`, for texts of about `length` tokens and this dropout of attention weights.
 
-    `auto` is what `experiments/README.md` found fastest: sdpa on GPUs; lean on a CPU, but for long texts without
+    `auto` is what `experiments/cost.md` found fastest: sdpa on GPUs; lean on a CPU, but for long texts without
     dropout, where sdpa has a fast kernel. Eager where the backbone's family lacks that: `available` is what it has.
 
     Raises:
@@ -143,7 +143,7 @@ def choose_attention(
 def choose_gradient_accumulation(asked: int | None, accelerator: str, rows: int, length: float) -> int:
     """Micro-batches per step, for `rows` rows per device of about `length` tokens, prompt included.
 
-    On a CPU, micro-batches of a thousand tokens are as fast as larger ones (`experiments/README.md`) and hold less
+    On a CPU, micro-batches of a thousand tokens are as fast as larger ones (`experiments/cost.md`) and hold less
     memory; on GPUs, large ones are faster.
     """
     if asked is not None:

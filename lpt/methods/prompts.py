@@ -17,7 +17,7 @@ Positive = Annotated[int, at_least(1)]
 
 
 # A prompt starts from embeddings of words in the paper, here of the training texts. The rate is measured
-# (experiments/README.md): at 3e-2, SmolLM2's prompts did not learn.
+# (experiments/quality.md): at 3e-2, SmolLM2's prompts did not learn.
 @register_method("prompt_tuning", settings={"generator.init": "states", "optim.lr": 3e-3})
 class PromptTuning(LatePromptModel):
     """Prompt tuning (Lester et al. 2021, https://arxiv.org/abs/2104.08691): one learned prompt at the input.
