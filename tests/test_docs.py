@@ -184,7 +184,7 @@ def test_a_generator_of_ones_own_writes_the_prompt():
 
 def test_a_head_of_ones_own_scores_the_classes():
     run_example("docs/extending.md", "TemperedLabelWords")
-    z, backbone = torch.randn(3, HIDDEN), SplitBackbone(tiny_model("llama"))
+    z, backbone = torch.randn(3, HIDDEN), LateMethod(tiny_model("llama")).backbone
     scores = HEADS["tempered"]([7, 8], temperature=2.0).scores(z, backbone)
     torch.testing.assert_close(scores, LabelWordsHead([7, 8]).scores(z, backbone) / 2)
 
