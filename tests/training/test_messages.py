@@ -53,7 +53,7 @@ def machine(monkeypatch):
 )
 def test_the_first_line_says_number_format_device_and_why(machine, computer, options, line):
     machine(**computer)
-    config = Config(trainer=TrainerConfig(**options))
+    config = Config(method=MethodConfig(name="lpt"), trainer=TrainerConfig(**options))
     assert messages.describe_placement(config, place(config)) == line
 
 
@@ -67,7 +67,8 @@ def test_weights_that_are_trained_are_float32_and_the_line_says_so(machine):
 
 def test_lines_fit_eighty_columns_and_go_on_indented(machine, capsys):
     machine()
-    messages.say_placement(Config(), place(Config()))
+    config = Config(method=MethodConfig(name="lpt"))
+    messages.say_placement(config, place(config))
     first, second = capsys.readouterr().out.splitlines()
     assert first == "float32 on 2 CPU cores: this processor has no fast bf16 (AMX or AVX512-BF16);"
     assert second == "  choose with trainer.precision"
