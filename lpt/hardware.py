@@ -194,7 +194,8 @@ def reset_peak_memory(accelerator: str) -> int:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     with suppress(OSError):  # not Linux
         Path("/proc/self/clear_refs").write_text("5")
-    return psutil.Process().memory_info().rss
+    held: int = psutil.Process().memory_info().rss
+    return held
 
 
 def matmul_rate(dtype: torch.dtype, accelerator: str, shapes: Iterable[tuple[int, int, int]]) -> float:

@@ -54,7 +54,8 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
     Draws from PyTorch's default generator, though not the numbers that its own dropout draws.
     """
-    return _Dropout.apply(x, parts(p))
+    dropped: Tensor = _Dropout.apply(x, parts(p))  # type: ignore[no-untyped-call]
+    return dropped
 
 
 class CheapDropout(TorchFunctionMode):

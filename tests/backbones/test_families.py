@@ -22,4 +22,8 @@ def test_the_page_has_a_row_for_every_family_and_a_place_for_every_backbone():
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line[:3] == "| `"]
     table = table[1:]  # its heading
     assert [cells[:-1] for cells in table] == [row(name, family) for name, family in sorted(FAMILIES.items())]
-    assert sorted(re.findall(r"`(.+?)`", " ".join(cells[-1] for cells in table))) == choices("backbone")
+    assert sorted(re.findall(r"`(.+?)`", " ".join(cells[-1] for cells in table))) == [
+        name
+        for name in choices("backbone")
+        if not name.startswith("random/")  # shapes for lpt bench
+    ]
