@@ -91,10 +91,10 @@ def score_resamples(
 
 
 def mcnemar(first: Sequence[SavedPredictions], second: Sequence[SavedPredictions]) -> float:
-    """Exact two-sided p that two configurations are right equally often, each given by the predictions of its seeds.
+    """Return the exact two-sided p that two configurations are right equally often, each given by its seeds' answers.
 
     If they were alike, what sets them apart on a row would as likely be the other way round. p is the share, of all
-    ways round that the rows could have been, of those with a total at least as large. Of one run each this is
+    ways round that the rows could have been, of those with a total at least as large. For one run each this is
     McNemar's test: the binomial test of the rows that one alone gets right. Seeds are averaged within a row, as a row
     that is hard for one is hard for the others, and no more evidence for being asked several times.
     """
@@ -123,7 +123,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def compare(
     metric: str, found: Sequence[Sequence[SavedPredictions]], scored: ResampledScores, pairs: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], Difference]:
-    """Differences of the pairs (reference, other), corrected for as many comparisons as there are pairs.
+    """Compare the pairs (reference, other), p corrected for as many comparisons as there are pairs.
 
     Accuracies are compared by McNemar's exact test, other metrics by the paired bootstrap.
     """

@@ -35,14 +35,14 @@ ALWAYS_NAMED = ("method.name", "generator.name", "fewshot.protocol", "fewshot.k"
 
 @dataclass
 class Configuration:
-    """What was run with several seeds.
+    """Runs that differ in their seed alone.
 
     Attributes:
         values: what tells it from the others: option -> value, in the order of its name.
         label: its name in tables and figures.
         usual: what the label leaves out, as most configurations of its method have it, in words.
         runs: the completed ones, one per seed, by seed.
-        others: failed, pruned and unfinished ones, and those that a newer run of the same seed replaces.
+        others: failed, pruned and unfinished runs, and those that a newer run of the same seed replaces.
     """
 
     values: dict[str, Any]
@@ -115,7 +115,7 @@ def make_boards(runs: Sequence[Run]) -> list[Board]:
 
 
 def distinguishing_options(runs: Sequence[Run]) -> list[str]:
-    """The options that tell runs of a task and a backbone apart, but for their seed, those of `NAMED` first.
+    """Return the options that tell runs of a task and a backbone apart, but for their seed, those of `NAMED` first.
 
     What follows from the method, as a learning rate may, is not among them. Nor is an option without a place in `NAMED`
     that follows from those before it, as `fewshot.k_dev` from `fewshot.k`.
@@ -167,7 +167,7 @@ def _configurations(group: Sequence[Run], options: Sequence[str], everywhere: Se
 
 
 def _label(run: Run, options: Sequence[str], everywhere: Sequence[Run]) -> tuple[str, list[str]]:
-    """Its method, if there are several, and what varies among the runs of its method; and what was left out of that."""
+    """Name a configuration by its method, if there are several, and what varies within it; and what that leaves out."""
     same_method = [other for other in everywhere if other.method == run.method]
     varied = [name for name in options if name == "method.name" or _varies(name, same_method, given=[])]
     usual = [name for name in varied if name not in ALWAYS_NAMED and _is_usual(run, name, same_method, options)]
@@ -190,7 +190,7 @@ def _words(values: dict[str, Any]) -> str:
 
 
 def name_of(configuration: Configuration, without: Sequence[str]) -> str:
-    """Its label without the words for some options."""
+    """Return its label without the words for some options."""
     words = {_words({name: configuration.values.get(name)}) for name in without}
     return " · ".join(word for word in configuration.label.split(" · ") if word not in words) or configuration.label
 

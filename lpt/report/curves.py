@@ -26,7 +26,7 @@ class Against:
 
     Attributes:
         keys: the options that it stands for: a line connects configurations that differ in these alone.
-        value: of a configuration; None where it has none.
+        value: its value for a configuration; None where that has none.
     """
 
     name: str
@@ -64,7 +64,7 @@ AGAINST = (
 
 
 def varied_lines(standings: Standings, against: Against) -> dict[str, list[tuple[Any, Standing]]]:
-    """label -> (value, standing) of configurations that differ in this option alone; {} where none does."""
+    """Return label -> (value, standing) of configurations that differ in this option alone; {} where none does."""
     groups: dict[tuple[Any, ...], list[tuple[Any, Standing]]] = defaultdict(list)
     for row in standings.scored:
         c = row.configuration

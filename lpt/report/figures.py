@@ -1,4 +1,4 @@
-"""Every figure that a report has something to show in."""
+"""All figures of a study: scores of every configuration, scores against options, scores against costs."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ SCORES_CAPTION = (
 
 
 def plot_study(standings: Sequence[Standings]) -> Iterator[Plot]:
-    """Every figure that these results, of one backbone or of one comparison of backbones, have something to show in."""
+    """Plot every figure in which these results, of one backbone or one comparison of backbones, show something."""
     shown = [s for s in standings if s.scored]
     backbone = shown[0].board.backbone if shown else None
     if any(len(s.rows) > 1 for s in shown):
@@ -57,7 +57,7 @@ def plot_scores(standings: Sequence[Standings]) -> "Figure":
 
 
 def _by_mean(standings: Sequence[Standings]) -> list[str]:
-    """Labels by their mean score over boards, the highest first, those without a score last."""
+    """Sort labels by their mean score over boards, the highest first, those without a score last."""
     means: dict[str, list[float]] = defaultdict(list)
     for s in standings:
         for row in s.rows:

@@ -24,7 +24,7 @@ class Gap:
 
 
 def find_gaps(folder: Path, runs: Sequence[Run], boards: Sequence[Board]) -> list[Gap]:
-    """Failed, unfinished, replaced and missing runs, and points never started; what a search has pruned is no gap."""
+    """List failed, unfinished, replaced and missing runs, and points that never ran, but for what a search pruned."""
     gaps = []
     for board in boards:
         seeds = dict.fromkeys(seed for c in board.configurations for seed in c.seeds)
@@ -58,7 +58,7 @@ def _same_with_every_seed(c: Configuration) -> bool:
 
 
 def _absent(boards: Sequence[Board]) -> list[Gap]:
-    """Configurations that were run on another task with the same backbone."""
+    """List configurations that were run on another task with the same backbone, and not on this one."""
     labels: dict[str, dict[str, None]] = defaultdict(dict)
     present: dict[tuple[str, str], set[str]] = defaultdict(set)
     for board in boards:

@@ -15,7 +15,7 @@ VALUES_CAPTION = "Predicted against gold values of the test rows."
 
 
 def plot_run(run: Run) -> Iterator[Plot]:
-    """Its learning curve, and for a regression its values."""
+    """Plot a run's learning curve, and for a regression its values."""
     curves = read_curves(run)
     losses = [(name, curves[f"{name}/loss"]) for name in ("train", "validation") if f"{name}/loss" in curves]
     scores = curves.get(f"validation/{run.metric}", [])

@@ -11,7 +11,7 @@ from lpt.report.words import findings, headline, legend, single_run, title
 
 
 def markdown(study: Study, plots: Sequence[Plot]) -> str:
-    """Tables and figures, the figures by relative links."""
+    """Return tables and figures, the figures by relative links."""
     parts = [f"# {title(study)}", headline(study), "\n".join(f"- {line}" for line in findings(study))]
     parts += (
         ["\n".join(["**Take care**", "", *(f"- {caution}" for caution in study.cautions)])] if study.cautions else []

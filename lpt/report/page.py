@@ -16,12 +16,12 @@ from lpt.report.style import STYLE_SHEET
 from lpt.report.text_table import TextTable
 from lpt.report.words import findings, headline, legend, single_run, title
 
-# Colors of the page, which follow its light or dark dress.
-DRESSED = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", PAPER: "--paper", ACCENT: "--accent"}
+# Colors of the page, which follow its light or dark theme.
+THEMED = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", PAPER: "--paper", ACCENT: "--accent"}
 
 
 def page(study: Study, plots: Sequence[Plot]) -> str:
-    """The whole HTML file."""
+    """Return the whole HTML file."""
     name = escape(title(study))
     figures = {plot.name: _figure(plot) for plot in plots}
     body = [f"<header><h1>{name}</h1><p class=lead>{escape(headline(study))}</p></header>"]
@@ -59,7 +59,7 @@ def page(study: Study, plots: Sequence[Plot]) -> str:
 
 
 def svg(plot: Plot) -> str:
-    """A figure as an SVG file, the same bytes every time."""
+    """Return a figure as an SVG file, the same bytes every time."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -69,12 +69,12 @@ def svg(plot: Plot) -> str:
 
 
 def _figure(plot: Plot) -> str:
-    """Inline, in the page's colors, with ids of its own among the page's other figures."""
+    """Return a figure as inline SVG in the page's colors, with ids of its own among the page's other figures."""
     text = svg(plot)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{plot.name}-", text)
-    for color, name in DRESSED.items():
+    for color, name in THEMED.items():
         text = text.replace(color.lower(), f"var({name})")
     label = escape(plot.caption, quote=True)
     text = text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
@@ -130,7 +130,7 @@ def _table(table: TextTable, kind: str = "") -> str:
 
 
 def _shaded(table: TextTable) -> TextTable:
-    """A confusion matrix, the right answers marked."""
+    """Mark the right answers of a confusion matrix."""
     for i in range(len(table.rows)):
         table.marks[i, i + 1] = ("better", "")
     return table

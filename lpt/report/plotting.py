@@ -1,4 +1,4 @@
-"""How figures look. Colors are told apart also by those who see few of them; lines are labeled where they end."""
+"""What figures look like. Colors are told apart also by those who see few of them; lines are labeled where they end."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -54,10 +54,10 @@ LINE = 0.22  # between the rows of scores
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure.
+    """A figure of the report.
 
     Attributes:
-        name: of its file, without the ending.
+        name: the name of its file, without the ending.
         caption: what it shows, in words.
         about: the one board that it is about, if it is about one.
     """
@@ -69,13 +69,13 @@ class Plot:
 
 
 def file_name(*parts: str | None) -> str:
-    """The parts that there are, fit for a file's name and an SVG's ids."""
+    """Join the parts that there are into what fits a file's name and an SVG's ids."""
     return re.sub(r"[^\w.-]+", "-", "_".join(part for part in parts if part))
 
 
 @contextmanager
 def plotting_style() -> Iterator[None]:
-    """Matplotlib set up for plot and saving.
+    """Set matplotlib up for plotting and saving.
 
     Raises:
         LptError: it is not installed.
@@ -96,7 +96,7 @@ def figure_of(height: float, rows: int, columns: int, width: float = WIDTH, **op
 
 
 def label_ends(axes: "Axes", ends: Sequence[tuple[float, str, str]], inches: float) -> None:
-    """Names at the right edge of axes so high, at the heights they belong to or as near as they can be."""
+    """Write names at the right edge of axes `inches` high, level with their ends or as near as there is room."""
     low, high = axes.get_ylim()
     places = (np.array([height for height, _, _ in ends]) - low) / (high - low)
     spread = spread_out(places, 0.155 / inches)
@@ -123,7 +123,7 @@ def label_ends(axes: "Axes", ends: Sequence[tuple[float, str, str]], inches: flo
 
 
 def spread_out(places: np.ndarray, gap: float) -> np.ndarray:
-    """The nearest places to these, in the same order, that are `gap` apart; `[N]` each."""
+    """Return the nearest places to these, in the same order, that are at least `gap` apart; `[N]` each."""
     order = np.argsort(places, kind="stable")
     steps = gap * np.arange(len(places))
     spread = np.empty(len(places))

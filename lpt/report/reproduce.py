@@ -7,7 +7,7 @@ from lpt.report.runs import Run
 
 
 def split_overrides(runs: Sequence[Run]) -> tuple[list[str], dict[str, list[str]]]:
-    """(overrides that all runs share, option -> its values where they vary); a run without the option has `""`."""
+    """Return (overrides that all runs share, option -> its values where they vary); `""`: a run lacks the option."""
     lines = [dict(override.partition("=")[::2] for override in run.overrides) for run in runs]
     options = dict.fromkeys(option for line in lines for option in line)
     shared, varying = [], {}
@@ -21,7 +21,7 @@ def split_overrides(runs: Sequence[Run]) -> tuple[list[str], dict[str, list[str]
 
 
 def commands_for(runs: Sequence[Run]) -> list[str]:
-    """One sweep, where the runs are all combinations of what varies, else a command for each run."""
+    """Return one sweep where the runs are all combinations of what varies, else a command for each run."""
     shared, varying = split_overrides(runs)
     lines = list(dict.fromkeys(tuple(run.overrides) for run in runs))
     start = "python train.py"
@@ -35,7 +35,7 @@ def commands_for(runs: Sequence[Run]) -> list[str]:
 
 
 def shell_quoted(override: str) -> str:
-    """For a shell, if it must be."""
+    """Quote an override for a shell, if it needs that."""
     plain = all(character.isalnum() or character in "=._-+/,:@%" for character in override)
     return override if plain else "'" + override.replace("'", "'\\''") + "'"
 

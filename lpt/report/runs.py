@@ -130,7 +130,7 @@ def _read_run(place: Path, root: Path) -> Run:
 
 
 def _options(config: dict[str, Any], found: CompletedRun | FailedRun | None) -> dict[str, Any]:
-    """Every option by its dotted name; without a configuration, those that the result knows.
+    """Return every option by its dotted name; without a configuration, those that the result knows.
 
     An option that the configuration is too old to have stood at its default.
     """
@@ -142,7 +142,7 @@ def _options(config: dict[str, Any], found: CompletedRun | FailedRun | None) -> 
 
 
 def _identity(found: CompletedRun | FailedRun | None) -> dict[str, Any]:
-    """Options that a result knows, by their dotted names."""
+    """Return the options that a result knows, by their dotted names."""
     if found is None:
         return {}
     options: dict[str, Any] = {
@@ -180,7 +180,7 @@ def _as_ledgers_know(runs: Sequence[Run]) -> list[Run]:
 
 
 def _settle_options(runs: Sequence[Run]) -> None:
-    """Bring options to what was used, which results know, also for runs of the same kind that have none.
+    """Set options to what was used, which results know, also for runs of the same kind without a result.
 
     A layer that was left to the method is the one it took, and a method that writes no prompt has no options of one.
     """

@@ -18,7 +18,7 @@ class Standing:
     """A configuration's place among those of its board.
 
     Attributes:
-        scores: of its completed runs on the test rows, by seed.
+        scores: those of its completed runs on the test rows, by seed.
         interval: 95% of their mean over test rows; None without predictions.
         difference: from the best, or from its baseline; None for these themselves and where nothing can be paired.
         tied: the best one, or not shown to be worse than it.
@@ -44,7 +44,7 @@ class Standing:
 
     @property
     def without_score(self) -> str:
-        """What became of it, where it has none."""
+        """What became of a configuration without a score."""
         return next((run.status for run in self.configuration.others), "no score")
 
 
@@ -82,8 +82,8 @@ def standings_of(board: Board, baseline: Sequence[str], cautions: list[str]) -> 
     """Score and compare a board's configurations.
 
     Args:
-        baseline: `option=value` of whom to compare with; none for the best. Of several that fit, each configuration is
-            compared with the one that it has most in common with, as the one of the same `fewshot.k`.
+        baseline: `option=value` of the configuration to compare with; empty for the best. Of several that fit, each
+            configuration is compared with the one it has most in common with, such as that of the same `fewshot.k`.
         cautions: gets a sentence for whatever cannot be compared.
 
     Raises:
@@ -139,7 +139,7 @@ def _compare(
 
 
 def difference_between(standings: Standings, reference: str, other: str) -> Difference | None:
-    """Of `other` from `reference`, whichever way round it was computed."""
+    """Return how far `other` is from `reference`, whichever way round it was computed."""
     if (reference, other) in standings.pairs:
         return standings.pairs[reference, other]
     d = standings.pairs.get((other, reference))
@@ -147,7 +147,7 @@ def difference_between(standings: Standings, reference: str, other: str) -> Diff
 
 
 def _paired(board: Board, rows: Sequence[Standing], cautions: list[str]) -> dict[str, list[SavedPredictions]]:
-    """label -> predictions of its seeds; all of the same test rows, and such that give the recorded scores."""
+    """Return label -> predictions of its seeds, all of the same test rows and such that give the recorded scores."""
     test_rows = Counter(
         _test_rows(found) for row in rows for run in row.configuration.runs if (found := run.test_predictions)
     )
@@ -180,7 +180,7 @@ def _test_rows(found: SavedPredictions) -> tuple[bytes, bytes]:
 
 
 def _baselines(board: Board, baseline: Sequence[str], matching: list[Configuration]) -> dict[str, str]:
-    """label -> label of the configuration that it is to be compared with."""
+    """Return label -> label of the configuration that it is to be compared with."""
     references = {}
     for c in board.configurations:
         if c in matching or not matching:
@@ -197,10 +197,10 @@ def _baselines(board: Board, baseline: Sequence[str], matching: list[Configurati
 
 
 def baseline_options(baseline: Sequence[str]) -> dict[str, str]:
-    """option -> value.
+    """Parse `--baseline` into option -> value.
 
     Raises:
-        LptError: something else than `option=value`.
+        LptError: a text that is not `option=value`.
     """
     wanted = {}
     for text in baseline:
@@ -212,7 +212,7 @@ def baseline_options(baseline: Sequence[str]) -> dict[str, str]:
 
 
 def fits(configuration: Configuration, wanted: dict[str, str]) -> bool:
-    """Whether it was completed and has all these values."""
+    """Whether a configuration was completed and has all these values."""
     if not configuration.runs:
         return False
     given = {option: configuration.runs[0].options.get(option) for option in wanted}

@@ -18,7 +18,7 @@ def gaps_table(gaps: Sequence[Gap]) -> TextTable:
 
 
 def facts_table(study: Study) -> TextTable:
-    """What the runs have in common, or the several values where they differ."""
+    """List what the runs have in common, or the several values where they differ."""
     facts: dict[str, dict[str, None]] = defaultdict(dict)
     for run in study.completed:
         if run.result is not None:

@@ -1,4 +1,4 @@
-"""What the ledgers of sweeps know of their points. Nothing else here knows ledgers."""
+"""What the ledgers of sweeps record about their points. No other module of the report reads ledgers."""
 
 import json
 import sqlite3
@@ -12,7 +12,7 @@ from lpt.sweep.ledger import FILE
 
 @dataclass(frozen=True)
 class PointRecord:
-    """A point of a sweep.
+    """What a ledger says of one point of its sweep.
 
     Attributes:
         folder: where its run is, or would be.
@@ -26,12 +26,12 @@ class PointRecord:
 
 
 def points_under(folder: Path) -> list[PointRecord]:
-    """Those of every sweep at any depth."""
+    """Read the points of every sweep at any depth."""
     return [point for ledger in sorted(folder.rglob(FILE)) for point in points_of(ledger.parent)]
 
 
 def points_of(sweep: Path) -> list[PointRecord]:
-    """None where there is no ledger, or none that can be read: a report needs none."""
+    """Read the points of one sweep; none where it has no ledger that can be read, as a report can do without."""
     try:
         with closing(sqlite3.connect(f"{(sweep / FILE).absolute().as_uri()}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
@@ -51,7 +51,7 @@ def points_of(sweep: Path) -> list[PointRecord]:
 
 
 def _overrides(text: Any) -> list[str]:
-    """A JSON list, or words."""
+    """Read a JSON list, or words."""
     try:
         return [str(override) for override in json.loads(text)]
     except (ValueError, TypeError):

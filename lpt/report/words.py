@@ -10,6 +10,7 @@ from lpt.report.study import Study
 
 
 def title(study: Study) -> str:
+    """Return the name of the folder that the report is about."""
     return study.folder.absolute().name
 
 
@@ -19,7 +20,7 @@ def single_run(study: Study) -> Run | None:
 
 
 def headline(study: Study) -> str:
-    """How much there is, of what, and when."""
+    """Say how many runs there are, of what, and when they ended."""
     rows = [row for standings in study.standings for row in standings.rows]
     tasks = dict.fromkeys(run.task for run in study.runs)
     backbones = dict.fromkeys(run.backbone for run in study.runs)
@@ -37,7 +38,7 @@ def headline(study: Study) -> str:
 
 
 def findings(study: Study) -> list[str]:
-    """A sentence per board that has something to compare: who is best, and who may be as good."""
+    """Write a sentence per board that has something to compare: which is best, and which may be as good."""
     return [_finding(standings) for standings in study.standings if len(standings.scored) > 1]
 
 
@@ -58,7 +59,7 @@ def _finding(standings: Standings) -> str:
 
 
 def legend(standings: Standings) -> str:
-    """How to read a board's table."""
+    """Explain how to read a board's table."""
     text = ""
     usual = dict.fromkeys(words for row in standings.rows for words in row.configuration.usual)
     if usual:

@@ -16,11 +16,11 @@ def write_report(folder: Path, output: Path | None = None, baseline: Sequence[st
     """Report on the runs under `folder`: `index.html`, `report.md`, `figures/<name>.png` and `.svg`.
 
     Args:
-        output: where to; `<folder>/report` without it.
+        output: the folder to write to; `<folder>/report` by default.
         baseline: see `study_of`.
 
     Returns:
-        What was found, and where the page is.
+        The study, and the path of the page.
 
     Raises:
         LptError: no runs, a baseline that fits none, matplotlib is not installed.

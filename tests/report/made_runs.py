@@ -73,36 +73,12 @@ def write_run(
         run = np.random.default_rng(len(folder.name) + config["seed"] * 7)
         ease = np.random.default_rng(0).random(rows) + 0.2 * run.random(rows)
         predicted = np.where(ease < np.quantile(ease, right), gold, 1 - gold)
-    late = "lpt" in config["method"]["name"]
-    names = ("prompt_length", "bottleneck")
     accuracy = {"accuracy": float((predicted == gold).mean()), "loss": 0.5}
-    content = completed(
-        **identity,
-        lpt={
-            "layer": config["lpt"]["layer"] or (16 if late else 1),
-            "generator": config["generator"]["name"] if late else None,
-            **{name: config["lpt"][name] if late else None for name in names},
-        },
-        data={
-            "sizes": {"train": 400, "validation": 200, "test": rows},
-            "fingerprint": {"train": f"train{config['seed']}", "validation": "v", "test": f"{config['task']['name']}"},
-        },
-        metrics={"validation": accuracy, "test": accuracy},
-        trainable_parameters=445_376 if late else 912_384,
-        train={"steps_per_second": 2.5 if late else 1.25},
-    )
+    content = completed(**identity, **_achieved(config, rows, accuracy))
     for name, value in (result or {}).items():
         content[name] = content[name] | value if isinstance(value, dict) else value
     _write(folder, content)
-    (folder / "predictions").mkdir()
-    sure = 0.5 + 0.5 * np.random.default_rng(1).random(rows)
-    with (folder / "predictions" / "test.jsonl").open("w") as file:
-        for i in range(rows):
-            said = LABELS[predicted[i]]
-            other = LABELS[1 - predicted[i]]
-            probabilities = {name: {said: sure[i], other: 1 - sure[i]}[name] for name in LABELS}
-            row = {"index": 10 + i, "gold": LABELS[gold[i]], "predicted": said, "probabilities": probabilities}
-            file.write(json.dumps(row) + "\n")
+    _write_predictions(folder, gold, predicted)
     (folder / "metrics.csv").write_text(
         "epoch,lr,step,test/accuracy,test/loss,train/loss,validation/accuracy,validation/loss\n"
         "0,0.003,9,,,0.7,,\n0,,24,,,,0.6,0.62\n1,0.002,29,,,0.5,,\n1,,49,,,,0.7,0.5\n2,0.001,59,,,0.4,,\n"
@@ -120,3 +96,34 @@ def older(folder: Path, seconds: float) -> None:
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
     (folder / "result.json").write_text(json.dumps(content))
+
+
+def _achieved(config: dict[str, Any], rows: int, accuracy: dict[str, float]) -> dict[str, Any]:
+    """What result.json says besides the run's identity."""
+    late = "lpt" in config["method"]["name"]
+    return {
+        "lpt": {
+            "layer": config["lpt"]["layer"] or (16 if late else 1),
+            "generator": config["generator"]["name"] if late else None,
+            **{name: config["lpt"][name] if late else None for name in ("prompt_length", "bottleneck")},
+        },
+        "data": {
+            "sizes": {"train": 400, "validation": 200, "test": rows},
+            "fingerprint": {"train": f"train{config['seed']}", "validation": "v", "test": f"{config['task']['name']}"},
+        },
+        "metrics": {"validation": accuracy, "test": accuracy},
+        "trainable_parameters": 445_376 if late else 912_384,
+        "train": {"steps_per_second": 2.5 if late else 1.25},
+    }
+
+
+def _write_predictions(folder: Path, gold: np.ndarray, predicted: np.ndarray) -> None:
+    (folder / "predictions").mkdir()
+    sure = 0.5 + 0.5 * np.random.default_rng(1).random(len(gold))
+    with (folder / "predictions" / "test.jsonl").open("w") as file:
+        for i in range(len(gold)):
+            said = LABELS[predicted[i]]
+            other = LABELS[1 - predicted[i]]
+            probabilities = {name: {said: sure[i], other: 1 - sure[i]}[name] for name in LABELS}
+            row = {"index": 10 + i, "gold": LABELS[gold[i]], "predicted": said, "probabilities": probabilities}
+            file.write(json.dumps(row) + "\n")
