@@ -111,7 +111,7 @@ def in_order(points: Iterable[Point]) -> list[Point]:
 
 
 def _layer(point: Point) -> float:
-    layer = point.facts.get("lpt.layer" if "lpt" in point.facts["method.name"] else "method.from_layer")
+    layer = point.facts.get("lpt.layer")
     return float("inf") if layer is None else layer
 
 

@@ -84,7 +84,7 @@ def test_a_late_method_reads_the_states_that_another_has_left_on_disk(experiment
     first = experiment.run("late-lpt", *SHORT, "cache=disk", "lpt.layer=2")
     assert first["cache"]["built"] == ["train", "validation", "test"]
     for name in ("lora", "full"):
-        result = experiment.run(f"late-{name}", *SHORT, *options(name), "method.from_layer=2", "cache=disk")
+        result = experiment.run(f"late-{name}", *SHORT, *options(name), "lpt.layer=2", "cache=disk")
         assert result["lpt"]["layer"] == 2
         assert result["cache"]["reused"] == ["train", "validation", "test"]
 
@@ -94,7 +94,7 @@ def test_late_training_on_cached_states_is_training(experiment, name):
     runs = {}
     for mode in ("memory", "off"):
         run = f"{name}-{mode}"
-        experiment.run(run, *SHORT[:3], *options(name), "method.from_layer=3", f"cache={mode}", "trainer.max_steps=4")
+        experiment.run(run, *SHORT[:3], *options(name), "lpt.layer=3", f"cache={mode}", "trainer.max_steps=4")
         runs[mode] = experiment.curve(run, "train/loss")
     assert runs["memory"] == pytest.approx(runs["off"], rel=1e-5)
     assert len(runs["off"]) == 4
@@ -102,7 +102,7 @@ def test_late_training_on_cached_states_is_training(experiment, name):
 
 def test_a_resumed_run_of_a_method_ends_as_the_undisturbed_one(experiment, monkeypatch):
     """Dropout is on, in the backbone and on what LoRA reads."""
-    with_lora = [*options("lora"), "method.dropout=0.2", "method.from_layer=2", "trainer.eval_every=4"]
+    with_lora = [*options("lora"), "method.dropout=0.2", "lpt.layer=2", "trainer.eval_every=4"]
 
     def die(self, outputs, batch, batch_idx):
         if self.global_step == 10:
@@ -126,7 +126,7 @@ def test_trained_weights_are_float32_whatever_they_are_computed_in(experiment, l
     """Under autocast; the small updates that bf16 would lose are kept."""
     run = f"bf16-{layer}"
     start = load_file(experiment.folder / "backbone" / "model.safetensors")
-    more = [f"method.from_layer={layer}", "trainer.precision=bf16", "optim.lr=1e-5", "cache=memory"]
+    more = [f"lpt.layer={layer}", "trainer.precision=bf16", "optim.lr=1e-5", "cache=memory"]
     result = experiment.run(run, *SHORT, *options("full"), *more)
     assert (result["precision"], result["attention"]) == ("bfloat16", "eager")
     saved = load_file(experiment.run_dir(run) / "adapter" / "adapter.safetensors")

@@ -96,7 +96,7 @@ def test_points_of_one_trunk_are_neighbors_lower_layers_first():
 
 
 def test_baselines_are_ordered_by_their_first_trained_layer():
-    late = [point("method=lora", f"method.from_layer={layer}", swept=("method.from_layer",)) for layer in (9, 5)]
+    late = [point("method=lora", f"lpt.layer={layer}", swept=("lpt.layer",)) for layer in (9, 5)]
     whole = point("method=lora", swept=())
     assert in_order([whole, *late]) == [late[1], late[0], whole]
 
