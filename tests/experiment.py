@@ -53,10 +53,16 @@ class Experiment:
         """`options` without those of these names."""
         return [option for option in self.options if option.partition("=")[0] not in names]
 
+    def options_for(self, given: Sequence[str]) -> list[str]:
+        """The options without those of a late prompt, where `given` chooses a method that writes none."""
+        method = next((text for text in given if text.startswith("method=")), "method=lpt")
+        late_prompt = method in ("method=lpt", "method=lpt_lora")
+        return [text for text in self.options if late_prompt or not text.startswith("lpt.")]
+
     def train(self, name: str, *options: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """`python train.py` in a process of its own, into the run folder `name`."""
         return self.command(
-            *self.options, f"hydra.run.dir='{self.run_dir(name)}'", *options, check=check, **environment
+            *self.options_for(options), f"hydra.run.dir='{self.run_dir(name)}'", *options, check=check, **environment
         )
 
     def resume(self, name: str, *options: str) -> subprocess.CompletedProcess:
@@ -91,7 +97,7 @@ class Experiment:
 
     def config(self, *options: str) -> Config:
         with initialize_config_dir(version_base="1.3", config_dir=str(REPOSITORY / "conf")):
-            return resolve(compose("config", overrides=[*self.options, *options]))
+            return resolve(compose("config", overrides=[*self.options_for(options), *options]))
 
     def run(self, name: str, *options: str) -> dict:
         """The same as `train` without a process of its own."""

@@ -28,7 +28,7 @@ def resolve(cfg: DictConfig) -> Config:
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
         schema = schema_of(plain)
-        complaints += _take_unknown_keys(plain, schema)
+        complaints += [f"{name}={value}: {schema.no_option(name)}" for name, value in take_unknown(plain, schema)]
         complaints += _truth_values(plain)
         if missing:
             raise ConfigError(complaints)
@@ -57,16 +57,16 @@ def schema_of(plain: dict[Any, Any]) -> Schema:
     return Schema(chosen, tuple(map(str, plain.get("plugins") or ())))
 
 
-def _take_unknown_keys(plain: dict[Any, Any], schema: Schema, group: str = "") -> Iterator[str]:
-    """Remove what is no option, with a complaint for each."""
+def take_unknown(plain: dict[Any, Any], schema: Schema, group: str = "") -> Iterator[tuple[str, Any]]:
+    """Remove what is no option from nested options; yields the name and value of each."""
     known = {field.name.rpartition(".")[2]: field for field in schema.fields(group)}
     for key, value in list(plain.items()):
         name = f"{group}.{key}" if group else str(key)
         if key not in known:
             del plain[key]
-            yield f"{name}={value}: {schema.no_option(name)}"
+            yield name, value
         elif known[key].is_group and isinstance(value, dict):
-            yield from _take_unknown_keys(value, schema, name)
+            yield from take_unknown(value, schema, name)
 
 
 def _truth_values(plain: dict[Any, Any]) -> Iterator[str]:

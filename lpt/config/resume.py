@@ -14,6 +14,7 @@ from yaml import YAMLError
 from lpt import ranks
 from lpt.config.explain import describe
 from lpt.config.flags import parse, read_arguments
+from lpt.config.resolve import schema_of, take_unknown
 from lpt.errors import ConfigError
 from lpt.sweep.ledger import FILE as LEDGER
 
@@ -37,6 +38,7 @@ def restore(folder: Path, overrides: Iterable[str]) -> DictConfig:
         assert isinstance(config, DictConfig)
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError([f"resume={folder}: {describe(error)}"]) from None
+    _check_options(folder, config)
     complaints = []
     for text in overrides:
         override = parse(text)
@@ -52,6 +54,20 @@ def restore(folder: Path, overrides: Iterable[str]) -> DictConfig:
     if complaints:
         raise ConfigError(complaints)
     return config
+
+
+def _check_options(folder: Path, config: DictConfig) -> None:
+    """Raises ConfigError where the run's options are not those of this version."""
+    plain = OmegaConf.to_container(config)
+    assert isinstance(plain, dict)
+    unknown = sorted(name for name, _ in take_unknown(plain, schema_of(plain)))
+    if unknown:
+        raise ConfigError(
+            [
+                f"resume={folder}: the run was started by another version of lpt, whose options {', '.join(unknown)} do "
+                "not exist here; start it again (CHANGELOG.md lists the new names), or resume it with that version"
+            ]
+        )
 
 
 def saved_config(cfg: DictConfig) -> DictConfig:

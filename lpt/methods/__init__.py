@@ -47,7 +47,7 @@ def chosen_settings(config: "Config") -> dict[str, Any]:
     if has_late_prompt(config.method.name):
         generator = config.generator
         given |= {**asdict(config.lpt), "generator": generator.name, "normalize": generator.normalize}
-        given |= {"dropout": generator.dropout, "generator_options": generator.own()}
+        given |= {"dropout": generator.dropout, "generator_options": generator.own() or None}
     known = method_settings(config.method.name)
     # A null leaves the choice to the method.
     return {name: value for name, value in given.items() if name in known and (value is not None or name == "layer")}

@@ -34,7 +34,7 @@ def options(name):
     of_the_prompt = ("prompt_length", "bottleneck") if name in ("lpt", "lpt_lora") else ()
     group = {True: "lpt", False: "method"}
     sizes = [f"{group[option in of_the_prompt]}.{option}={size}" for option, size in SETTINGS.get(name, {}).items()]
-    return [f"method={name}", *sizes, *(["head=linear"] if name == "linear_probe" else [])]
+    return [f"method={name}", *sizes]
 
 
 @pytest.fixture(scope="module")
