@@ -64,8 +64,8 @@ def _check_options(folder: Path, config: DictConfig) -> None:
     if unknown:
         raise ConfigError(
             [
-                f"resume={folder}: the run was started by another version of lpt, whose options {', '.join(unknown)} do "
-                "not exist here; start it again (CHANGELOG.md lists the new names), or resume it with that version"
+                f"resume={folder}: the run was started by another version of lpt, whose options {', '.join(unknown)} "
+                "do not exist here; start it again (CHANGELOG.md lists the new names), or resume it with that version"
             ]
         )
 
