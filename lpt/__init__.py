@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from lpt.classifier import LatePromptClassifier
     from lpt.late_prompt import LatePromptModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["LatePromptClassifier", "LatePromptModel", "__version__"]
 
 # Resolved on first use, so that `import lpt` (and `lpt --help`) does not wait for torch.

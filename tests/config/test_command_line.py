@@ -483,5 +483,6 @@ def test_a_run_of_another_version_is_told_once_with_the_options_that_are_gone(sa
     (saved_run / ".hydra" / "config.yaml").write_text("optim: {clip: 1.0, lr: 1}\nmethod: {name: lora, from_layer: 3}")
     assert complaints("", f'resume="{saved_run}"') == [
         f"resume={saved_run}: the run was started by another version of lpt, whose options method.from_layer, "
-        "optim.clip do not exist here; start it again (CHANGELOG.md lists the new names), or resume it with that version"
+        "optim.clip do not exist here; start it again (CHANGELOG.md lists the new names), or resume it with that "
+        "version"
     ]
