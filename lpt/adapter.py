@@ -40,7 +40,7 @@ class AdapterConfig:
     answer: str
     # What head=continuation scores.
     max_length: int
-    # Tokens; longer texts are cut.
+    # Tokens; longer texts are truncated.
     head_settings: dict[str, Any] = field(default_factory=dict)
     # Options that the head has of its own.
     value_range: list[float] | None = None

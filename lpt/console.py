@@ -1,4 +1,4 @@
-"""Where people are told things."""
+"""The console that messages are printed on."""
 
 from rich.console import Console
 

@@ -98,7 +98,7 @@ class Pretrained:
         if quantization and not any(map(is_quantized, model.parameters())):
             raise LptError(
                 f"backbone.quantization={quantization} finds nothing that it can quantize in layers of type "
-                f"{self.config.model_type!r} on a {accelerator.upper()}; leave it"
+                f"{self.config.model_type!r} on a {accelerator.upper()}; remove it"
             )
         return _in_format(model, dtype).eval()
 
@@ -155,7 +155,7 @@ class RandomWeights(Pretrained):
 
     def load_model(self, dtype: torch.dtype, quantization: str | None = None, accelerator: str = "cpu") -> Any:
         if quantization:
-            raise LptError(f"backbone.path={self.path!r} has random weights, which are not quantized; leave it")
+            raise LptError(f"backbone.path={self.path!r} has random weights, which are not quantized; remove backbone.quantization")
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
         try:
             model = auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()

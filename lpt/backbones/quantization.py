@@ -17,7 +17,7 @@ from lpt.errors import LptError
 
 
 def loading_options(quantization: str | None, accelerator: str, dtype: torch.dtype, layers: str) -> dict[str, Any]:
-    """What `from_pretrained` is told.
+    """Arguments for `from_pretrained`.
 
     Args:
         quantization: `int8`, `nf4`, or None.

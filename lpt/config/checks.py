@@ -1,4 +1,4 @@
-"""What no run can have, told before anything is written; what depends on backbone or data is checked with them."""
+"""Checks of values and combinations that no run can have. What depends on backbone or data is checked with them."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec

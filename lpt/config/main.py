@@ -31,7 +31,7 @@ class Training:
         self.exit_status = 0
 
     def note_failure(self, exit_status: int) -> None:
-        """A run has failed; the sweep goes on with the others."""
+        """A run has failed; the sweep continues with the others."""
         self.exit_status = max(self.exit_status, exit_status)
 
     def __call__(self, cfg: DictConfig) -> float:

@@ -17,7 +17,7 @@ class Encoded:
     readout_position: int
     # Index of the mask token (encoders) or of the last context token (decoders).
     truncated: bool
-    # Whether text was cut to fit.
+    # Whether the text was truncated to fit.
     branches: tuple[int, ...] = ()
     # The branch, from 2, of each token behind the read-out position: the answers to be scored (`lpt.heads.branches`).
 

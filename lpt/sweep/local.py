@@ -93,7 +93,7 @@ class LocalMachine:
         found = processes.find(folder)
         leader = [process for process in found if job in (None, str(process.pid))]
         if not leader:
-            processes.kill(folder)  # ranks whose first process is gone wait for it in vain
+            processes.kill(folder)  # ranks whose first process is gone would wait forever
             return None
         try:
             visible = leader[0].environ().get("CUDA_VISIBLE_DEVICES", "")

@@ -1,4 +1,4 @@
-"""What a person is told before training: number format, rows, what was chosen for this machine and these texts."""
+"""What is printed before training: number format, rows, and what was chosen for this machine and these texts."""
 
 import textwrap
 

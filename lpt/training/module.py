@@ -63,7 +63,7 @@ class PromptModule(pl.LightningModule):
         self.train_seconds, self._started = 0.0, 0.0
         self.train_steps, self.train_tokens, self.train_rows, self._first_step = 0, 0, 0, 0
         self._step_loss = torch.zeros(())  # of the micro-batches so far
-        self._writes_line = False  # whether loggers are told of this step
+        self._writes_line = False  # whether loggers get this step
         self._last_line = (0, 0.0)  # rows and seconds of training up to there
         self._grad_norm = torch.zeros(())
         self._prompt_norm_ratio: Tensor | None = None

@@ -72,7 +72,7 @@ def test_cached_states_of_quantised_layers_are_theirs_alone(tmp_path):
 @needs_torchao
 def test_layers_without_matrices_of_the_usual_kind_are_refused(tmp_path):
     assert complaint(save(tmp_path, "gpt2").load_model, torch.float32, "int8") == (
-        "backbone.quantization=int8 finds nothing that it can quantize in layers of type 'gpt2' on a CPU; leave it"
+        "backbone.quantization=int8 finds nothing that it can quantize in layers of type 'gpt2' on a CPU; remove it"
     )
 
 

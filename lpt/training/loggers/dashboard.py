@@ -6,7 +6,7 @@ from lpt.training.loggers.finished_run import FinishedRun
 
 
 class Dashboard(Logger):
-    """A logger that is also told how a run ended."""
+    """A logger that also learns how a run ended."""
 
     def show(self, run: FinishedRun) -> None:
         """Show a finished run as a whole."""
