@@ -69,7 +69,8 @@ class Registry(Mapping[str, type[Any]]):
         import_module(HOMES[self.kind])
         if name not in self._classes:
             raise LptError(
-                f"{self.kind}={name} is not known; choose one of {', '.join(self)}{did_you_mean(name, self)}"
+                f"{self.kind}={name} is not known; choose one of {', '.join(self)}{did_you_mean(name, self)}; one of "
+                "your own needs its file: plugins=[<file.py>], or --plugin <file.py>"
             )
         return self._classes[name]
 

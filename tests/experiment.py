@@ -12,10 +12,10 @@ from pathlib import Path
 from subprocess import PIPE
 
 import numpy as np
-from hydra import compose, initialize_config_dir
 from places import REPOSITORY
 from tiny import tiny_model, tiny_tokenizer
 
+from lpt.config.compose import compose_points
 from lpt.config.resolve import resolve
 from lpt.config.schema import Config
 from lpt.training.run import run
@@ -96,8 +96,8 @@ class Experiment:
         return done
 
     def config(self, *options: str) -> Config:
-        with initialize_config_dir(version_base="1.3", config_dir=str(REPOSITORY / "conf")):
-            return resolve(compose("config", overrides=[*self.options_for(options), *options]))
+        (cfg,) = compose_points([[*self.options_for(options), *options]])
+        return resolve(cfg)
 
     def run(self, name: str, *options: str) -> dict:
         """The same as `train` without a process of its own."""

@@ -249,7 +249,7 @@ def test_a_single_text_is_not_taken_for_a_list_of_its_letters(config):
 
 
 def test_an_unknown_method_is_refused_with_the_nearest_name(config):
-    with pytest.raises(LptError, match=r"method='zero_shots' is not known.*did you mean 'zero_shot'"):
+    with pytest.raises(LptError, match=r"method=zero_shots is not known.*did you mean 'zero_shot'"):
         build(replace(config, method="zero_shots"))
 
 

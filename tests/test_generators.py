@@ -154,7 +154,7 @@ def test_in_units_of_the_states_a_prompt_grows_with_them(name):
 
 
 def test_an_unknown_generator_is_refused_with_the_nearest_name():
-    with pytest.raises(LptError, match=r"generator='npq' is not known; choose one of .*did you mean 'npg'"):
+    with pytest.raises(LptError, match=r"generator=npq is not known; choose one of .*did you mean 'npg'"):
         build_generator("npq", H, 5, M)
 
 

@@ -75,12 +75,10 @@ def test_label_words_move_with_the_module_and_stay_out_of_checkpoints(name, back
 @pytest.mark.parametrize("name", ["label_words", "vocabulary"])
 def test_a_backbone_without_lm_head_is_pointed_to_the_linear_head(name):
     headless = SplitBackbone(AutoModel.from_config(tiny_config("bert"), attn_implementation="eager"))
-    with pytest.raises(
-        LptError, match=rf"head='{name}' needs a language-model head, which bert lacks; use head=linear"
-    ):
+    with pytest.raises(LptError, match=rf"head={name} needs a language-model head, which bert lacks; use head=linear"):
         build_head(name, headless, 3, ANSWERS)
 
 
 def test_an_unknown_head_is_refused_with_the_nearest_name(backbone):
-    with pytest.raises(LptError, match=r"head='label_word' is not known.*did you mean 'label_words'"):
+    with pytest.raises(LptError, match=r"head=label_word is not known.*did you mean 'label_words'"):
         build_head("label_word", backbone, 3, ANSWERS)

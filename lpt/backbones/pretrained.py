@@ -155,7 +155,9 @@ class RandomWeights(Pretrained):
 
     def load_model(self, dtype: torch.dtype, quantization: str | None = None, accelerator: str = "cpu") -> Any:
         if quantization:
-            raise LptError(f"backbone.path={self.path!r} has random weights, which are not quantized; remove backbone.quantization")
+            raise LptError(
+                f"backbone.path={self.path!r} has random weights, which are not quantized; remove backbone.quantization"
+            )
         auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
         try:
             model = auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()
