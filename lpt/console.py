@@ -6,5 +6,5 @@ console = Console(highlight=False)
 
 
 def say(message: str) -> None:
-    """One line."""
+    """Print one message, unwrapped and without markup."""
     console.print(message, soft_wrap=True, markup=False)

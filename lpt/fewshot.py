@@ -1,4 +1,4 @@
-"""Few-shot draws: which rows of a training set are trained on, and which choose the best checkpoint.
+"""Few-shot sampling: which rows of a training set are trained on, and which choose the best checkpoint.
 
 Two protocols, both reproducible row for row from a label column and a seed:
 
@@ -6,7 +6,7 @@ Two protocols, both reproducible row for row from a label column and a seed:
 - `sample_per_class`: LM-BFF (Gao et al., ACL 2021, arXiv 2012.15723). `k` rows of each class.
 
 Both shuffle all rows with NumPy's legacy generator, whose stream NumPy has promised not to change (NEP 19),
-freshly seeded for every draw: a draw depends on its arguments alone and leaves the global generator alone.
+freshly seeded for every call: a sample depends on the arguments alone, and the global generator is not touched.
 Rows are numbered from 0 in file order, a header not counted.
 """
 
@@ -19,11 +19,11 @@ from lpt.errors import LptError
 
 
 def sample_total(labels: Sequence[Hashable], k: int, k_dev: int, seed: int) -> tuple[list[int], list[int]]:
-    """`k` training and `k_dev` dev rows in total, each class with its share of the data.
+    """Sample `k` training and `k_dev` dev rows in total, each class with its share of the data.
 
-    The draw of the paper's experiments: shuffle; collect the rows by class, the classes in order of first
+    Exactly the sampling of the paper's experiments: shuffle; collect the rows by class, the classes in order of first
     appearance; take the first `round(k * rows of the class / all rows)` of every class but the last, and
-    whatever is missing to `k` from the last class; then draw `k_dev` rows from what is left in the same way,
+    what is missing to `k` from the last class; then sample `k_dev` rows from what is left in the same way,
     the classes in the same order. So the dev shares are shares of the remaining rows: on TREC that matters.
 
     Args:
@@ -58,11 +58,11 @@ def sample_total(labels: Sequence[Hashable], k: int, k_dev: int, seed: int) -> t
 
 
 def sample_per_class(labels: Sequence[Hashable], k: int, k_dev: int, seed: int) -> tuple[list[int], list[int]]:
-    """`k` training and `k_dev` dev rows of each class.
+    """Sample `k` training and `k_dev` dev rows of each class.
 
-    The draw of LM-BFF's `tools/generate_k_shot_data.py`: shuffle; collect the rows by class, the classes in
+    The sampling of LM-BFF's `tools/generate_k_shot_data.py`: shuffle; collect the rows by class, the classes in
     order of first appearance; the first `k` rows of a class train, the next `k_dev` are dev. LM-BFF uses
-    `k_dev = k` (its mode `k-shot`) or `k_dev = 10 * k` (`k-shot-10x`), and quietly takes fewer rows where a
+    `k_dev = k` (its mode `k-shot`) or `k_dev = 10 * k` (`k-shot-10x`), and silently takes fewer rows where a
     class runs out; here that is an error.
 
     Args:
@@ -93,7 +93,7 @@ def sample_per_class(labels: Sequence[Hashable], k: int, k_dev: int, seed: int) 
 
 
 def stratified(labels: Sequence[Hashable], n: int, seed: int) -> np.ndarray:
-    """`n` random rows, each class with its share of the data, in file order.
+    """Sample `n` rows, each class with its share of the data, in file order.
 
     For rows set aside from all of the data, where no protocol of the literature has to be met.
     """
@@ -106,7 +106,7 @@ def stratified(labels: Sequence[Hashable], n: int, seed: int) -> np.ndarray:
 
 
 def fingerprint(parts: Iterable[str]) -> str:
-    """16 hex digits that name a sequence of strings, such as the text and label of every row drawn.
+    """Return 16 hex digits that identify a sequence of strings, such as the text and label of every row.
 
     Each string is hashed after its own length, so that moving a character from one string to the next changes
     the result; so does the order. Stable across processes, platforms and Python versions.
@@ -146,7 +146,7 @@ def _shuffled_by_class(labels: Sequence[Hashable], seed: int) -> dict[Hashable, 
 def _shares(total: int, rows_by_class: dict[Hashable, np.ndarray]) -> list[int]:
     """`total` in proportion to the sizes of the classes, rounded; the last class gets the remainder.
 
-    Halves round to even, Python's way; no published draw tells whether the reference does so too.
+    Halves round to even, Python's way; no published sample shows whether the reference does too.
     """
     if total == 0:
         return [0] * len(rows_by_class)

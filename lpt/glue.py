@@ -1,4 +1,4 @@
-"""GLUE's test sets, whose labels only its server knows, and the files that it takes for them (gluebenchmark.com)."""
+"""GLUE's test sets, whose labels only its server has, and the submission files it accepts (gluebenchmark.com)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +12,19 @@ from lpt.errors import LptError
 
 @dataclass(frozen=True)
 class GlueTask:
-    """How GLUE asks, and how it wants to be answered."""
+    """One of GLUE's tasks: where its test rows are, and what its server expects.
+
+    Attributes:
+        folder: folder of the task in GLUE's download.
+        columns: columns of the sentences in the test files; those of CoLA and QQP differ from their train.tsv.
+        answers: the server's name of each label; None where it expects a number.
+        test_sets: name, number of rows and submission file of each test file.
+    """
 
     folder: str
-    # Of its download.
     columns: tuple[str, ...]
-    # Of the sentences in its test files, which CoLA and QQP have otherwise in train.tsv.
     answers: dict[str, str] | None
-    # {label name: as the server wants it}; None for a number.
     test_sets: tuple[tuple[str, int, str], ...]
-    # File, rows, submission file.
 
 
 def _in_order(*labels: str) -> dict[str, str]:
@@ -56,17 +59,17 @@ GLUE = {
 
 
 def glue_task(config: AdapterConfig) -> GlueTask:
-    """What GLUE has for an adapter.
+    """Return GLUE's task for an adapter.
 
     Raises:
-        LptError: the adapter's task is none of GLUE's, or has other labels.
+        LptError: the adapter's task is not one of GLUE's, or has other labels.
     """
     if config.task not in GLUE:
-        raise LptError(f"--glue: the adapter's task {config.task!r} is none of GLUE's ({', '.join(GLUE)})")
+        raise LptError(f"--glue: the adapter's task {config.task!r} is not one of GLUE's ({', '.join(GLUE)})")
     task = GLUE[config.task]
     if task.answers is None:
         if config.value_range != [0, 5]:
-            raise LptError(f"--glue: GLUE's {config.task} asks for numbers from 0 to 5; the adapter's task has others")
+            raise LptError(f"--glue: GLUE's {config.task} has numbers from 0 to 5; the adapter's task has others")
     elif set(config.labels) != set(task.answers):
         raise LptError(
             f"--glue: GLUE's {config.task} has the labels {', '.join(task.answers)}; the adapter has "
@@ -76,13 +79,14 @@ def glue_task(config: AdapterConfig) -> GlueTask:
 
 
 def read_test_sets(task: GlueTask, given: str) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """The name of each submission file, and the sentences that it answers.
+    """Yield the name of each submission file, and the sentences it labels.
 
     Args:
+        task: one of `GLUE`.
         given: GLUE's folder, or the task's.
 
     Raises:
-        LptError: a folder, file or column that is not there; a test set that is not whole.
+        LptError: a missing folder, file or column; an incomplete test set.
     """
     folder = find_folder("--glue", given, task.folder, task.test_sets[0][0])
     for file, rows, submission in task.test_sets:
@@ -97,11 +101,14 @@ def read_test_sets(task: GlueTask, given: str) -> Iterator[tuple[str, list[tuple
                 f"lacks {', '.join(map(repr, missing))}"
             )
         if len(columns.rows) != rows:
-            raise LptError(f"{path} has {len(columns.rows)} rows, not GLUE's {rows}; its server takes whole test sets")
+            raise LptError(
+                f"{path} has {len(columns.rows)} rows, not GLUE's {rows}; its server accepts complete test sets only; "
+                "download it again"
+            )
         sentences = [columns.column("--glue", name) for name in task.columns]
         yield submission, list(zip(*sentences, strict=True))
 
 
 def answer(task: GlueTask, prediction: Prediction) -> str:
-    """A prediction as the server wants it."""
+    """Return a prediction in the server's words."""
     return f"{prediction.value:.3f}" if task.answers is None else task.answers[prediction.label]

@@ -1,7 +1,7 @@
-"""The processes of one run, where somebody else starts them: torchrun, srun, or a person on each node.
+"""The rank of this process in a run that torchrun, srun, or a person on each node has started.
 
-Each finds its place in its environment, before Lightning is there to ask: the first alone writes, and all of them must
-call the run folder the same. The variables are those that Lightning goes by, in its order.
+It is read from the environment, before Lightning is imported: only the first process writes, and all must give the run
+folder the same name. The variables, and their order of precedence, are Lightning's.
 """
 
 import os
@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 
 from lpt.errors import LptError
 
-INTERACTIVE = ("bash", "interactive")  # names of Slurm jobs that are terminals: what runs there, srun has not started
+INTERACTIVE = ("bash", "interactive")  # Slurm jobs that are terminals: srun did not start what runs there
 OF_SRUN = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_TASKS_PER_NODE")
 BY_HAND = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 
 
 def starter() -> str:
-    """`torchrun`, `srun` or `hand`: who starts the processes of a run, or at least the first one on each node."""
+    """Return what starts the processes of a run, or at least the first on each node: `torchrun`, `srun` or `hand`."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun"
     slurm = "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ
@@ -24,7 +24,11 @@ def starter() -> str:
 
 
 def global_rank(devices: int) -> int:
-    """This process among all of its run's, from 0, with `devices` of them on each node."""
+    """Return the rank of this process in its run, from 0.
+
+    Args:
+        devices: processes per node.
+    """
     match starter():
         case "torchrun":
             return int(os.environ["RANK"])
@@ -35,33 +39,38 @@ def global_rank(devices: int) -> int:
 
 
 def is_first() -> bool:
+    """Return whether this is the process of rank 0."""
     return global_rank(devices=1) == 0
 
 
 def speaks() -> bool:
-    """Whether this process tells of what all know: one for all, but by hand, each node has a terminal of its own."""
+    """Return whether this process prints errors that all have: rank 0, or, by hand, one on each terminal."""
     return is_first() or starter() == "hand"
 
 
 def whose() -> str:
-    """Where a message is from, unless it is from the first process."""
+    """Return a prefix that names the host, for messages of any process but the first."""
     return "" if is_first() else f"on {socket.gethostname()}: "
 
 
 def started_together(nodes: int) -> bool:
-    """Whether others have been started along with this process, instead of by it."""
+    """Return whether other processes were started along with this one, instead of by it."""
     return (_count() or nodes) > 1
 
 
 def common_name(clock: str, nodes: int) -> str:
-    """What all processes of a run on `nodes` nodes name it by: the time, where there is one clock.
+    """Return a name that all processes of a run agree on: the time, where one process starts the others.
+
+    Args:
+        clock: the time, as a name.
+        nodes: number of nodes.
 
     Raises:
-        LptError: there is nothing that all of them know.
+        LptError: the processes have nothing in common to name the run by.
     """
     if not started_together(nodes):
         return clock
-    run = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # torchrun's own word for no id
+    run = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # torchrun's value for no id
     if run != "none":
         return f"torchrun-{run}"
     if "SLURM_JOB_ID" in os.environ:
@@ -73,7 +82,7 @@ def common_name(clock: str, nodes: int) -> str:
 
 
 def problems(nodes: int, devices: int) -> Iterator[str]:
-    """Why what was started cannot be a run on `nodes` nodes with `devices` devices each."""
+    """Yield why the processes that were started cannot be a run on `nodes` nodes with `devices` devices each."""
     asked = f"trainer.nodes={nodes} x trainer.devices={devices}"
     count = _count()
     if count is None:
@@ -85,7 +94,7 @@ def problems(nodes: int, devices: int) -> Iterator[str]:
                 f"--nproc-per-node={devices}"
             )
     else:
-        on_each = os.environ.get("SLURM_NTASKS_PER_NODE", "1" if count == 1 else "?")  # Lightning wants it given
+        on_each = os.environ.get("SLURM_NTASKS_PER_NODE", "1" if count == 1 else "?")  # Lightning requires it
         if count != nodes * devices or on_each != str(devices):
             yield (
                 f"Slurm has started {count} tasks, {on_each} on each node, and {asked} need srun --nodes={nodes} "
@@ -94,7 +103,7 @@ def problems(nodes: int, devices: int) -> Iterator[str]:
 
 
 def starting_its_own(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for a process that starts its run's others itself, though it may be in a Slurm job."""
+    """Return an environment for a process that starts the others of its run itself, even inside a Slurm job."""
     return {name: value for name, value in environment.items() if name not in OF_SRUN}
 
 
@@ -111,6 +120,6 @@ def _problems_by_hand(nodes: int) -> Iterator[str]:
 
 
 def _count() -> int | None:
-    """How many processes were started; None by hand, where nobody says."""
+    """The number of processes started; None by hand, where it is unknown."""
     variable = {"torchrun": "WORLD_SIZE", "srun": "SLURM_NTASKS"}.get(starter())
     return None if variable is None else int(os.environ[variable])

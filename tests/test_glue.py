@@ -138,7 +138,10 @@ def test_a_test_set_that_is_not_glues_is_refused(tmp_path):
     assert len(next(read_test_sets(task, str(tmp_path / "RTE")))[1]) == 4  # the task's own folder does too
     whole = path.read_text()
     path.write_text(whole[: whole.rstrip().rindex("\n") + 1])
-    assert complaint(task, str(tmp_path)) == f"{path} has 3 rows, not GLUE's 4; its server takes whole test sets"
+    assert (
+        complaint(task, str(tmp_path))
+        == f"{path} has 3 rows, not GLUE's 4; its server accepts complete test sets only; download it again"
+    )
     write_file(path, TSV["qnli"].test, True, rows_of("test", ("0", "1"), True))
     assert complaint(task, str(tmp_path)) == (
         f"{path} is not GLUE's test file: it has the columns 'index', 'question', 'sentence' and lacks 'sentence1', "
@@ -158,7 +161,7 @@ def test_a_test_set_that_is_not_glues_is_refused(tmp_path):
         (
             "rte",
             {"task": "reviews"},
-            "--glue: the adapter's task 'reviews' is none of GLUE's (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, "
+            "--glue: the adapter's task 'reviews' is not one of GLUE's (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, "
             "wnli)",
         ),
         (
@@ -169,7 +172,7 @@ def test_a_test_set_that_is_not_glues_is_refused(tmp_path):
         (
             "stsb",
             {"value_range": [1, 5]},
-            "--glue: GLUE's stsb asks for numbers from 0 to 5; the adapter's task has others",
+            "--glue: GLUE's stsb has numbers from 0 to 5; the adapter's task has others",
         ),
     ],
 )
@@ -183,7 +186,7 @@ def test_an_adapter_that_cannot_answer_glue_is_refused(name, changes, message, m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--output", "x", "--text", "a"], "lpt predict --glue labels GLUE's test set; leave out --text and --file"),
+        (["--output", "x", "--text", "a"], "lpt predict --glue labels GLUE's test set; remove --text and --file"),
         ([], "lpt predict --glue needs --output=<folder for the submission files>"),
     ],
 )

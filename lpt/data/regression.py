@@ -1,12 +1,12 @@
-"""Regression with two label words, as LM-BFF has it (Gao et al., ACL 2021, arXiv 2012.15723).
+"""Regression with two label words, as in LM-BFF (Gao et al., ACL 2021, arXiv 2012.15723).
 
-A value in a range is a mixture of the words of its two ends, and the model's mixture is a value:
+A value in a range is written as probabilities of two label words, one for each end, and read back from them:
 
-    value = low + (high - low) p(the word of the high end)
+    value = low + (high - low) p(label word of the high end)
 
-Training minimizes the cross-entropy against the gold value's mixture.
+Training minimizes the cross-entropy against the gold value's probabilities.
 
-Shapes: N rows, 2 labels, the one of the low end first.
+Shapes: N rows, 2 labels, that of the low end first.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,23 @@ from torch import Tensor
 
 
 def soft_targets(values: Sequence[float], value_range: Sequence[float]) -> Tensor:
-    """The mixture that is each value, `[N, 2]` float32."""
+    """Return the label probabilities that stand for each value, `[N, 2]` float32.
+
+    Args:
+        values: N values.
+        value_range: lowest and highest value.
+    """
     low, high = value_range
     high_N = (torch.tensor(values, dtype=torch.float64) - low) / (high - low)
     return torch.stack([1 - high_N, high_N], dim=1).float()
 
 
 def interpolate(weights_N2: Any, value_range: Sequence[float]) -> Any:
-    """The value that is each mixture, `[N]`; arrays or tensors."""
+    """Return the value for which label probabilities stand, `[N]`.
+
+    Args:
+        weights_N2: probabilities of the two labels, `[N, 2]`, an array or a tensor.
+        value_range: lowest and highest value.
+    """
     low, high = value_range
     return low + (high - low) * weights_N2[:, 1]

@@ -1,4 +1,4 @@
-"""A row's sentences in a template, as token ids, and where the answer is read."""
+"""Sentences written into a template, as token ids, and the position where the answer is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,26 +11,31 @@ from lpt.errors import LptError
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row, ready for a backbone."""
+    """One tokenized row.
+
+    Attributes:
+        input_ids: token ids, answers included.
+        readout_position: index of the mask token (encoders) or of the last context token (decoders).
+        truncated: whether text was removed to fit.
+        branches: the branch, from 2, of each token behind the read-out position, which are the answers to be scored
+            (`lpt.heads.branches`).
+    """
 
     input_ids: list[int]
     readout_position: int
-    # Index of the mask token (encoders) or of the last context token (decoders).
     truncated: bool
-    # Whether the text was truncated to fit.
     branches: tuple[int, ...] = ()
-    # The branch, from 2, of each token behind the read-out position: the answers to be scored (`lpt.heads.branches`).
 
 
 class Template:
-    """Writes sentences into a template and cuts them, never the template, to `max_length` tokens.
+    """Write sentences into a template and truncate them, never the template, to `max_length` tokens.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer.
         text: with `{a}`, and `{b}` for pairs; `{mask}` exactly once for encoders, not at all for decoders.
         causal: whether the backbone is a decoder.
-        max_length: in tokens, special tokens and answers included.
-        answers: token ids that are put behind every row, and their branches (`lpt.heads.branches`).
+        max_length: maximum number of tokens, special tokens and answers included.
+        answers: token ids appended to every row, and their branches (`lpt.heads.branches`).
 
     Raises:
         LptError: an unknown field, `{mask}` missing or out of place, no `{a}`, a tokenizer without mask token.
@@ -54,7 +59,7 @@ class Template:
         self.pair = "b" in template_fields(text)
 
     def render(self, sentences: Sentences) -> tuple[str, int]:
-        """The text, and the character where the answer is: the mask's first, or the end."""
+        """Return the text, and the index of the character where the answer is: the mask's first, or the text's end."""
         fields = dict(zip("ab", (s.strip() for s in sentences), strict=False))
         text, answer = "", None
         for literal, field in self.parts:
@@ -67,11 +72,11 @@ class Template:
         return text, len(text) if answer is None else answer
 
     def encode(self, rows: list[Sentences]) -> list[Encoded]:
-        """Token ids and read-out position of each row.
+        """Tokenize rows, truncated where they are too long.
 
         Raises:
-            LptError: the template alone is longer than `max_length`, takes another number of sentences, or leaves a
-                decoder nothing to read.
+            LptError: the template alone is longer than `max_length`, takes another number of sentences, or has
+                no token for a decoder to read.
         """
         expected = 2 if self.pair else 1
         for row in rows:
@@ -126,7 +131,8 @@ class Template:
             if not any(keep):
                 raise LptError(
                     f"task.template={self.text!r} alone takes {length} tokens, more than "
-                    f"task.max_length={self.max_length + len(self.answers)}; raise the one or shorten the other"
+                    f"task.max_length={self.max_length + len(self.answers)}; "
+                    "raise task.max_length or shorten the template"
                 )
             for _ in range(length - self.max_length):
                 longest = keep.index(max(keep))
@@ -149,7 +155,7 @@ class Template:
 
 
 def template_fields(text: str) -> list[str]:
-    """Names of the `{fields}` of a template, in order.
+    """Return the names of the `{fields}` of a template, in order.
 
     Raises:
         LptError: unbalanced braces.
@@ -169,7 +175,16 @@ def _parse(text: str) -> list[tuple[str, str | None]]:
 
 
 def check_template(text: str, causal: bool) -> None:
-    """Raises LptError unless the template has the fields that this kind of backbone needs."""
+    """Check that a template has the fields that its kind of backbone needs.
+
+    Args:
+        text: the template.
+        causal: whether the backbone is a decoder.
+
+    Raises:
+        LptError: an unknown field, `{a}` missing, `{mask}` missing, repeated or out of place, a space at the end of
+            a decoder's template.
+    """
     kind = "decoder" if causal else "encoder"
     fields = template_fields(text)
     problem = None
@@ -189,7 +204,7 @@ def check_template(text: str, causal: bool) -> None:
 
 
 def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str]) -> list[int]:
-    """One token id per class: its label word with a leading space, where the tokenizer tells it apart.
+    """Return one token id per class: that of its label word, with a leading space where the tokenizer has one.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
@@ -222,7 +237,7 @@ def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str]) -> 
 
 
 def answer_ids(tokenizer: Any, words: dict[str, str], labels: list[str], answer: str) -> list[list[int]]:
-    """Token ids of each class's whole answer, which follows a decoder's template after a space.
+    """Return the token ids of each class's complete answer, which follows a decoder's template after a space.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
@@ -249,7 +264,11 @@ def answer_ids(tokenizer: Any, words: dict[str, str], labels: list[str], answer:
 
 
 def check_label_words(words: dict[str, str], labels: list[str]) -> None:
-    """Raises LptError unless every class has a word."""
+    """Check that every class has a label word.
+
+    Raises:
+        LptError: names the classes without one.
+    """
     missing = [name for name in labels if not words.get(name, "").strip()]
     if missing:
         raise LptError(

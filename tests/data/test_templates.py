@@ -364,7 +364,7 @@ def test_a_template_that_alone_is_too_long_is_refused(template, row, length, lim
         Template(words(), template, False, limit).encode([row])
     assert str(error.value) == (
         f"task.template={template!r} alone takes {length} tokens, more than task.max_length={limit}; "
-        "raise the one or shorten the other"
+        "raise task.max_length or shorten the template"
     )
 
 
