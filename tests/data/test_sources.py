@@ -4,14 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lpt.data.folders import find_folder
-from lpt.data.held_out import hold_out_test
 from lpt.data.rows import LabeledRows
 from lpt.data.sources import load_rows
 from lpt.data.tasks import FilesSource, HubSource, Task, Templates, TsvSource, WheelSource
@@ -354,25 +351,6 @@ def write_tsv(path, *rows):
     return write(path, "".join("\t".join(row) + "\n" for row in rows))
 
 
-@pytest.mark.parametrize("folder", ["SST-2", "sst2", "Sst_2", "SST2"])
-@pytest.mark.parametrize("wanted", ["SST-2", "sst2", "s_s_t_2"])
-def test_a_task_folder_is_found_however_it_is_spelt(tmp_path, folder, wanted):
-    write_tsv(tmp_path / folder / "train.tsv", ("sentence", "label"))
-    (tmp_path / "SST-21").mkdir()
-    assert find_folder("task.data_dir", str(tmp_path), wanted, "train.tsv") == tmp_path / folder
-
-
-def test_of_several_spellings_the_exact_one_is_taken(tmp_path):
-    for name in ("SST-2", "sst-2", "sst2"):
-        write_tsv(tmp_path / name / "train.tsv", ("sentence", "label"))
-    assert find_folder("task.data_dir", str(tmp_path), "sst-2", "train.tsv") == tmp_path / "sst-2"
-
-
-def test_data_dir_may_be_the_task_folder_itself(tmp_path):
-    write_tsv(tmp_path / "train.tsv", ("sentence", "label"))
-    assert find_folder("task.data_dir", str(tmp_path), "sst2", "train.tsv") == tmp_path
-
-
 def test_tsv_rows_are_read_as_they_stand(tmp_path):
     content = "\ufeffsentence\tlabel\r\n\"quoted\tgood\r\n\r\n a 'dull' \u2028 film \t0\r\n"
     write(tmp_path / "SST-2" / "train.tsv", content)
@@ -543,42 +521,6 @@ def test_few_shot_folders_of_the_references_script_are_read_with_their_labelled_
     }
 
 
-def test_a_folder_of_several_draws_asks_for_one_of_them(tmp_path):
-    for name in ("100-13", "100-21", "notes"):
-        write_tsv(tmp_path / "SST-2" / name / "train.tsv", ("sentence", "label"))
-    with pytest.raises(LptError) as error:
-        load_rows(tsv_task(tmp_path))
-    folder = tmp_path / "SST-2"
-    assert str(error.value) == (
-        f"{folder} holds few-shot samples (100-13, 100-21); choose one, "
-        f"as in task.data_dir={folder / '100-13'} fewshot=full"
-    )
-    assert find_folder("task.data_dir", str(folder / "100-21"), "sst2", "train.tsv") == folder / "100-21"
-    with pytest.raises(LptError, match=r"holds few-shot samples \(100-13, 100-21\); choose one"):
-        load_rows(tsv_task(folder))
-
-
-def test_a_full_task_folder_may_also_hold_draws(tmp_path):
-    write_tsv(tmp_path / "SST-2" / "train.tsv", ("sentence", "label"))
-    write_tsv(tmp_path / "SST-2" / "100-13" / "train.tsv", ("sentence", "label"))
-    assert find_folder("task.data_dir", str(tmp_path), "sst2", "train.tsv") == tmp_path / "SST-2"
-
-
-def test_a_missing_task_folder_is_told_with_those_there_are(tmp_path):
-    where = f"task.data_dir='{tmp_path}'"
-    for folders, there in (([], "no folders"), (["RTE", "CoLA"], "CoLA, RTE")):
-        for name in folders:
-            (tmp_path / name).mkdir()
-        with pytest.raises(LptError) as error:
-            load_rows(tsv_task(tmp_path))
-        assert str(error.value) == f"{where} has neither train.tsv nor a folder 'sst2'; it has {there}"
-    with pytest.raises(LptError) as error:
-        load_rows(tsv_task(tmp_path / "nowhere"))
-    assert str(error.value) == (
-        f"task.data_dir='{tmp_path / 'nowhere'}' is not a folder; give the folder that has train.tsv, or one above it"
-    )
-
-
 def test_a_missing_file_of_the_layout_is_told_unless_it_may_be_lacking(tmp_path):
     folder = tmp_path / "SST-2"
     folder.mkdir()
@@ -717,18 +659,7 @@ def test_a_file_inside_a_wheel_is_read_like_any_other(tmp_path, monkeypatch):
     assert str(error.value) == (f"task.wheel.label='verdict': {uri} has no such column; it has 'category', 'text'")
 
 
-# Test rows set aside from a single table
-
-
-def single_table(sizes):
-    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
-    return LabeledRows(
-        [(f"text {i} of class {label}",) for i, label in enumerate(labels)], labels, list(range(len(labels)))
-    )
-
-
-def class_sizes(table):
-    return [count for _, count in sorted(Counter(table.labels).items())]
+# Without a test split
 
 
 def test_a_file_without_dev_and_test_gives_a_fifth_of_its_rows_for_testing(tmp_path):
@@ -742,75 +673,3 @@ def test_a_file_without_dev_and_test_gives_a_fifth_of_its_rows_for_testing(tmp_p
     assert tables["test"].index == [4, 7]
     limited = read(tmp_path, train="reviews.csv", test_rows=1)
     assert {split: len(table) for split, table in limited.items()} == {"train": 9, "test": 1}
-
-
-def test_rows_set_aside_are_stratified():
-    parts = hold_out_test(single_table([700, 200, 100]), 100, balance=False)
-    assert class_sizes(parts["test"]) == [70, 20, 10]
-    assert class_sizes(parts["train"]) == [630, 180, 90]
-    assert sorted(parts["train"].index + parts["test"].index) == list(range(1000))
-
-
-def test_rows_set_aside_are_balanced_when_asked():
-    parts = hold_out_test(single_table([700, 200, 100]), 60, balance=True)
-    assert class_sizes(parts["test"]) == [20, 20, 20]
-    assert class_sizes(parts["train"]) == [80, 80, 80]
-
-
-def test_a_class_without_rows_does_not_empty_a_balanced_table():
-    table = single_table([50, 0, 50])
-    assert hold_out_test(table, 10, balance=True) == hold_out_test(table, 10, balance=False)
-
-
-def test_rows_set_aside_are_drawn_not_taken_from_one_end():
-    test = hold_out_test(single_table([500]), 100, balance=False)["test"]
-    assert min(test.index) < 50
-    assert max(test.index) >= 450
-    assert test.index != list(range(2, 500, 5))
-
-
-def test_setting_aside_does_not_depend_on_what_was_drawn_before():
-    import numpy as np
-
-    table = single_table([30, 30])
-    first = hold_out_test(table, 10, balance=True)
-    np.random.seed(1)
-    np.random.random(3)
-    assert hold_out_test(table, 10, balance=True) == first
-
-
-def test_no_text_is_in_train_and_test_however_it_is_written():
-    originals = [f"Film NUMBER {i} was Straße" for i in range(100)]
-    variants = [f"  film  number\t{i} was STRASSE\n" for i in range(100)]
-    texts = [text for pair in zip(originals, variants, strict=True) for text in pair]
-    table = LabeledRows([(text,) for text in texts], [i % 2 for i in range(200)], list(range(200)))
-    parts = hold_out_test(table, 1000, balance=False)
-    assert sorted(parts["train"].index + parts["test"].index) == list(range(0, 200, 2))  # the first of each
-    assert len(parts["test"]) == 20
-
-
-def test_pairs_are_the_same_only_if_both_sentences_are():
-    table = LabeledRows([("a", str(i % 10)) for i in range(30)], [0] * 30, list(range(30)))
-    parts = hold_out_test(table, 1000, balance=False)
-    assert sorted(parts["train"].index + parts["test"].index) == list(range(10))
-
-
-def test_rows_without_text_are_dropped():
-    texts = [("",), (" \t\n",), ("\u00a0",), *((f"film {i}",) for i in range(10))]
-    parts = hold_out_test(LabeledRows(texts, [0] * 13, list(range(13))), 1000, balance=False)
-    assert sorted(parts["train"].index + parts["test"].index) == list(range(3, 13))
-
-
-@pytest.mark.parametrize("balance", [False, True])
-@pytest.mark.parametrize("texts", [["one", "two", "three", "four"], ["", " "], ["same"] * 50])
-def test_too_few_different_texts_to_set_any_aside_are_refused(texts, balance):
-    table = LabeledRows([(text,) for text in texts], [i % 2 for i in range(len(texts))], list(range(len(texts))))
-    different = len({text for text in texts if text.strip()})
-    with pytest.raises(LptError) as error:
-        hold_out_test(table, 1000, balance)
-    if balance and different == 4:
-        assert class_sizes(table) == [2, 2]
-    assert str(error.value) == (
-        f"{different} rows (without empty and repeated texts) are too few to set test rows aside; "
-        "name a test split or file"
-    )
