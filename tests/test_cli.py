@@ -144,23 +144,41 @@ def test_the_cache_can_be_listed_and_cleared(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_train_becomes_the_process_of_the_module_that_trains(monkeypatch):
+    """Whatever follows is for that process, flags and --help included."""
+    started = []
+    monkeypatch.setattr("os.execv", lambda *command: started.append(command) or sys.exit(0))
+    with pytest.raises(SystemExit):
+        main(["train", "-m", "lpt.layer=1,2", "--help"])
+    assert started == [(sys.executable, [sys.executable, "-m", "lpt.train", "-m", "lpt.layer=1,2", "--help"])]
+
+
+def test_a_plugin_is_loaded_before_the_adapter(tmp_path, capsys):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("print('loaded')")
+    with pytest.raises(SystemExit):
+        main(["predict", "./absent", "--plugin", str(plugin), "--text", "a"])
+    shown = capsys.readouterr()
+    assert (shown.out, "holds no adapter" in shown.err) == ("loaded\n", True)
+
+
 @pytest.fixture
 def benches(monkeypatch):
-    """The configurations that would have been measured."""
+    """The configurations and measurements of benches that would have been run."""
     benches = []
-    monkeypatch.setattr("lpt.bench.run.run_bench", benches.append)
+    monkeypatch.setattr("lpt.bench.run.run_bench", lambda *bench: benches.append(bench))
     return benches
 
 
-def test_a_bench_has_the_options_of_training_over_an_experiment_of_its_own(benches):
+def test_a_bench_takes_the_options_of_training_on_top_of_its_own_experiment(benches):
     main(["bench", "lpt.layer=2", "bench.methods=[lora,lpt]"])
     main(["bench", "experiment=bench_smollm2"])
-    assert [(cfg.backbone.name, cfg.lpt.layer) for cfg in benches] == [("roberta-base-random", 2), ("smollm2-135m", 16)]
-    assert benches[0].bench.methods == ["lora", "lpt"]
-    assert "hydra" not in benches[0]
+    found = [(config.backbone.name, config.lpt.layer) for config, _ in benches]
+    assert found == [("roberta-base-random", 2), ("smollm2-135m", 16)]
+    assert [each.candidate for each in benches[0][1]] == ["lora", "lpt"] * 2  # in two number formats
 
 
-def test_all_that_is_wrong_with_a_bench_is_told_at_once(benches, capsys):
+def test_all_complaints_about_a_bench_come_at_once(benches, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["bench", "lpt.layr=1", "lpt.layer=0", "bench.methods=[]"])
     assert stop.value.code == 2
@@ -184,7 +202,7 @@ def test_all_that_is_wrong_with_a_bench_is_told_at_once(benches, capsys):
         ),
     ],
 )
-def test_a_bench_is_no_sweep_and_takes_no_flags(benches, capsys, arguments, message):
+def test_a_bench_refuses_several_values_and_flags(benches, capsys, arguments, message):
     with pytest.raises(SystemExit) as stop:
         main(["bench", *arguments])
     assert stop.value.code == 2

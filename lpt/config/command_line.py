@@ -289,6 +289,8 @@ def _why_unused(key: str, cfg: DictConfig) -> str | None:
         schema = Schema({"method": cfg.method.name}, tuple(cfg.plugins))
     except OmegaConfBaseException:  # complained about already
         return None
+    if group == "lpt" and option and schema.find(key) is None:  # complained about already
+        return None
     method = schema.declarations["method"].get(cfg.method.name)
     if method is None or (
         method.has_late_prompt and (group == "generator" or option in method.parameters or not option)
