@@ -35,6 +35,7 @@ def global_rank(devices: int) -> int:
 
 
 def is_first() -> bool:
+    """Whether this process is the first of its run's."""
     return global_rank(devices=1) == 0
 
 

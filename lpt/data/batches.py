@@ -117,6 +117,7 @@ class EncodedSplit(Dataset[Weighted]):
 
     @property
     def truncated_share(self) -> float:
+        """Share of rows that were shortened to fit, from 0 to 1."""
         return sum(row.truncated for row in self.rows) / max(len(self), 1)
 
     def collate(self, items: Sequence[Weighted], pad_id: int, states: RaggedStates | None = None) -> Batch:
@@ -180,6 +181,7 @@ class TrainBatches(Sampler[list[Weighted]]):
 
     @property
     def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch; the last, short batch counts as one."""
         return -(-len(self.lengths) // self.batch_size)
 
     @property
@@ -188,6 +190,7 @@ class TrainBatches(Sampler[list[Weighted]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
+        """Serve this epoch next, counted from 0."""
         self.epoch = epoch
 
     def __len__(self) -> int:
