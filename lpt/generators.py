@@ -67,6 +67,7 @@ class PHMLinear(nn.Module):
             nn.init.xavier_uniform_(factor.view(-1, factor.shape[-1]))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., in]` to `[..., out]`."""
         n = len(self.a)
         parts = torch.einsum("...ip,kij,kpq->...jq", x.unflatten(-1, (n, -1)), self.a, self.b)
         return parts.flatten(-2) + self.bias
@@ -114,6 +115,10 @@ class PromptGenerator(nn.Module):
             return self.dropout(prompt_BPH).to(h_BTH.dtype)
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
+        """Write a prompt `[B, P, H]` for each row, in the generator's own dtype; arguments as for `forward`.
+
+        Subclasses define it. With `normalize`, states come and the prompt goes in units of the states' size.
+        """
         raise NotImplementedError
 
     def start_from(self, rows_PH: Tensor) -> None:
@@ -157,13 +162,16 @@ class NaivePromptGenerator(PromptGenerator):
         self.proj_up = self.linear(bottleneck, prompt_length * hidden_size)
 
     def linear(self, in_features: int, out_features: int) -> nn.Linear | PHMLinear:
+        """Build one of the generator's two maps; a subclass may choose another kind."""
         return nn.Linear(in_features, out_features)
 
     @property
     def constant_rows(self) -> Tensor:
+        """Bias of the up-projection, `[P * H]`."""
         return self.proj_up.bias
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
+        """Write a prompt `[B, P, H]` from each row's summary state alone."""
         rows_B = torch.arange(len(h_BTH), device=h_BTH.device)
         summary_BH = h_BTH[rows_B, summary_index_B].to(self.proj_down.bias.dtype)
         up_BPH = self.proj_up(torch.relu(self.proj_down(summary_BH)))
@@ -178,6 +186,7 @@ class HypercomplexPromptGenerator(NaivePromptGenerator):
     """
 
     def linear(self, in_features: int, out_features: int) -> PHMLinear:
+        """Build a hypercomplex map, whose n divides both sizes."""
         return PHMLinear(in_features, out_features, math.gcd(16, self.hidden_size, self.bottleneck))
 
 
@@ -195,6 +204,7 @@ class PooledPromptGenerator(PromptGenerator):
         self.proj_up = nn.Linear(bottleneck, hidden_size)
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
+        """Write a prompt `[B, P, H]` from the states of the tokens that pooling may see."""
         down_BTm = self.proj_down(h_BTH.to(self.proj_down.weight.dtype))
         pooled_BPm = self.pool(down_BTm, adaptive_bins(pooling_mask_BT, self.prompt_length))
         return self.proj_up(torch.relu(pooled_BPm))
@@ -223,10 +233,12 @@ class StaticPrompt(PromptGenerator):
         self.prompt = nn.Parameter(torch.randn(prompt_length, hidden_size) * 0.02)
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
+        """Repeat the one prompt for each row, `[B, P, H]`."""
         return self.prompt.expand(len(h_BTH), -1, -1)
 
     @property
     def constant_rows(self) -> Tensor:
+        """Whole prompt, `[P, H]`."""
         return self.prompt
 
 

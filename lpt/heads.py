@@ -58,6 +58,7 @@ class LabelWordsHead(Head):
         self.register_buffer("label_ids", torch.tensor(label_ids), persistent=False)
 
     def scores(self, z_BH: Tensor, backbone: SplitBackbone) -> Tensor:
+        """Logits of the label words, `[B, C]`, float32."""
         return backbone.vocabulary_logits(z_BH, self.label_ids).float()
 
 
@@ -66,6 +67,7 @@ class VocabularyHead(LabelWordsHead):
     """The paper's code: cross-entropy over the whole vocabulary, argmax over the label words."""
 
     def losses(self, z_BH: Tensor, labels: Tensor, backbone: SplitBackbone) -> Tensor:
+        """Cross-entropy of each row's label word against the whole vocabulary, `[B]`, float32."""
         logits_BV = backbone.vocabulary_logits(z_BH).float()
         if labels.is_floating_point():
             return -(labels * logits_BV.log_softmax(1)[:, self.label_ids]).sum(1)
@@ -104,6 +106,13 @@ class ContinuationHead(Head):
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
     def scores(self, z_BQH: Tensor, backbone: SplitBackbone) -> Tensor:
+        """Mean log-likelihood of each class's answer per token, `[B, C]`, float32.
+
+        Args:
+            z_BQH: `[B, Q, H]` states of the text's last token and of the answers' tokens behind it; `[B, H]` where
+                every answer is a single token.
+            backbone: whose vocabulary projection reads them.
+        """
         if not self.num_extra_positions:  # answers of one token: the text's last state, alone, is [B, H]
             z_BQH = z_BQH[:, None]
         logits_BQV = backbone.vocabulary_logits(z_BQH).float()
@@ -140,6 +149,7 @@ class LinearHead(Head):
         self.linear = nn.Linear(finished_size, num_classes)
 
     def scores(self, z_BH: Tensor, backbone: SplitBackbone) -> Tensor:
+        """Outputs of the linear layer, `[B, C]`, in the dtype of its weights."""
         with torch.autocast(z_BH.device.type, enabled=False):
             return self.linear(z_BH.to(self.linear.weight.dtype))
 

@@ -24,6 +24,7 @@ class Between:
     open_low: bool = False
 
     def allows(self, value: Any) -> bool:
+        """Whether a number is in the range."""
         above_low = value > self.low if self.open_low else value >= self.low
         return above_low and value < self.high
 
@@ -40,6 +41,7 @@ class OneOf:
     words: tuple[str, ...]
 
     def allows(self, value: Any) -> bool:
+        """Whether a value is one of the words."""
         return value in self.words
 
     def __str__(self) -> str:

@@ -1,4 +1,7 @@
-"""Who may know what: each framework behind one package, and a command line that does not wait for torch."""
+"""Who may know what: each framework behind one package, and a command line that does not wait for torch.
+
+Also what keeps every file readable: each module says what it is for, and no function is longer than a screen.
+"""
 
 import ast
 import subprocess
@@ -7,7 +10,9 @@ import sys
 import pytest
 from places import REPOSITORY
 
-SOURCES = sorted([*(REPOSITORY / "lpt").rglob("*.py"), *(REPOSITORY / "hydra_plugins").glob("*.py")])
+MODULES = sorted((REPOSITORY / "lpt").rglob("*.py"))
+SOURCES = [*sorted((REPOSITORY / "hydra_plugins").glob("*.py")), *MODULES]
+SCREEN = 60  # lines
 ALLOWED = {  # module -> where it may be imported
     "hydra": ("lpt/config/", "hydra_plugins/", "lpt/sweep/launcher.py", "lpt/sweep/search.py"),
     "omegaconf": ("lpt/config/", "hydra_plugins/", "lpt/sweep/launcher.py", "lpt/sweep/search.py"),
@@ -25,9 +30,14 @@ ALLOWED = {  # module -> where it may be imported
 }
 
 
+def parsed(path):
+    """The syntax tree of a source file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported(path):
     """Names of all modules that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -51,6 +61,21 @@ def test_sweeps_and_reports_know_of_training_only_what_a_run_leaves_behind():
         if path.relative_to(REPOSITORY).parts[1] in ("sweep", "report"):
             found = {name for name in imported(path) if name.startswith("lpt.training")}
             assert all(name.startswith("lpt.training.result") for name in found), path
+
+
+def test_every_module_of_the_package_says_what_it_is_for():
+    assert [str(path.relative_to(REPOSITORY)) for path in MODULES if not ast.get_docstring(parsed(path))] == []
+
+
+def test_no_function_of_the_package_is_longer_than_a_screen():
+    too_long = [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.name}, {lines} lines"
+        for path in MODULES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > SCREEN
+    ]
+    assert too_long == []
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,11 @@ class Pretrained:
 
     @property
     def family(self) -> Family:
+        """Family that the model's type belongs to.
+
+        Raises:
+            LptError: as for `family_of`.
+        """
         return family_of(self.config)
 
     def load_tokenizer(self) -> Any:
@@ -151,9 +156,19 @@ class RandomWeights(Pretrained):
     """A shape alone, for `lpt bench`: an architecture with random weights and no tokenizer."""
 
     def load_tokenizer(self) -> Any:
+        """Refuse: random weights have no tokenizer.
+
+        Raises:
+            LptError: always.
+        """
         raise LptError(f"backbone.path={self.path!r} has random weights and no tokenizer: it is for lpt bench alone")
 
     def load_model(self, dtype: torch.dtype, quantization: str | None = None, accelerator: str = "cpu") -> Any:
+        """Model of this shape with random weights, in eval mode.
+
+        Raises:
+            LptError: a quantization is asked for, or the shape is impossible.
+        """
         if quantization:
             raise LptError(
                 f"backbone.path={self.path!r} has random weights, which are not quantized; remove backbone.quantization"

@@ -68,14 +68,17 @@ class SplitBackbone(nn.Module):
 
     @property
     def config(self) -> Any:
+        """Configuration of the Hugging Face model."""
         return self.model.config
 
     @property
     def base(self) -> Any:
+        """Model without its LM head."""
         return self.model.base_model
 
     @property
     def layers(self) -> nn.ModuleList:
+        """Layers 1..L, in order; a layer whose weights serve several depths appears once for each."""
         layers = attrgetter(self.family.layers)(self.base)
         if not self.family.shared:
             return layers
@@ -84,22 +87,27 @@ class SplitBackbone(nn.Module):
 
     @property
     def num_layers(self) -> int:
+        """L, the number of layers."""
         return num_layers(self.config)
 
     @property
     def name(self) -> str:
+        """Name of the backbone, for messages."""
         return name_of(self.config)
 
     @property
     def attention(self) -> str:
+        """Implementation of attention in use, by transformers' name, such as `eager` or `sdpa`."""
         return self.config._attn_implementation
 
     @property
     def causal(self) -> bool:
+        """Whether the backbone is a decoder, whose tokens see none that come later."""
         return self.family.causal
 
     @property
     def hidden_size(self) -> int:
+        """H, the size of a hidden state."""
         return self.config.hidden_size
 
     @property
@@ -109,10 +117,12 @@ class SplitBackbone(nn.Module):
 
     @property
     def hidden_dropout(self) -> float:
+        """Dropout rate on hidden states; 0 for families without one."""
         return getattr(self.config, self.family.dropout) if self.family.dropout else 0.0
 
     @property
     def attention_dropout(self) -> float:
+        """Dropout rate on attention weights; 0 for families without one."""
         return next((rate for name in ATTENTION_DROPOUT if (rate := getattr(self.config, name, None)) is not None), 0.0)
 
     @property
@@ -122,6 +132,7 @@ class SplitBackbone(nn.Module):
 
     @property
     def has_lm_head(self) -> bool:
+        """Whether the model has a language-model head."""
         return self.model.get_output_embeddings() is not None
 
     @property
@@ -186,6 +197,7 @@ class SplitBackbone(nn.Module):
         return "nothing but the embedding stands below layer 1" if self.layer == 1 else None
 
     def train(self, mode: bool = True) -> "SplitBackbone":
+        """Set the mode of layers k..L; the trunk follows with `trunk_dropout` or `train_embeddings`."""
         super().train(mode)
         self.model.train(mode and (self.trunk_dropout or self.train_embeddings))
         for layer in self.upper_layers:

@@ -97,6 +97,7 @@ class Full(Stock):
     """Full fine-tuning."""
 
     def wrap(self, model: Any) -> Any:
+        """Make every parameter trainable."""
         return model.requires_grad_(True)
 
 
@@ -104,6 +105,11 @@ class Lora(Stock):
     """LoRA (Hu et al. 2021) by `peft`, on the maps that it chooses for the family; rank and alpha of `method=lora`."""
 
     def wrap(self, model: Any) -> Any:
+        """Add low-rank maps without dropout, and freeze everything else.
+
+        Raises:
+            LptError: `peft` is not installed.
+        """
         peft = _peft()
         ours = inspect.signature(LateLora).parameters
         rank, alpha = ours["rank"].default, ours["alpha"].default
@@ -114,6 +120,11 @@ class PromptTuning(Stock):
     """Prompt tuning at the input (Lester et al. 2021) by `peft`."""
 
     def wrap(self, model: Any) -> Any:
+        """Put trained prompt tokens in front of the input, and freeze everything else.
+
+        Raises:
+            LptError: `peft` is not installed.
+        """
         peft = _peft()
         prompt = peft.PromptTuningConfig(
             task_type="CAUSAL_LM" if family_of(model.config).causal else "FEATURE_EXTRACTION",
@@ -130,6 +141,7 @@ class PerLabel(Stock):
     """Evaluation alone: a complete forward pass for each label, as the paper's code scores decoders."""
 
     def scores(self, batch: Batch) -> Tensor:
+        """Class scores `[B, C]`, from C forward passes."""
         return torch.stack([super(PerLabel, self).scores(batch)[:, i] for i in range(len(self.label_ids))], dim=1)
 
 

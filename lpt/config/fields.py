@@ -40,6 +40,7 @@ class Field:
 
     @property
     def is_group(self) -> bool:
+        """Whether it is a group of options, such as `optim`, instead of a single one."""
         return dataclasses.is_dataclass(self.type)
 
 

@@ -12,7 +12,7 @@ from lpt.metrics import CLASS_METRICS, METRICS, NUMBER_METRICS
 
 
 def describe_problems(task: Task) -> list[str]:
-    """List everything wrong with a task's definition, one complaint each.
+    """List everything wrong with a task's definition, one complaint each; not of values outside their declared range.
 
     Args:
         task: the task; nothing of it is read from disk.
@@ -21,7 +21,6 @@ def describe_problems(task: Task) -> list[str]:
         *_label_problems(task),
         *_metric_problems(task),
         *_source_problems(task),
-        *_length_problems(task),
         *_regression_problems(task),
     ]
 
@@ -65,8 +64,6 @@ def _source_problems(task: Task) -> Iterator[str]:
     source: Source = getattr(task, task.source)
     if source.train is None:
         yield f"task.{task.source}.train is not set; name the training split or file"
-    if source.test_rows < 1:
-        yield f"task.{task.source}.test_rows={source.test_rows} must be at least 1"
     yield from _extra_test_problems(f"task.{task.source}.extra_tests", source.extra_tests)
     yield from _sentence_problems(task, source)
     if task.source == "hub" and task.hub.path is None:
@@ -107,11 +104,6 @@ def _sentence_problems(task: Task, source: Source) -> Iterator[str]:
             f"task.{task.source}.b={source.b!r} has no use: task.template.encoder and task.template.decoder have "
             f"no {{b}}; add it, or set task.{task.source}.b=null"
         )
-
-
-def _length_problems(task: Task) -> Iterator[str]:
-    if task.max_length < 1:
-        yield f"task.max_length={task.max_length} must be at least 1"
 
 
 def _regression_problems(task: Task) -> Iterator[str]:

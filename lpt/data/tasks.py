@@ -6,7 +6,9 @@ A task is one file of `conf/task/`; these dataclasses are its schema, and the co
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from lpt.ranges import at_least
 
 SOURCES = ("hub", "tsv", "files", "wheel")
 SPLITS = ("train", "dev", "test")
@@ -51,7 +53,7 @@ class Source:
     # rows come from `train`, as in the paper.
     extra_tests: Any = None
     # Further test sets, as in {test_other: other.tsv}; of several places, [first, second], the first with labels.
-    test_rows: int = 1000
+    test_rows: Annotated[int, at_least(1)] = 1000
     # Number of test rows set aside if there are no others, at most a fifth of all; always the same ones.
     balance: bool = False
     # Whether to keep equally many rows of each class if test rows are set aside.
@@ -140,7 +142,7 @@ class Task:
     template: Templates = field(default_factory=Templates)
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     # Metrics to report: accuracy, f1, matthews; for a regression pearson, spearman. The first selects the best step.
-    max_length: int = 256
+    max_length: Annotated[int, at_least(1)] = 256
     # Maximum number of tokens per row, template included. Only the text is truncated, never the template.
     source: str = "hub"
     # Where the rows are from: hub, tsv, files or wheel.

@@ -32,6 +32,7 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the inner map and refine its output, `[..., H]`, in the output's dtype."""
         y = self.inner(x)
         with torch.autocast(y.device.type, enabled=False):
             refined = self.up(nn.functional.gelu(self.down(y.to(self.down.weight.dtype))))

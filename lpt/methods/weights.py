@@ -52,6 +52,7 @@ class BitFit(Full):
     what = "biases"
 
     def wanted(self) -> Iterator[nn.Parameter]:
+        """Biases of the modules that full fine-tuning trains."""
         for module in self.backbone.trainable_modules():
             for name, parameter in module.named_parameters():
                 if name.rpartition(".")[2] == "bias":

@@ -41,6 +41,7 @@ class Difference:
 
     @property
     def sure(self) -> bool:
+        """Whether it is significant at `LEVEL` after correction."""
         return self.adjusted < LEVEL
 
 

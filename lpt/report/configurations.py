@@ -53,10 +53,12 @@ class Configuration:
 
     @property
     def seeds(self) -> list[Any]:
+        """Seeds of the completed runs."""
         return [run.seed for run in self.runs]
 
     @property
     def results(self) -> list[CompletedRun]:
+        """Results of the completed runs."""
         return [run.result for run in self.runs if run.result is not None]
 
     def mean(self, value: Callable[[CompletedRun], float | None]) -> float | None:
@@ -73,7 +75,6 @@ class Board:
     Attributes:
         backbone: None where backbones are what is compared.
         test_set: fingerprint of the test rows; None where no run got that far.
-        varying: the options that tell its configurations apart.
     """
 
     task: str
@@ -83,14 +84,17 @@ class Board:
 
     @property
     def title(self) -> str:
+        """Task and, where it is one for all, backbone."""
         return self.task if self.backbone is None else f"{self.task}, {self.backbone}"
 
     @property
     def metric(self) -> str:
+        """Name of the primary metric."""
         return next((run.metric for c in self.configurations for run in c.runs), "accuracy")
 
     @property
     def varying(self) -> list[str]:
+        """Options that tell its configurations apart."""
         keys = dict.fromkeys(key for c in self.configurations for key in c.values)
         return [key for key in keys if len({str(c.values.get(key)) for c in self.configurations}) > 1]
 

@@ -20,6 +20,7 @@ class Cost:
 
 
 def trained_parameters(c: Configuration) -> float | None:
+    """Return the number of trained parameters; None where a run lacks it."""
     return c.mean(lambda result: result.trainable_parameters)
 
 
@@ -30,6 +31,7 @@ def step_milliseconds(c: Configuration) -> float | None:
 
 
 def peak_gigabytes(c: Configuration) -> float | None:
+    """Return the peak memory of training in GB (10^9 bytes); None where it was not measured."""
     peak = c.mean(lambda result: result.train.peak_memory_bytes)
     return peak / 1e9 if peak else None
 

@@ -87,6 +87,12 @@ def varied_lines(standings: Standings, against: Against) -> dict[str, list[tuple
 def plot_curves(
     panels: Sequence[tuple[Standings, dict[str, list[tuple[Any, Standing]]]]], against: Against
 ) -> "Figure":
+    """Draw scores against the option that varies, one panel per board.
+
+    Args:
+        panels: a board's standings, and its lines by name as `varied_lines` returns them.
+        against: the option on the horizontal axis.
+    """
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = -(-len(panels) // columns)
     names = dict.fromkeys(name for _, lines in panels for name, points in lines.items() if len(points) > 1)

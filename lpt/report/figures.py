@@ -42,6 +42,7 @@ def plot_study(standings: Sequence[Standings]) -> Iterator[Plot]:
 
 
 def plot_scores(standings: Sequence[Standings]) -> "Figure":
+    """Draw the score of every configuration, one panel per board."""
     labels = _by_mean(standings)[::-1]
     if len(standings) == 1:
         labels = [row.label for row in reversed(standings[0].rows)]

@@ -89,6 +89,15 @@ def plotting_style() -> Iterator[None]:
 
 
 def figure_of(height: float, rows: int, columns: int, width: float = WIDTH, **options: Any) -> "tuple[Figure, Any]":
+    """Return a figure and its `[rows, columns]` array of axes.
+
+    Args:
+        height: in inches.
+        rows: of panels.
+        columns: of panels.
+        width: in inches.
+        options: for matplotlib's `Figure.subplots`.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

@@ -45,18 +45,22 @@ class Run:
 
     @property
     def task(self) -> str:
+        """Name of the task; `?` where the configuration is not known."""
         return str(self.options.get("task.name") or "?")
 
     @property
     def backbone(self) -> str:
+        """Name of the backbone; `?` where the configuration is not known."""
         return str(self.options.get("backbone.name") or "?")
 
     @property
     def method(self) -> str:
+        """Name of the method; `?` where the configuration is not known."""
         return str(self.options.get("method.name") or "?")
 
     @property
     def seed(self) -> Any:
+        """Seed of the run; None where the configuration is not known."""
         return self.options.get("seed")
 
     @property
@@ -75,6 +79,7 @@ class Run:
 
     @cached_property
     def test_predictions(self) -> SavedPredictions | None:
+        """Predictions for the test rows, read once; None where the run saved none."""
         return read_predictions(self.folder / "predictions" / "test.jsonl")
 
 

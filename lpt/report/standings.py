@@ -32,14 +32,17 @@ class Standing:
 
     @property
     def label(self) -> str:
+        """Name of the configuration in tables and figures."""
         return self.configuration.label
 
     @property
     def mean(self) -> float | None:
+        """Mean score over seeds; None without scores."""
         return statistics.fmean(self.scores) if self.scores else None
 
     @property
     def sd(self) -> float | None:
+        """Standard deviation of the score over seeds; None with fewer than two scores."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
     @property
@@ -67,14 +70,17 @@ class Standings:
 
     @property
     def title(self) -> str:
+        """Title of the board."""
         return self.board.title
 
     @property
     def metric(self) -> str:
+        """Name of the primary metric."""
         return self.board.metric
 
     @property
     def scored(self) -> list[Standing]:
+        """Rows with a score, in order."""
         return [row for row in self.rows if row.scores]
 
 

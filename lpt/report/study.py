@@ -32,6 +32,7 @@ class Study:
 
     @property
     def completed(self) -> list[Run]:
+        """Runs that were completed."""
         return [run for run in self.runs if run.status == Status.COMPLETED]
 
 

@@ -12,6 +12,7 @@ from lpt.training.result import CompletedRun
 
 
 def gaps_table(gaps: Sequence[Gap]) -> TextTable:
+    """List what is missing, one row per gap."""
     columns = ["task", "backbone", "configuration", "seed", "what", "error"]
     rows = [[gap.task, gap.backbone, gap.label, gap.seed, gap.what, gap.error or ""] for gap in gaps]
     return TextTable(columns, rows, words=len(columns))

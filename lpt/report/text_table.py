@@ -24,6 +24,7 @@ class TextTable:
     marks: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
 
     def markdown(self) -> str:
+        """Return the table in Markdown, each line ended by a newline."""
         marks = ["---"] * self.words + ["---:"] * (len(self.headings) - self.words)
         rows = [
             [f"**{cell}**" if i in self.strong and j < self.words + 1 else cell for j, cell in enumerate(row)]

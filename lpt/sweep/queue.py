@@ -66,17 +66,22 @@ class Place(Protocol):
 
 
 class View(Protocol):
-    """What a person sees; `lpt.sweep.view.SweepView` says what each method shows."""
+    """What a person sees of a sweep, such as a `lpt.sweep.view.SweepView`."""
 
-    def started(self, row: Row) -> None: ...
+    def started(self, row: Row) -> None:
+        """Show that a point was started."""
 
-    def completed(self, row: Row) -> None: ...
+    def completed(self, row: Row) -> None:
+        """Show that a point is completed."""
 
-    def failed(self, row: Row, log: Path, again: bool) -> None: ...
+    def failed(self, row: Row, log: Path, again: bool) -> None:
+        """Show that a point has failed, with its log; `again`: it is going to be tried again."""
 
-    def say(self, message: str) -> None: ...
+    def say(self, message: str) -> None:
+        """Show a message."""
 
-    def refresh(self, rows: Callable[[], list[Row]]) -> None: ...
+    def refresh(self, rows: Callable[[], list[Row]]) -> None:
+        """Bring what is shown up to date; called often, so `rows` is called only when there is a need."""
 
 
 @contextmanager

@@ -170,6 +170,8 @@ RANGES = {
     "lpt.prompt_length=0": "lpt.prompt_length=0 must be at least 1",
     "optim.weight_decay=nan": "optim.weight_decay=nan must be at least 0",
     "fewshot.k_dev=0": "fewshot.k_dev=0 must be at least 1",
+    "task.max_length=0": "task.max_length=0 must be at least 1",
+    "task.wheel.test_rows=0": "task.wheel.test_rows=0 must be at least 1",
     "optim.lr=inf": "optim.lr=inf must be greater than 0",
     "optim.max_grad_norm=0": "optim.max_grad_norm=0.0 must be greater than 0",
     "optim.warmup_ratio=1": "optim.warmup_ratio=1.0 must be 0 or more and less than 1",

@@ -57,11 +57,6 @@ def test_a_sound_task_has_no_problems():
             {"source": "tsv", "tsv": TsvSource()},
             "task.source=tsv needs task.data_dir=<folder with one folder per task>",
         ),
-        ({"max_length": 0}, "task.max_length=0 must be at least 1"),
-        (
-            {"files": FilesSource(train="train.csv", test_rows=0)},
-            "task.files.test_rows=0 must be at least 1",
-        ),
         (
             {"template": Templates(encoder="{a} ? {mask} , {b}")},
             "task.template.encoder='{a} ? {mask} , {b}' has {b}, but task.files.b names no column for it; set "
@@ -151,4 +146,4 @@ def test_a_pair_needs_only_the_template_of_the_kind_of_backbone_in_use():
 
 
 def test_all_problems_are_told_at_once():
-    assert len(problems_of(labels=["bad"], metrics=["bleu"], max_length=0, files=FilesSource(test_rows=0))) == 6
+    assert len(problems_of(labels=["bad"], metrics=["bleu"], files=FilesSource())) == 4
