@@ -70,7 +70,7 @@ def test_every_method_runs_and_its_result_says_what_was_trained(experiments, nam
     prompt = {option: RECORDED[name].get(option) for option in ("prompt_length", "generator", "bottleneck")}
     if name not in ("lpt", "lpt_lora"):
         prompt = dict.fromkeys(prompt)
-    assert result["lpt"] == {"layer": first_layer(name, None)} | prompt
+    assert result["lpt"] == {"layer": first_layer(name, None), "read_only": False} | prompt
     adapter = experiment.run_dir(name) / "adapter"
     if name == "zero_shot":
         assert not adapter.exists()
