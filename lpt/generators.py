@@ -69,7 +69,7 @@ class PHMLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., in]` to `[..., out]`."""
         n = len(self.a)
-        parts = torch.einsum("...ip,kij,kpq->...jq", x.unflatten(-1, (n, -1)), self.a, self.b)
+        parts: Tensor = torch.einsum("...ip,kij,kpq->...jq", x.unflatten(-1, (n, -1)), self.a, self.b)
         return parts.flatten(-2) + self.bias
 
 
@@ -112,7 +112,8 @@ class PromptGenerator(nn.Module):
                 prompt_BPH = prompt_BPH * typical_size(h_BTH, pooling_mask_BT)[:, None, None]
             else:
                 prompt_BPH = self.write(h_BTH, summary_index_B, pooling_mask_BT)
-            return self.dropout(prompt_BPH).to(h_BTH.dtype)
+            dropped_BPH: Tensor = self.dropout(prompt_BPH)
+            return dropped_BPH.to(h_BTH.dtype)
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
         """Write a prompt `[B, P, H]` for each row, in the generator's own dtype; arguments as for `forward`.
@@ -174,7 +175,7 @@ class NaivePromptGenerator(PromptGenerator):
         """Write a prompt `[B, P, H]` from each row's summary state alone."""
         rows_B = torch.arange(len(h_BTH), device=h_BTH.device)
         summary_BH = h_BTH[rows_B, summary_index_B].to(self.proj_down.bias.dtype)
-        up_BPH = self.proj_up(torch.relu(self.proj_down(summary_BH)))
+        up_BPH: Tensor = self.proj_up(torch.relu(self.proj_down(summary_BH)))
         return up_BPH.view(-1, self.prompt_length, self.hidden_size)
 
 
@@ -207,7 +208,8 @@ class PooledPromptGenerator(PromptGenerator):
         """Write a prompt `[B, P, H]` from the states of the tokens that pooling may see."""
         down_BTm = self.proj_down(h_BTH.to(self.proj_down.weight.dtype))
         pooled_BPm = self.pool(down_BTm, adaptive_bins(pooling_mask_BT, self.prompt_length))
-        return self.proj_up(torch.relu(pooled_BPm))
+        prompt_BPH: Tensor = self.proj_up(torch.relu(pooled_BPm))
+        return prompt_BPH
 
 
 @register_generator("appg")

@@ -151,7 +151,8 @@ class LinearHead(Head):
     def scores(self, z_BH: Tensor, backbone: SplitBackbone) -> Tensor:
         """Outputs of the linear layer, `[B, C]`, in the dtype of its weights."""
         with torch.autocast(z_BH.device.type, enabled=False):
-            return self.linear(z_BH.to(self.linear.weight.dtype))
+            scores_BC: Tensor = self.linear(z_BH.to(self.linear.weight.dtype))
+            return scores_BC
 
 
 def check_head(name: str, causal: bool) -> None:

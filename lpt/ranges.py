@@ -25,8 +25,8 @@ class Between:
 
     def allows(self, value: Any) -> bool:
         """Whether a number is in the range."""
-        above_low = value > self.low if self.open_low else value >= self.low
-        return above_low and value < self.high
+        above_low: bool = value > self.low if self.open_low else value >= self.low
+        return above_low and bool(value < self.high)
 
     def __str__(self) -> str:
         if self.high < math.inf:

@@ -71,7 +71,7 @@ def lean_attention(
     groups = key.shape[1]
     q_NRd = (query * (size**-0.5 if scaling is None else scaling)).reshape(batch * groups, -1, size)
     k_NSd, v_NSd = key.reshape(batch * groups, -1, size), value.reshape(batch * groups, -1, size)
-    o_NRd = _Attention.apply(q_NRd, k_NSd, v_NSd, attention_mask, parts(dropout))
+    o_NRd = _Attention.apply(q_NRd, k_NSd, v_NSd, attention_mask, parts(dropout))  # type: ignore[no-untyped-call]
     return o_NRd.view(batch, heads, queries, size).transpose(1, 2), None
 
 

@@ -173,7 +173,7 @@ class RandomWeights(Pretrained):
             raise LptError(
                 f"backbone.path={self.path!r} has random weights, which are not quantized; remove backbone.quantization"
             )
-        auto = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
+        auto: Any = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
         try:
             model = auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()
         except Exception as error:  # whatever a shape is impossible by

@@ -79,7 +79,7 @@ class SplitBackbone(nn.Module):
     @property
     def layers(self) -> nn.ModuleList:
         """Layers 1..L, in order; a layer whose weights serve several depths appears once for each."""
-        layers = attrgetter(self.family.layers)(self.base)
+        layers: nn.ModuleList = attrgetter(self.family.layers)(self.base)
         if not self.family.shared:
             return layers
         count = self.config.num_hidden_layers
@@ -98,7 +98,8 @@ class SplitBackbone(nn.Module):
     @property
     def attention(self) -> str:
         """Implementation of attention in use, by transformers' name, such as `eager` or `sdpa`."""
-        return self.config._attn_implementation
+        attention: str = self.config._attn_implementation
+        return attention
 
     @property
     def causal(self) -> bool:
@@ -108,7 +109,8 @@ class SplitBackbone(nn.Module):
     @property
     def hidden_size(self) -> int:
         """H, the size of a hidden state."""
-        return self.config.hidden_size
+        size: int = self.config.hidden_size
+        return size
 
     @property
     def finished_size(self) -> int:

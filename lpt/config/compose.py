@@ -72,7 +72,7 @@ class Composer:
         return self._choices[group]
 
     def _look_up(self, group: str) -> list[str]:
-        names = self.loader.get_group_options(group, overrides=self._search)  # type: ignore[call-arg]
+        names = self.loader.get_group_options(group, overrides=self._search)
         for folder in self.loader.list_groups(group):
             names += [f"{folder}/{name}" for name in self.choices(f"{group}/{folder}")]
         return names

@@ -33,9 +33,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the inner map and refine its output, `[..., H]`, in the output's dtype."""
-        y = self.inner(x)
+        y: Tensor = self.inner(x)
         with torch.autocast(y.device.type, enabled=False):
-            refined = self.up(nn.functional.gelu(self.down(y.to(self.down.weight.dtype))))
+            refined: Tensor = self.up(nn.functional.gelu(self.down(y.to(self.down.weight.dtype))))
         return y + refined.to(y.dtype)
 
 

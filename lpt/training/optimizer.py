@@ -42,7 +42,5 @@ def build_optimizer(
     optimizer = AdamW(
         [{"params": group, "lr": lr, "weight_decay": weight_decay} for (lr, weight_decay), group in groups.items()]
     )
-    rate: LambdaLR = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
-        optimizer, schedule.warmup_steps, schedule.total_steps
-    )
+    rate: LambdaLR = get_linear_schedule_with_warmup(optimizer, schedule.warmup_steps, schedule.total_steps)
     return optimizer, rate
