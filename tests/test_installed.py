@@ -99,7 +99,8 @@ def test_it_trains_resumes_and_predicts(installation, options):
     assert (result["status"], result["train"]["steps"]) == ("completed", 6)
     assert "lr: 0.0123" in (installation.folder / "run" / ".hydra" / "config.yaml").read_text()
 
-    installation.run("python", "-m", "lpt.train", "resume=run", "trainer.max_epochs=2")
+    # On two devices, whose second process Lightning starts by repeating the command.
+    installation.run("lpt", "train", "resume=run", "trainer.max_epochs=2", "trainer.devices=2")
     assert json.loads((installation.folder / "run" / "result.json").read_text())["train"]["steps"] == 12
 
     answers = installation.run("lpt", "predict", "run/adapter", "--text", "a good film", "it was dull")
@@ -107,11 +108,11 @@ def test_it_trains_resumes_and_predicts(installation, options):
 
 
 def test_it_sweeps_and_resumes_sweeps(installation, options):
-    sweep = ["-m", *options, "seed=1,2", "trainer.max_steps=1", "hydra.sweep.dir=sweep"]
-    assert "2 points: 2 completed" in installation.run("lpt", "train", *sweep)
-    point = next((installation.folder / "sweep").glob("seed-1_*"))
+    sweep = ["-m", *options, "seed=1", "trainer.max_steps=1", "hydra.sweep.dir=sweep"]
+    assert "1 point: 1 completed" in installation.run("lpt", "train", *sweep)
+    (point,) = (path.parent for path in (installation.folder / "sweep").glob("*/result.json"))
     shutil.rmtree(point)
-    assert "2 points: 2 completed" in installation.run("lpt", "sweep", "resume", "sweep")
+    assert "1 point: 1 completed" in installation.run("lpt", "sweep", "resume", "sweep")
     assert "lr: 0.0123" in (point / ".hydra" / "config.yaml").read_text()
 
 
