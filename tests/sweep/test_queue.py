@@ -22,6 +22,9 @@ from lpt.sweep.ledger import Ledger
 from lpt.sweep.local import LocalWork
 from lpt.sweep.queue import has_checkpoint, sole_launcher
 
+# The modules that miniature.py imports: those of the tests, and lpt.
+PATHS = os.pathsep.join(map(str, list(Path(miniature.__file__).parents)[:3]))
+
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
@@ -39,7 +42,7 @@ def launcher(folder: Path, workers: int = 2, retries: int = 100) -> subprocess.P
     """A launcher in a process of its own."""
     return subprocess.Popen(
         [sys.executable, miniature.__file__, str(folder), str(workers), str(retries)],
-        env={**os.environ, "PYTHONPATH": str(Path(miniature.__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": PATHS},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -200,7 +203,7 @@ def test_an_interruption_ends_every_process_within_seconds_and_the_ledger_says_s
     """One point ends when asked, one does not listen."""
     process = subprocess.Popen(
         [sys.executable, "-c", STUBBORN, str(folder)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, list(Path(miniature.__file__).parents)[:3]))},
+        env={**os.environ, "PYTHONPATH": PATHS},
     )
     until(lambda: len(list(folder.glob("*.ready"))) == 2)
     started = time.monotonic()
