@@ -111,7 +111,7 @@ def test_the_number_of_processes_does_not_change_what_is_cached(experiment, tmp_
     assert states[0] == states[1]
 
 
-def test_a_finished_run_resumed_with_more_epochs_goes_on_in_its_folder(experiment):
+def test_a_finished_run_resumed_with_more_epochs_continues_in_its_folder(experiment):
     experiment.train("short", "trainer.max_epochs=1")
     config = (experiment.run_dir("short") / ".hydra" / "config.yaml").read_text()
     done = experiment.resume("short", "trainer.max_epochs=2")
@@ -122,7 +122,7 @@ def test_a_finished_run_resumed_with_more_epochs_goes_on_in_its_folder(experimen
 
 
 @pytest.mark.parametrize("method", [["method=lpt_lora"], ["method=full", "head=linear", "optim.lr=1e-3"]], ids=" ".join)
-def test_rivals_train_alike_on_several_processes(experiment, method):
+def test_baselines_train_alike_on_several_processes(experiment, method):
     few = [*method, "trainer.max_steps=6", "trainer.eval_every=3"]
     experiment.run(f"{method[0]} on one", *few)
     experiment.train(f"{method[0]} on two", *few, "trainer.devices=2")

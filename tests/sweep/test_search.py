@@ -1,4 +1,4 @@
-"""The search asks Optuna, has points worked on, and goes on where it was cut."""
+"""The search asks Optuna for points, has them worked on, and resumes where it was interrupted."""
 
 import math
 from pathlib import Path
