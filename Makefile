@@ -30,9 +30,9 @@ check: env  ## check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: env  ## build the documentation site in site/, with strict links; needs the extra docs
+docs: env  ## build the documentation site in build/site, with strict links
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/mkdocs build --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict $(ARGS)
 
 clean:  ## remove the virtual environment and all that was built
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
