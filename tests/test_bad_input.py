@@ -252,7 +252,7 @@ def test_an_error_within_a_run_is_one_line_and_exit_status_1(experiment, tmp_pat
 
 @pytest.mark.e2e
 def test_help_and_configuration_are_shown_without_a_run(tmp_path):
-    page = command("--help", "task=rte", cwd=tmp_path)
+    page = command("--help", "all", "task=rte", cwd=tmp_path)
     assert (page.returncode, page.stderr) == (0, "")
     assert "  task.name=rte  " in page.stdout
     shown = command("task=rte", "--cfg", "job", cwd=tmp_path)

@@ -195,7 +195,7 @@ def damage_config(folder):
 
 def change_format(folder):
     path = folder / "adapter_config.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
 
 
 def change_shape(folder):
@@ -213,7 +213,7 @@ def change_setting(folder):
     [
         (damage_weights, "could not be read .*copy the adapter folder again"),
         (damage_config, "adapter_config.json is damaged"),
-        (change_format, "has format 2; this version of lpt reads format 1"),
+        (change_format, "has format 3; this version of lpt reads format 2"),
         (
             change_shape,
             r"does not fit its adapter_config.json \(method.generator.proj_down.bias: \(4,\), expected \(8,\)",

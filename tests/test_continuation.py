@@ -207,5 +207,5 @@ def test_an_encoder_is_pointed_to_label_words():
 
 
 def test_a_decoder_without_lm_head_cannot_score_answers():
-    with pytest.raises(LptError, match=r"head='continuation' needs a language-model head, which llama lacks"):
+    with pytest.raises(LptError, match=r"head=continuation needs a language-model head, which llama lacks"):
         build_head("continuation", SplitBackbone(tiny_model("llama").base_model), 3, ANSWERS)

@@ -16,7 +16,10 @@ NOT_VARIED = ("trainer.precision", "bench.methods", "bench.precisions", "bench.v
 
 def problems(config: Config, schema: Schema) -> Iterator[str]:
     """A complaint for each value, or combination of values, that no run can have."""
-    yield from values_problems({field.name: (field, value_of(config, field)) for field in schema.all()})
+    values = {field.name: (field, value_of(config, field)) for field in schema.all()}
+    if config.fewshot.seed == config.seed:
+        del values["fewshot.seed"]  # by default it is the run's seed, which gets the complaint
+    yield from values_problems(values)
     yield from _seeds(config)
     yield from _names(config, schema)
     yield from _method(config, schema)
@@ -36,10 +39,7 @@ def value_of(config: Config, field: Field) -> Any:
 
 
 def _seeds(config: Config) -> Iterator[str]:
-    seeds = {"seed": config.seed, "fewshot.seed": config.fewshot.seed}
-    if config.fewshot.seed == config.seed:
-        del seeds["fewshot.seed"]  # by default one is the other
-    for option, seed in seeds.items():
+    for option, seed in {"seed": config.seed, "fewshot.seed": config.fewshot.seed}.items():
         if seed >= 2**32:
             yield f"{option}={seed} must be in 0..{2**32 - 1}"
 

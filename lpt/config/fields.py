@@ -142,9 +142,9 @@ class Schema:
         elsewhere = [field.name for field in self.all() if field.name.endswith(f".{part}")]
         if elsewhere:
             return f"; did you mean {elsewhere[0]!r}?"
-        hint = did_you_mean(f"{group}.{part}" if group else part, known)
-        if hint:
-            return hint
+        nearest = did_you_mean(part, [name.rpartition(".")[2] for name in known])
+        if nearest:
+            return nearest.replace("'", f"'{group}.", 1) if group else nearest
         owner = f" of {group}={self.chosen[group]}" if group in BASES else ""
         here = f"under {group}{owner} there are" if group else "there are"
         return f"; {here} {', '.join(name.rpartition('.')[2] for name in known)}"

@@ -165,4 +165,4 @@ def test_the_summary_says_which_method_with_its_settings(experiment, capsys):
     method, _, settings = shown["method"].strip().partition("  ")
     assert method == "lpt_lora"
     assert set(settings.strip("()").split(", ")) == {"rank 2", "alpha 16", "targets all"}
-    assert shown["prompt"].strip() == "npg, 4 rows, entering layer 3"
+    assert shown["prompt"].strip() == "npg, 4 prompt tokens entering layer 3"

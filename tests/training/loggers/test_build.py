@@ -11,7 +11,7 @@ from lpt.training.loggers.metrics_file import MetricsFile
     ("name", "packages"), [("tensorboard", "tensorboard"), ("mlflow", "mlflow and sqlalchemy and alembic")]
 )
 def test_a_logger_whose_library_is_missing_names_the_extra_at_once(experiment, monkeypatch, name, packages):
-    monkeypatch.setattr("lpt.config.schema.find_spec", lambda package: None)
+    monkeypatch.setattr("lpt.config.checks.find_spec", lambda package: None)
     with pytest.raises(ConfigError) as error:
         experiment.config(f"logger={name}")
     assert error.value.complaints == [f"logger={name} needs {packages}, not installed here: pip install 'lpt[{name}]'"]
