@@ -9,6 +9,7 @@ import torch
 _cache = tempfile.TemporaryDirectory(prefix="lpt-tests-")
 os.environ["LPT_CACHE"] = _cache.name  # never the user's
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # commands that tests start read the package's bytecode
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 torch.set_num_threads(1)  # tiny models: threads cost more than they bring
 

@@ -209,7 +209,7 @@ def test_masks_are_cheap_where_layers_draw_some_and_are_not_compiled(cheap, rate
     assert len(cheap) == 2 * times  # layers before the last, and the last for one token
 
 
-@pytest.mark.parametrize(("family", "attention"), [("roberta", "lean"), ("llama", "sdpa")])
+@pytest.mark.parametrize(("family", "attention"), [("llama", "sdpa")])
 def test_compiled_layers_give_the_same_values_and_gradients_and_save_the_same_tensors(family, attention):
     plain, compiled = (LateMethod(tiny_model(family, attention), LAYERS - 1) for _ in range(2))
     compiled.backbone.compile(backend="aot_eager", dynamic=True)
