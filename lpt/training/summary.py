@@ -18,11 +18,14 @@ def show_result(result: CompletedRun, run_dir: Path) -> None:
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
-    for name, value in summary_lines(result):
+    lines = summary_lines(result)
+    for name, value in lines:
         table.add_row(name, value)
     console.print()
     console.print(table)
-    console.print(f"[dim]run folder[/dim]            {run_dir}", soft_wrap=True)
+    # Outside the table, which would wrap it: a path is copied in one piece.
+    width = max(len(name) for name, _ in lines)
+    console.print(f"[dim]{'run folder':<{width}}[/dim]  {run_dir}", soft_wrap=True)
 
 
 def summary_lines(result: CompletedRun) -> list[tuple[str, str]]:
