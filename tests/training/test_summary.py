@@ -59,4 +59,4 @@ def test_the_printed_summary_fits_eighty_columns(tmp_path, capsys):
     show_result(replace(COMPLETED, intervals=INTERVALS), tmp_path)
     *printed, last = capsys.readouterr().out.splitlines()
     assert max(map(len, printed)) <= 80
-    assert last == f"run folder            {tmp_path}"
+    assert last == f"run folder           {tmp_path}"  # in line with the table above
