@@ -97,7 +97,7 @@ def complete_arguments(argv: Sequence[str]) -> list[str]:
         arguments += [f"hydra.run.dir='{folder}'", "hydra.output_subdir=null"]
     if path is not None and not {"backbone", "backbone.name"} & keys.keys():
         swept = path.is_sweep_override()
-        name = "${path_name:${backbone.path}}" if swept else path_name(str(path.value()))
+        name = "'${path_name:${backbone.path}}'" if swept else path_name(str(path.value()))
         arguments.append(f"backbone.name={name}")
     return arguments
 
