@@ -10,7 +10,6 @@ from transformers.masking_utils import eager_mask
 from lpt.backbones.families import FAMILIES as KNOWN
 from lpt.backbones.masks import token_positions
 from lpt.backbones.names import ATTENTIONS
-from lpt.backbones.prefix import Prefix
 from lpt.errors import LptError
 from lpt.late_prompt import LateMethod
 
@@ -22,7 +21,7 @@ WITH_INTERFACE = tuple(name for name in PREFIXABLE if KNOWN[name].attentions == 
 def with_prefix(family, attention="eager", layer=2):
     method = LateMethod(tiny_model(family, attention), layer)
     torch.manual_seed(1)
-    method.backbone.prefix = Prefix(method.backbone, ROWS)
+    method.backbone.add_prefix(ROWS)
     with torch.no_grad():
         for p in method.backbone.prefix.parameters():
             p.mul_(50)  # as large as a layer's own

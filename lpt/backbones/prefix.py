@@ -3,15 +3,10 @@
 Shapes: B batch, S tokens, H hidden size, N prefix length, g key-value heads, d head size.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from lpt.errors import LptError
-
-if TYPE_CHECKING:
-    from lpt.backbones.split import SplitBackbone
 
 
 class Known:
@@ -45,23 +40,17 @@ class Prefix(nn.Module):
     """Trained keys and values in front of those of every layer from k on, always attended: `[L - k + 1, g, N, d]`.
 
     Args:
-        backbone: the split model.
+        first: k.
+        layers: L - k + 1.
+        heads: g.
         length: N.
-
-    Raises:
-        LptError: the family's layers cannot be given keys and values.
+        head_size: d.
     """
 
-    def __init__(self, backbone: "SplitBackbone", length: int):
+    def __init__(self, first: int, layers: int, heads: int, length: int, head_size: int):
         super().__init__()
-        if backbone.family.keys_values is None:
-            raise LptError(
-                f"{backbone.name} ({backbone.config.model_type}) cannot have prefixes: its family in "
-                "lpt/backbones/families.py does not tell keys and values; use another method, such as method=lpt"
-            )
-        self.length, self.first = length, backbone.layer
-        heads, size = backbone.key_value_shape()
-        shape = (len(backbone.upper_layers), heads, length, size)
+        self.first, self.length = first, length
+        shape = (layers, heads, length, head_size)
         self.keys = nn.Parameter(0.02 * torch.randn(shape))
         self.values = nn.Parameter(0.02 * torch.randn(shape))
 

@@ -324,9 +324,23 @@ class SplitBackbone(nn.Module):
         drops = self.training and not self.compiled and max(self.hidden_dropout, self.attention_dropout) > 0
         return CheapDropout() if drops else nullcontext()
 
-    def key_value_shape(self) -> tuple[int, int]:
-        """Key-value heads g and head size d of a layer, of families that tell its keys and values."""
-        assert self.family.keys_values is not None
+    def add_prefix(self, length: int) -> None:
+        """Have layers k..L find `length` trained keys and values in front of their own (`Prefix`).
+
+        Raises:
+            LptError: the family's layers cannot be given keys and values.
+        """
+        heads, head_size = self._key_value_shape()
+        prefix = Prefix(self.layer, len(self.upper_layers), heads, length, head_size)
+        self.prefix = prefix.to(self.model.device)
+
+    def _key_value_shape(self) -> tuple[int, int]:
+        """Key-value heads g and head size d of a layer."""
+        if self.family.keys_values is None:
+            raise LptError(
+                f"{self.name} ({self.config.model_type}) cannot have prefixes: its family in "
+                "lpt/backbones/families.py does not tell keys and values; use another method, such as method=lpt"
+            )
         h_11H = torch.zeros(1, 1, self.hidden_size, dtype=self.model.dtype, device=self.model.device)
         arguments = self._position_arguments(h_11H, self._visibility(h_11H, None, 0, None))
         with torch.no_grad():

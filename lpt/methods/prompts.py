@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from lpt.backbones.prefix import Prefix
 from lpt.late_prompt import LateMethod, LatePromptModel
 from lpt.ranges import at_least
 from lpt.registry import register_method
@@ -54,7 +53,7 @@ class PTuningV2(LateMethod):
 
     def __init__(self, model: Any, layer: int | None = None, prompt_length: Positive = 20):
         super().__init__(model, layer)
-        self.backbone.prefix = Prefix(self.backbone, prompt_length).to(model.device)
+        self.backbone.add_prefix(prompt_length)
         self.train(self.backbone.training)
 
 
