@@ -85,10 +85,6 @@ class Registry(Mapping[str, type[Any]]):
     def __len__(self) -> int:
         return len(list(iter(self)))
 
-    def name_of(self, cls: type) -> str:
-        """The name that a class is registered under."""
-        return next(name for name, found in self._classes.items() if found is cls)
-
 
 METHODS, GENERATORS, HEADS = (Registry(kind) for kind in KINDS)
 register_method, register_generator, register_head = METHODS.register, GENERATORS.register, HEADS.register

@@ -6,7 +6,8 @@ from experiment import make_experiment
 from tiny import HIDDEN, tiny_model
 
 from lpt import LatePromptClassifier
-from lpt.errors import LptError
+from lpt.config.compose import compose_points
+from lpt.errors import ConfigError, LptError
 from lpt.late_prompt import LateMethod, LatePromptModel
 from lpt.registry import GENERATORS, HEADS, METHODS, load_plugins
 
@@ -67,8 +68,11 @@ class Sharp(LinearHead):
 def plugin(tmp_path_factory):
     path = tmp_path_factory.mktemp("plugin") / "mine.py"
     path.write_text(PLUGIN)
+    before = [dict(registry) for registry in (METHODS, GENERATORS, HEADS)]
     load_plugins([path])
-    return path
+    yield path
+    for registry, classes in zip((METHODS, GENERATORS, HEADS), before, strict=True):
+        registry._classes = classes  # other tests count what is built in
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +111,16 @@ def test_a_method_generator_and_head_of_the_users_own_train_save_and_load(experi
     shifted = experiment.run("shifted", *own, "generator=shifted", "generator.shift=0.1")
     assert shifted["settings"]["generator_options"] == {"shift": 0.1}
     assert shifted["trainable_parameters"] == shifted["lpt"]["prompt_length"] * HIDDEN
+
+
+def test_a_plugin_is_offered_to_the_command_that_names_it_and_to_no_other(plugin):
+    own = f"plugins=['{plugin}']"
+    (cfg,) = compose_points([[own, "generator=shifted"]])
+    assert cfg.generator.shift == 0.5
+    with pytest.raises(ConfigError, match="there is no generator 'shifted'"):
+        compose_points([["generator=shifted"]])
+    (again,) = compose_points([[own, "generator=shifted"]])
+    assert again.generator.shift == 0.5
 
 
 def test_a_name_that_is_taken_or_a_file_that_fails_is_refused(plugin, tmp_path):

@@ -120,8 +120,7 @@ class _Check:
         if sweeps and (params := cfg.hydra.sweeper.get("params")):  # an experiment file's own sweep
             given = {override.key_or_group for override in overrides}
             own = [parse(f"{key}={value}", self._hydra.loader) for key, value in params.items() if key not in given]
-            values = [values_of(override) for override in own]
-            values = [[several[0], *several] for several in values] + [values_of(override) for override in overrides]
+            values = [[several[0], *several] for several in map(values_of, own)] + values
         composed = [cfg]
         for point in _one_changed(values):
             other, complaints = self._hydra.compose_good(point)

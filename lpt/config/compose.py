@@ -93,11 +93,11 @@ def composer(arguments: Arguments) -> Iterator[Composer]:
     Raises:
         LptError: a file that `plugins=` names cannot be used.
     """
-    offer_choices(arguments.plugins)
     folder = Path(arguments["config_path"] or schema.CONF_DIR).expanduser().absolute()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), job_name="train", version_base="1.3"):
+            offer_choices(arguments.plugins)  # after Hydra has imported its plugins, which offer what is built in
             yield Composer(arguments, GlobalHydra.instance().config_loader())
     finally:
         GlobalHydra.instance().clear()

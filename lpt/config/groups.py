@@ -13,26 +13,35 @@ from lpt.config.declarations import Declaration, declared
 from lpt.config.fields import options_class
 from lpt.config.resume import register_resolvers
 from lpt.config.schema import Config, LocalQueueConfig, OptunaConfig, SubmititSlurmConfig
+from lpt.registry import KINDS
 
 
-@cache
 def offer_choices(plugins: tuple[str, ...] = ()) -> None:
-    """Have Hydra know the schema, and what the project and these files of the user's declare.
+    """Have Hydra know the schema, and what the project and these files of the user's declare, and nothing else.
 
     Raises:
         LptError: as `declared`.
     """
     register_resolvers()
+    ConfigStore.instance().repo.update(_choices(plugins))
+
+
+@cache
+def _choices(plugins: tuple[str, ...]) -> dict[str, Any]:
+    """Kind -> its choices as Hydra stores them; made once, as each takes some milliseconds."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(group="hydra/launcher", name="local_queue", node=LocalQueueConfig)
     store.store(group="hydra/launcher", name="submitit_slurm", node=SubmititSlurmConfig)
     store.store(group="hydra/sweeper", name="optuna", node=OptunaConfig)
     declarations = declared(plugins)
+    for kind in KINDS:
+        store.repo.pop(kind, None)  # choices of other plugins
     for declaration in declarations.all():
         cls = options_class(declaration.kind, declaration.name, plugins)
         node = {declaration.kind: cls, **_nested(declaration), "defaults": _overrides(declaration)}
         store.store(group=declaration.kind, name=declaration.name, node=node, package="_global_")
+    return {kind: store.repo[kind] for kind in KINDS}
 
 
 def _nested(declaration: Declaration) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def test_a_run_without_a_checkpoint_is_not_resumed(experiment):
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error(experiment, monkeypatch):
-    """Lightning would go on without a word."""
+    """Lightning would continue silently."""
     monkeypatch.setattr(ModelCheckpoint, "_save_checkpoint", lambda self, trainer, path: None)
     with pytest.raises(LptError, match=r"best.ckpt could not be written; is the disk full or the folder read-only\?$"):
         experiment.run("full disk", "trainer.max_steps=2")
