@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lpt.adapter import AdapterConfig, load_adapter_config, load_adapter_weights, save_adapter
 from lpt.assets.hub import hub_answers
+from lpt.backbones.context import Context
 from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import Pretrained, find_pretrained
 from lpt.data.batches import Batch, EncodedSplit, EvaluationBatches
@@ -42,7 +43,8 @@ class Scorer(nn.Module):
         h = batch.states
         if h is None:
             h = self.method.trunk(batch.input_ids, batch.attention_mask)
-        return self.method.read_out(h, batch.attention_mask, batch.readout_position, self.head.num_extra_positions)
+        context = Context(h, batch.attention_mask, batch.keys_values)
+        return self.method.read_out(context, batch.readout_position, self.head.num_extra_positions)
 
     def scores(self, batch: Batch) -> Tensor:
         """Class scores `[B, C]`, float32."""

@@ -10,6 +10,12 @@ A small trained network G reads the states entering layer k of a frozen model an
     o = layers k..L ([p ; h])       upper       the prompt stands before all tokens and is always attended
     z = finish(o at one token)      read_out    final norm or LM-head transform; the mask or the last context token
 
+A method that is read-only (`lpt.read_only=true`) reads a text once: its tokens do not see the prompt, so that their keys
+and values in layers k..L are constants of the example too, and only the prompt and the read-out token pass through them:
+
+    c = h, and the frozen keys and values of layers k..L over h    read
+    o = layers k..L ([p ; h at one token]) over c                  over
+
 A head turns z into class scores (`lpt.heads`). Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size,
 V vocabulary, Q tokens that are read out.
 """
@@ -19,6 +25,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lpt.backbones.context import Context
 from lpt.backbones.families import name_of, num_layers
 from lpt.backbones.layers import middle_layer, resolve_layer
 from lpt.backbones.split import SplitBackbone
@@ -36,10 +43,12 @@ class LateMethod(nn.Module):
     Args:
         model: a Hugging Face model (`AutoModelForMaskedLM` or `AutoModelForCausalLM`); it is frozen.
         layer: k, 1..L, where the method begins; None is `default_layer`.
+        read_only: the text's tokens see nothing of what is trained (docs/methods.md#read-only).
+        backbone_dropout: dropout inside the frozen layers k..L while training, at the backbone's own rates.
         trunk_dropout: dropout also below layer k while training (the paper's code has it).
 
     Raises:
-        LptError: unknown family, or layer outside 1..L.
+        LptError: unknown family, layer outside 1..L, or a family that cannot be read only.
     """
 
     late: ClassVar[bool] = False
@@ -51,11 +60,21 @@ class LateMethod(nn.Module):
     starts_from: ClassVar[tuple[str, ...]] = ()
     # Values of `generator.init` that it takes itself; otherwise its generator says.
 
-    def __init__(self, model: Any, layer: int | None = None, trunk_dropout: bool = False):
+    def __init__(
+        self,
+        model: Any,
+        layer: int | None = None,
+        read_only: bool = False,
+        backbone_dropout: bool = False,
+        trunk_dropout: bool = False,
+    ):
         super().__init__()
         layers = num_layers(model.config)
         layer = resolve_layer(layer, self.default_layer(layers), layers, name_of(model.config))
-        self.backbone = SplitBackbone(model, layer, trunk_dropout)
+        self.read_only = read_only
+        self.backbone = SplitBackbone(model, layer, trunk_dropout, backbone_dropout)
+        if read_only:
+            self.backbone.keep_twins(copy_weights=self.trains_backbone)
         self.train(self.backbone.training)
 
     @classmethod
@@ -74,26 +93,39 @@ class LateMethod(nn.Module):
         Raises:
             LptError: the text is longer than the backbone allows, or the backbone has no LM head.
         """
-        h_BTH = self.trunk(input_ids, attention_mask)
-        return self.from_trunk(h_BTH, attention_mask, readout_position)
+        return self.from_context(self.read(input_ids, attention_mask), readout_position)
 
     def from_trunk(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """Vocabulary logits at the read-out position, `[B, V]`, from the states entering layer k.
+        """Vocabulary logits at the read-out position, `[B, V]`, from the states entering layer k. Errors as below."""
+        return self.from_context(Context(h_BTH, attention_mask), readout_position)
+
+    def from_context(self, context: Context, readout_position: Tensor) -> Tensor:
+        """Vocabulary logits at the read-out position, `[B, V]`, from what `read` gives.
 
         Raises:
             LptError: the backbone has no LM head.
         """
-        return self._logits(self.read_out(h_BTH, attention_mask, readout_position))
+        return self._logits(self.read_out(context, readout_position))
 
     def trunk(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """States entering layer k, `[B, T, H]`: tokens only, without gradient."""
         backbone = self.backbone
         if backbone.train_embeddings:  # nothing is frozen, then, and k = 1
             return backbone.embed(input_ids, attention_mask)
-        # As the trunk cache computes them: also where what stands above runs under autocast.
+        # As the cache computes them: also where what stands above runs under autocast.
         with torch.no_grad(), torch.autocast(input_ids.device.type, enabled=False):
             h_BTH = backbone.embed(input_ids, attention_mask)
             return backbone.run(h_BTH, attention_mask, first=1, last=backbone.layer - 1)
+
+    def read(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Context:
+        """Everything that the layers above need of the text, without gradient."""
+        return self.read_on(Context(self.trunk(input_ids, attention_mask), attention_mask))
+
+    def read_on(self, context: Context) -> Context:
+        """The same context; of a method that is read-only with the keys and values of layers k..L, if it has none."""
+        if not self.read_only or context.keys_values is not None:
+            return context
+        return context._replace(keys_values=self.backbone.read(context.states, context.attention_mask))
 
     def generate(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """The prompt for each row, `[B, P, H]`, from the states entering layer k. Here it is empty: P = 0."""
@@ -116,21 +148,34 @@ class LateMethod(nn.Module):
         h_BSH = backbone.run(h_BSH, attention_mask, k, last - 1, prompt_length)
         return backbone.run_at(h_BSH, attention_mask, position, prompt_length)
 
-    def read_out(
-        self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor, num_extra_positions: int = 0
-    ) -> Tensor:
-        """Finished state at the read-out position, `[B, H]`, from the states entering layer k; heads score it.
+    def over(self, p_BPH: Tensor, context: Context, position: Tensor) -> Tensor:
+        """States leaving layer L at some tokens of a text that does not see the prompt; shapes as for `upper`."""
+        position_BQ = position.view(len(p_BPH), -1)
+        o_BQH = self.backbone.run_over(p_BPH, self.read_on(context), position_BQ)
+        return o_BQH[:, 0] if position.ndim == 1 else o_BQH
+
+    def read_out(self, context: Context, readout_position: Tensor, num_extra_positions: int = 0) -> Tensor:
+        """Finished state at the read-out position, `[B, H]`, from what `read` gives; heads score it.
 
         With `num_extra_positions`, at so many positions behind it too: `[B, 1 + num_extra_positions, H]`.
         """
+        h_BTH, attention_mask, _ = context
         p_BPH = self.generate(h_BTH, attention_mask, readout_position)
         position = readout_position
         if num_extra_positions:
             position = readout_position[:, None] + torch.arange(1 + num_extra_positions, device=h_BTH.device)
+        if self.read_only:
+            return self.backbone.finish(self.over(p_BPH, context, position))
         return self.backbone.finish(self.upper(p_BPH, h_BTH, attention_mask, position))
 
     def token_logits(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
-        """Vocabulary logits at every token, `[B, T, V]`; none at the prompt's. Arguments and errors as of `forward`."""
+        """Vocabulary logits at every token, `[B, T, V]`; none at the prompt's. Arguments and errors as of `forward`.
+
+        Raises:
+            LptError: also of a method that is read-only, whose tokens do not see its prompt.
+        """
+        if self.read_only:
+            raise LptError("token_logits: with read_only=True the read-out token alone sees the prompt; use forward")
         h_BTH = self.trunk(input_ids, attention_mask)
         p_BPH = self.generate(h_BTH, attention_mask, readout_position)
         return self._logits(self.backbone.finish(self.upper(p_BPH, h_BTH, attention_mask)))
@@ -152,16 +197,16 @@ class LatePromptModel(LateMethod):
         generator: a name of `lpt.generators.GENERATORS`: `npg`, `appg`, `mppg`, `phm` or `none`.
         bottleneck: m, the generator's inner size.
         normalize: have the generator read and write in units of the states' size.
-        dropout: on the generator's output; None is the backbone's hidden-dropout rate.
-        trunk_dropout: dropout also below layer k while training (the paper's code has it).
+        dropout: on the generator's output; None is the backbone's hidden-dropout rate with `backbone_dropout`, else 0.
         generator_options: parameters that this generator has of its own.
+        late: `read_only`, `backbone_dropout` and `trunk_dropout`, as of `LateMethod`.
 
     Raises:
-        LptError: unknown family or generator, layer outside 1..L, a size below 1.
+        LptError: as `LateMethod`; unknown generator, or a size below 1.
     """
 
     late = True
-    only_in_training = ("dropout", "trunk_dropout")
+    only_in_training = ("dropout",)
 
     def __init__(
         self,
@@ -172,14 +217,15 @@ class LatePromptModel(LateMethod):
         bottleneck: int = 128,
         normalize: bool = False,
         dropout: float | None = None,
-        trunk_dropout: bool = False,
         generator_options: dict[str, Any] | None = None,
+        **late: Any,
     ):
-        super().__init__(model, layer, trunk_dropout)
-        rate = self.backbone.hidden_dropout if dropout is None else dropout
+        super().__init__(model, layer, **late)
+        if dropout is None:
+            dropout = self.backbone.hidden_dropout if self.backbone.dropout else 0.0
         hidden_size = self.backbone.hidden_size
         self.generator = build_generator(
-            generator, hidden_size, prompt_length, bottleneck, rate, normalize, **(generator_options or {})
+            generator, hidden_size, prompt_length, bottleneck, dropout, normalize, **(generator_options or {})
         )
         self.generator.to(model.device)
         self.train(self.backbone.training)

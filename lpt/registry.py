@@ -5,7 +5,8 @@
 
 Registering the class is all: its constructor's parameters are its options, on the command line and in `--help`
 (`lpt.config.declarations` reads them from the source, so that neither waits for torch). A file of the user's own is
-named by `plugins=[my_method.py]`, or imported before a classifier is loaded.
+named by `plugins=[my_method.py]`, or imported before a classifier is loaded. A constructor that ends in `**` and hands
+that on has the options of the class above too: of a method, `lpt.read_only` and the like.
 
     @register_method("norm_tuning", settings={"optim.lr": 1e-3})
 
@@ -13,6 +14,7 @@ also brings values of other options, unless they are typed. Class attributes dec
 written as literals, since they are read from the source too:
 
     late            (methods) whether it leaves a trunk below it by default, which can be cached
+    trains_backbone (methods) whether the backbone's own weights are trained, which takes float32
     starts_from     (methods, generators) values of `generator.init` that its prompt can start from
     trains          (heads) whether it has parameters of its own, which `head.lr` is for
 """
@@ -29,7 +31,7 @@ from lpt.errors import LptError, did_you_mean
 KINDS = ("method", "generator", "head")
 # Parameters of a constructor that are given by the framework and so are no options of `<kind>.*`.
 SUPPLIED = {
-    "method": ("model", "layer"),
+    "method": ("model", "layer", "read_only", "backbone_dropout", "trunk_dropout"),
     "generator": ("hidden_size", "prompt_length", "bottleneck", "dropout"),
     "head": ("label_ids", "answers", "num_classes", "finished_size"),
 }

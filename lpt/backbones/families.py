@@ -219,6 +219,11 @@ def family_of(config: Any) -> Family:
     return family
 
 
+def families_with_keys_values() -> list[str]:
+    """Model types whose layers can be given keys and values."""
+    return [name for name, family in FAMILIES.items() if family.keys_values is not None]
+
+
 def max_length(config: Any) -> int:
     """Most tokens of a text that the positions of a Hugging Face config allow.
 

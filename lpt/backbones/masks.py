@@ -118,6 +118,82 @@ class Visibility:
         return x_BS if self.queries is None else x_BS.gather(1, self.queries)
 
 
+@dataclass(frozen=True)
+class ActiveVisibility:
+    """What decides which keys the active tokens see, of a text that sees none of them (`lpt.backbones.context`).
+
+    Active are the prompt and, behind it, the tokens that are read out. Each of those stands for its own frozen self,
+    which is out of sight. Keys stand in the order `[text ; prefix ; active tokens]`.
+
+    Attributes:
+        attention_mask: `[B, T]`, of the text; None: nothing is padded.
+        text_positions: `[B, T]`.
+        read_out: indices in the text of the tokens that are read out, `[B, Q]`: the read-out token first, then the
+            answers behind it.
+        prompt_length: P.
+        causal: the text is seen up to the read-out token.
+        window: as of `Visibility`; the prompt stays in sight.
+        prefix_length: N.
+        queries: how many of the active tokens, the last ones, are queries; None: all.
+    """
+
+    attention_mask: Tensor | None
+    text_positions: Tensor
+    read_out: Tensor
+    prompt_length: int
+    causal: bool
+    window: int | None = None
+    prefix_length: int = 0
+    queries: int | None = None
+
+    everything = plain_causal = False
+
+    @property
+    def positions(self) -> Tensor:
+        """Of the active tokens, `[B, P + Q]`.
+
+        Decoders: the prompt takes the read-out token's position and those behind it, and the read-out token the next.
+        Encoders: the read-out token keeps its own, and the prompt takes those before it, which may be below 0.
+        """
+        read_out_BQ = self.text_positions.gather(1, self.read_out)
+        prompt_P = torch.arange(self.prompt_length, device=read_out_BQ.device)
+        if self.causal:
+            return torch.cat([read_out_BQ[:, :1] + prompt_P, read_out_BQ + self.prompt_length], 1)
+        return torch.cat([read_out_BQ[:, :1] + prompt_P - self.prompt_length, read_out_BQ], 1)
+
+    def allowed(self) -> Tensor:
+        """Which keys each query sees, bool `[B, A, T + N + A]`."""
+        text_BAT, active_BAA = self._text(), self._active()
+        allowed = torch.cat([text_BAT, F.pad(active_BAA, (self.prefix_length, 0), value=True)], 2)
+        return allowed if self.queries is None else allowed[:, -self.queries :]
+
+    def _text(self) -> Tensor:
+        """Which of the text's tokens each active token sees, `[B, A, T]`."""
+        index_T, read_out_B1 = torch.arange(self.text_positions.shape[1], device=self.read_out.device), self.read_out[:, :1]
+        seen_BT = index_T < read_out_B1 if self.causal else index_T != read_out_B1
+        if self.attention_mask is not None:
+            seen_BT = seen_BT & self.attention_mask.bool()
+        seen_BAT = seen_BT[:, None].expand(-1, self.prompt_length + self.read_out.shape[1], -1)
+        if self.window is None:
+            return seen_BAT
+        return seen_BAT & ((self.positions[:, :, None] - self.text_positions[:, None]).abs() < self.window)
+
+    def _active(self) -> Tensor:
+        """Which active tokens each active token sees, `[B, A, A]`."""
+        positions_BA = self.positions
+        batch, active = positions_BA.shape
+        seen_BAA = torch.ones(batch, active, active, dtype=torch.bool, device=positions_BA.device)
+        if self.causal:
+            seen_BAA = seen_BAA.tril()
+        if self.window is not None:
+            near_BAA = (positions_BA[:, :, None] - positions_BA[:, None]).abs() < self.window
+            seen_BAA = seen_BAA & (near_BAA | (torch.arange(active, device=near_BAA.device) < self.prompt_length))
+        if self.attention_mask is None or self.attention_mask.dtype == torch.bool:
+            return seen_BAA
+        kind_BA = with_prompt(self.attention_mask.gather(1, self.read_out), self.prompt_length)
+        return seen_BAA & ((kind_BA[:, :, None] == kind_BA[:, None]) | (kind_BA[:, None] == 1))
+
+
 def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where a key is seen and the lowest number of `dtype` elsewhere, for attention that adds its mask to scores."""
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, torch.finfo(dtype).min)

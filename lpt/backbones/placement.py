@@ -73,7 +73,7 @@ class Placement:
         Raises:
             LptError: `asked` is not among the family's.
         """
-        dropout = backbone.attention_dropout if training else 0.0
+        dropout = backbone.attention_dropout if training and backbone.dropout else 0.0
         available = backbone.family.attentions
         chosen = choose_attention(asked, self.accelerator, self.dtype, length, dropout, available)
         # The backward pass of lean attention knows nothing of autocast.

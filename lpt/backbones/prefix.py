@@ -25,15 +25,50 @@ class Known:
 
 
 class Before(Known):
-    """Keys and values that stand before the layer's own."""
+    """Keys and values that stand before the layer's own.
+
+    Args:
+        keys: `[B, g, N, d]`, as values.
+        own: what the layer's own are replaced by, or have in front of them; None: they stay as they are.
+        apart: leave the layer's own alone and have the keys carry these to `lpt.backbones.attention`, which neither
+            copies them nor computes a gradient for them.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, own: Known | None = None, apart: bool = False):
+        super().__init__(keys, values)
+        self.own, self.apart = own, apart
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """These keys and values, and the layer's own behind them."""
+        if self.own is not None:
+            keys, values = self.own.update(keys, values, layer_idx)
+        if self.apart:
+            return carry(keys, self.keys, self.values), values
         return torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
 
-    def and_then(self, known: Known) -> Known:
-        """These keys and values, and known ones behind them."""
-        return Known(*self.update(known.keys, known.values, 0))
+
+class Recorder(Known):
+    """Keeps the keys and values that a layer computes."""
+
+    def __init__(self) -> None:
+        """Nothing is kept yet."""
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """The layer's own, as they are."""
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+def carry(keys: Tensor, text_keys: Tensor, text_values: Tensor) -> Tensor:
+    """The same keys, with a text's keys and values attached for `carried`."""
+    keys = keys.view_as(keys)  # an object of its own
+    keys.carried = text_keys, text_values  # type: ignore[attr-defined]
+    return keys
+
+
+def carried(keys: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The keys and values that `carry` has attached to these; None where it has not."""
+    return getattr(keys, "carried", None)
 
 
 class Prefix(nn.Module):
@@ -54,8 +89,8 @@ class Prefix(nn.Module):
         self.keys = nn.Parameter(0.02 * torch.randn(shape))
         self.values = nn.Parameter(0.02 * torch.randn(shape))
 
-    def before(self, index: int, h_BSH: Tensor) -> Before:
+    def before(self, index: int, h_BSH: Tensor, own: Known | None = None) -> Before:
         """For the layer with this 0-based index, in the batch size and number format of the states entering it."""
         place = index - self.first + 1
         keys, values = (x[place].to(h_BSH.dtype).expand(len(h_BSH), -1, -1, -1) for x in (self.keys, self.values))
-        return Before(keys, values)
+        return Before(keys, values, own)

@@ -1,6 +1,7 @@
 """A frozen Hugging Face model whose layers are called one by one, divided before layer k.
 
-    embed -> layers 1..k-1 | layers k..L over [prompt ; tokens] -> finish -> vocabulary logits
+    embed -> layers 1..k-1 | layers k..L over [prompt ; tokens]                 -> finish -> vocabulary logits
+                           | layers k..L over [prompt ; read-out token] alone, which see the text's keys and values
 
 What of it is computed when is the method's affair (`lpt.late_prompt`); where transformers keeps things,
 `lpt.backbones.families` knows; who sees whom, `lpt.backbones.masks`.
@@ -8,7 +9,7 @@ What of it is computed when is the method's affair (`lpt.late_prompt`); where tr
 Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size, V vocabulary, C classes, Q queries.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from operator import attrgetter
@@ -20,11 +21,19 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 import lpt.backbones.attention  # noqa: F401  (transformers learns of `lean`)
+from lpt.backbones.context import Context, frozen_twins
 from lpt.backbones.dropout import CheapDropout
-from lpt.backbones.families import family_of, max_length, name_of, num_layers
-from lpt.backbones.masks import Visibility, additive, positions_with_prompt, token_positions, with_prompt
-from lpt.backbones.names import SDPA
-from lpt.backbones.prefix import Known, Prefix
+from lpt.backbones.families import families_with_keys_values, family_of, max_length, name_of, num_layers
+from lpt.backbones.masks import (
+    ActiveVisibility,
+    Visibility,
+    additive,
+    positions_with_prompt,
+    token_positions,
+    with_prompt,
+)
+from lpt.backbones.names import LEAN, SDPA
+from lpt.backbones.prefix import Before, Known, Prefix, Recorder
 from lpt.errors import LptError
 
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")  # as configs call it
@@ -34,14 +43,16 @@ class SplitBackbone(nn.Module):
     """A frozen model, divided before layer k.
 
     Frozen means frozen: no parameter requires a gradient until a method says so of layers k..L, and `train()` leaves
-    the trunk, layers 1..k-1, in eval mode unless `trunk_dropout`.
+    the model's own modules in eval mode unless `dropout` or `trunk_dropout`; what a method adds follows the mode.
 
     Args:
         model: `AutoModelForMaskedLM`, `AutoModelForCausalLM`, or the same without an LM head.
         layer: k, 1..L (`lpt.backbones.layers.resolve_layer`); 1 leaves no trunk.
-        trunk_dropout: dropout also below layer k, as the paper's code has it.
+        trunk_dropout: dropout below layer k while training, as the paper's code has it.
+        dropout: dropout inside layers k..L while training, at the backbone's own rates.
 
     Attributes:
+        twins: layers k..L as they were before a method changed them, to read texts with; None unless `keep_twins`.
         train_embeddings: what embeds is trained too, so that even the states entering layer 1 have a gradient.
         prefix: keys and values that every layer from k on finds in front of its own; None, or a `Prefix`.
         compiled: layers k..L are compiled by `torch.compile`.
@@ -50,11 +61,15 @@ class SplitBackbone(nn.Module):
         LptError: unknown family, or an attention implementation that is not among the family's.
     """
 
-    def __init__(self, model: Any, layer: int = 1, trunk_dropout: bool = False):
+    def __init__(self, model: Any, layer: int = 1, trunk_dropout: bool = False, dropout: bool = False):
         super().__init__()
         self.family = family_of(model.config)
         self.model = model.requires_grad_(False)
-        self.layer, self.trunk_dropout = layer, trunk_dropout
+        self.layer, self.trunk_dropout, self.dropout = layer, trunk_dropout, dropout
+        self.twins: list[nn.Module] | None = None
+        upper = {id(module): module for layer in self.upper_layers for module in layer.modules()}
+        self._upper_modules = list(upper.values())
+        self._other_modules = [module for module in model.modules() if id(module) not in upper]
         self.compiled = self.train_embeddings = False
         self.prefix: Prefix | None = None
         if self.attention not in self.family.attentions:
@@ -196,14 +211,39 @@ class SplitBackbone(nn.Module):
             return "the embeddings are trained too"
         if self.trunk_dropout:
             return "lpt.trunk_dropout=true makes the trunk's states differ at every step"
-        return "nothing but the embedding stands below layer 1" if self.layer == 1 else None
+        nothing_below = self.layer == 1 and self.twins is None
+        return "nothing but the embedding stands below layer 1" if nothing_below else None
 
     def train(self, mode: bool = True) -> "SplitBackbone":
-        """Set the mode of layers k..L; the trunk follows with `trunk_dropout` or `train_embeddings`."""
+        """Set the mode of what a method has added; the model's own modules drop nothing unless they are asked to."""
         super().train(mode)
-        self.model.train(mode and (self.trunk_dropout or self.train_embeddings))
-        for layer in self.upper_layers:
-            layer.train(mode)
+        below = self.trunk_dropout or (self.train_embeddings and self.dropout)
+        for modules, drops in ((self._other_modules, below), (self._upper_modules, self.dropout)):
+            for module in modules:
+                module.training = mode and drops
+        return self
+
+    def keep_twins(self, copy_weights: bool) -> None:
+        """Keep layers k..L as they are now, to `read` texts with: called before a method changes them.
+
+        Args:
+            copy_weights: for methods that train the weights themselves.
+
+        Raises:
+            LptError: the family's layers cannot be given keys and values.
+        """
+        if self.family.keys_values is None:
+            raise LptError(
+                f"lpt.read_only=true: {self.name} ({self.config.model_type}) cannot be read once, since its layers take "
+                f"no keys and values from outside; these can: {', '.join(families_with_keys_values())}. Remove it, or "
+                "choose another backbone"
+            )
+        self.twins = frozen_twins(self.upper_layers, self.config, copy_weights)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SplitBackbone":
+        for twin in self.twins or ():  # not registered, or their weights would be listed twice
+            twin._apply(fn, recurse)
+        super()._apply(fn, recurse)
         return self
 
     def use_attention(self, attention: str) -> None:
@@ -253,21 +293,13 @@ class SplitBackbone(nn.Module):
         """
         prefix = self.prefix if first >= self.layer else None
         seen = self._visibility(h_BSH, attention_mask, prompt_length, prefix)
-        arguments = self._position_arguments(h_BSH, seen)
-        masks: dict[int | None, Tensor | None] = {}  # by sliding window: most models need just one
         layers = self.layers
         if self.family.shared:  # what is trunk and what is not may be the same modules
-            layers.train(self.training and (first >= self.layer or self.trunk_dropout))
-        with self._dropout():
-            for index in range(first - 1, last):
-                window = self.family.window(self.config, index)
-                if window not in masks:
-                    masks[window] = self._mask(replace(seen, window=window), h_BSH.dtype)
-                given = self._of_layer(index, arguments)
-                if prefix is not None:
-                    given[self.family.cache] = prefix.before(index, h_BSH)
-                h_BSH = self.family.call(layers[index], h_BSH, masks[window], **given)
-        return h_BSH
+            drops = self.dropout if first >= self.layer else self.trunk_dropout
+            for module in self._upper_modules:
+                module.training = self.training and drops
+        given = None if prefix is None else lambda index: prefix.before(index, h_BSH)
+        return self._through(layers[first - 1 : last], first, h_BSH, seen, given)
 
     def run_at(self, h_BSH: Tensor, attention_mask: Tensor | None, position: Tensor, prompt_length: int = 0) -> Tensor:
         """States leaving layer L at one token of each row, `[B, H]`, or at several, `[B, Q, H]`.
@@ -281,26 +313,132 @@ class SplitBackbone(nn.Module):
             position: `[B]` or `[B, Q]`, indices of tokens, the prompt not counted.
             prompt_length: P.
         """
-        index, layer, prefix = self.num_layers - 1, self.layers[-1], self.prefix
-        seen = self._visibility(h_BSH, attention_mask, prompt_length, prefix)
-        given = self._of_layer(index, self._position_arguments(h_BSH, seen))
-        seen = replace(seen, window=self.family.window(self.config, index))
-        row_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
+        seen = self._visibility(h_BSH, attention_mask, prompt_length, self.prefix)
         query_BQ = position.view(len(h_BSH), -1) + prompt_length
         if self.family.keys_values is None:
-            with self._dropout():
-                out_BQH = self.family.call(layer, h_BSH, self._mask(seen, h_BSH.dtype), **given)[row_B1, query_BQ]
+            row_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
+            out_BQH = self.run(h_BSH, attention_mask, self.num_layers, self.num_layers, prompt_length)[row_B1, query_BQ]
         else:
-            known = Known(*self.family.keys_values(layer, h_BSH, given))
-            if prefix is not None:
-                known = prefix.before(index, h_BSH).and_then(known)
-            if "position_embeddings" in given:
-                given["position_embeddings"] = tuple(x[row_B1, query_BQ] for x in given["position_embeddings"])
-            given[self.family.cache] = known
-            mask = self._mask(replace(seen, queries=query_BQ), h_BSH.dtype)
-            with self._dropout():
-                out_BQH = self.family.call(layer, h_BSH[row_B1, query_BQ], mask, **given)
+            queries = replace(seen, queries=query_BQ)
+            out_BQH = self._last(h_BSH, query_BQ, seen, queries, lambda own: self._behind_prefix(-1, h_BSH, own))
         return out_BQH[:, 0] if position.ndim == 1 else out_BQH
+
+    # Reading a text once, and running what is active over what was read
+
+    @torch.no_grad()
+    def read(self, h_BTH: Tensor, attention_mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of layers k..L, `[B, g, T, d]` each, of a text alone, by the frozen weights.
+
+        Args:
+            h_BTH: `[B, T, H]`, entering layer k.
+            attention_mask: as for `run`.
+        """
+        assert self.twins is not None and self.family.keys_values is not None, "keep_twins first"
+        seen = self._visibility(h_BTH, attention_mask, 0, None)
+        recorders = [Recorder() for _ in self.twins[:-1]]
+        # As the cache computes them: also where what is trained runs under autocast.
+        with torch.autocast(h_BTH.device.type, enabled=False):
+            *below, last = self.twins
+            h_BTH = self._through(below, self.layer, h_BTH, seen, lambda index: recorders[index - self.layer + 1])
+            given = self._of_layer(self.num_layers - 1, self._position_arguments(h_BTH, seen))
+            keys_values = self.family.keys_values(last, h_BTH, given)
+        return [*((recorder.keys, recorder.values) for recorder in recorders), keys_values]
+
+    def run_over(self, p_BPH: Tensor, context: Context, position_BQ: Tensor) -> Tensor:
+        """States leaving layer L at some tokens of a text that is read only, `[B, Q, H]`.
+
+        The prompt and these tokens alone pass through layers k..L. They see the text by its frozen keys and values, and
+        one another (`ActiveVisibility`).
+
+        Args:
+            p_BPH: the prompt, entering layer k; P may be 0.
+            context: what `read` gives, with the states entering layer k.
+            position_BQ: the read-out token, and answers behind it.
+        """
+        h_BTH, mask, keys_values = context
+        assert keys_values is not None, "read first"
+        row_B1 = torch.arange(len(h_BTH), device=h_BTH.device)[:, None]
+        h_BAH = torch.cat([p_BPH.to(h_BTH.dtype), h_BTH[row_B1, position_BQ]], 1)
+        prompt_length, active = p_BPH.shape[1], h_BAH.shape[1]
+        seen = ActiveVisibility(
+            mask, token_positions(h_BTH[..., 0], mask), position_BQ, prompt_length, self.causal,
+            prefix_length=0 if self.prefix is None else self.prefix.length,
+        )  # fmt: skip
+        # Compiled layers know nothing of keys that carry others.
+        apart = self.attention == LEAN and not self.compiled
+
+        def behind(index: int, own: Known | None = None) -> Known:
+            own = self._behind_prefix(index, h_BAH, own)
+            return Before(*keys_values[index - self.layer + 1], own, apart)
+
+        below = self.upper_layers[:-1]
+        h_BAH = self._through(below, self.layer, h_BAH, seen, behind)
+        query_BQ = torch.arange(prompt_length, active, device=h_BAH.device).expand(len(h_BAH), -1)
+        queries = replace(seen, queries=position_BQ.shape[1])
+        return self._last(h_BAH, query_BQ, seen, queries, lambda own: behind(self.num_layers - 1, own))
+
+    def _through(
+        self,
+        layers: Sequence[nn.Module],
+        first: int,
+        h_BSH: Tensor,
+        seen: Visibility | ActiveVisibility,
+        given_keys: Callable[[int], Known] | None,
+    ) -> Tensor:
+        """States leaving the last of these layers.
+
+        Args:
+            layers: layers first, first + 1, ..., or their twins.
+            first: from 1.
+            h_BSH: entering the first of them.
+            seen: who sees whom.
+            given_keys: index of a layer, from 0 -> keys and values that it is given besides its own.
+        """
+        arguments = self._position_arguments(h_BSH, seen)
+        masks: dict[int | None, Tensor | None] = {}  # by sliding window: most models need just one
+        with self._dropout():
+            for index, layer in enumerate(layers, first - 1):
+                window = self.family.window(self.config, index)
+                if window not in masks:
+                    masks[window] = self._mask(replace(seen, window=window), h_BSH.dtype)
+                given = self._of_layer(index, arguments)
+                if given_keys is not None:
+                    given[self.family.cache] = given_keys(index)
+                h_BSH = self.family.call(layer, h_BSH, masks[window], **given)
+        return h_BSH
+
+    def _last(
+        self,
+        h_BSH: Tensor,
+        query_BQ: Tensor,
+        seen: Visibility | ActiveVisibility,
+        queries: Visibility | ActiveVisibility,
+        behind: Callable[[Known], Known],
+    ) -> Tensor:
+        """States leaving layer L at the queries, `[B, Q, H]`.
+
+        Args:
+            h_BSH: entering layer L; all of them give keys and values.
+            query_BQ: indices among them.
+            seen: who sees whom.
+            queries: what the queries see.
+            behind: puts what else layer L is given in front of the keys and values of `h_BSH`.
+        """
+        assert self.family.keys_values is not None
+        index, layer = self.num_layers - 1, self.layers[-1]
+        given = self._of_layer(index, self._position_arguments(h_BSH, seen))
+        own = Known(*self.family.keys_values(layer, h_BSH, given))
+        row_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
+        if "position_embeddings" in given:
+            given["position_embeddings"] = tuple(x[row_B1, query_BQ] for x in given["position_embeddings"])
+        given[self.family.cache] = behind(own)
+        mask = self._mask(replace(queries, window=self.family.window(self.config, index)), h_BSH.dtype)
+        with self._dropout():
+            return self.family.call(layer, h_BSH[row_B1, query_BQ], mask, **given)
+
+    def _behind_prefix(self, index: int, h_BSH: Tensor, own: Known | None) -> Any:
+        """Keys and values of the layer with this 0-based index (or -1, the last), behind the prefix if there is one."""
+        return own if self.prefix is None else self.prefix.before(index % self.num_layers, h_BSH, own)
 
     def finish(self, h: Tensor) -> Tensor:
         """Final norm and LM-head transform of any states `[..., H]`: what the vocabulary projection reads."""
@@ -321,8 +459,8 @@ class SplitBackbone(nn.Module):
 
     def _dropout(self) -> AbstractContextManager[Any]:
         """Cheap masks where a layer is going to draw some; compiled layers draw their own."""
-        drops = self.training and not self.compiled and max(self.hidden_dropout, self.attention_dropout) > 0
-        return CheapDropout() if drops else nullcontext()
+        drops = self.training and not self.compiled and (self.dropout or self.trunk_dropout)
+        return CheapDropout() if drops and max(self.hidden_dropout, self.attention_dropout) > 0 else nullcontext()
 
     def add_prefix(self, length: int) -> None:
         """Have layers k..L find `length` trained keys and values in front of their own (`Prefix`).
@@ -330,11 +468,11 @@ class SplitBackbone(nn.Module):
         Raises:
             LptError: the family's layers cannot be given keys and values.
         """
-        heads, head_size = self._key_value_shape()
+        heads, head_size = self.key_value_shape()
         prefix = Prefix(self.layer, len(self.upper_layers), heads, length, head_size)
         self.prefix = prefix.to(self.model.device)
 
-    def _key_value_shape(self) -> tuple[int, int]:
+    def key_value_shape(self) -> tuple[int, int]:
         """Key-value heads g and head size d of a layer."""
         if self.family.keys_values is None:
             raise LptError(
@@ -356,9 +494,10 @@ class SplitBackbone(nn.Module):
         positions_BS = positions_with_prompt(h_BSH[:, prompt_length:, 0], attention_mask, prompt_length, prefix_length)
         return Visibility(attention_mask, positions_BS, prompt_length, self.causal, prefix_length=prefix_length)
 
-    def _position_arguments(self, h_BSH: Tensor, seen: Visibility) -> dict[str, Any]:
+    def _position_arguments(self, h_BSH: Tensor, seen: Visibility | ActiveVisibility) -> dict[str, Any]:
         """Rotary or relative positions as layers take them; a dict by kind of layer where kinds differ."""
         if self.family.relative is not None:
+            assert isinstance(seen, Visibility)
             mask = seen.attention_mask
             attended_BS = None if mask is None else with_prompt(mask, seen.prompt_length).bool()
             return self.family.relative(self.base, seen.positions, attended_BS)
@@ -378,7 +517,7 @@ class SplitBackbone(nn.Module):
             for name, value in arguments.items()
         }
 
-    def _mask(self, seen: Visibility, dtype: torch.dtype) -> Tensor | None:
+    def _mask(self, seen: Visibility | ActiveVisibility, dtype: torch.dtype) -> Tensor | None:
         """The mask that a layer's attention expects, `[B, 1, Q, N + S]`; None where it needs none.
 
         Boolean for sdpa, which also masks plain causal attention itself; additive for the others.

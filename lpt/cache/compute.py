@@ -1,28 +1,36 @@
-"""The trunk's states of a split, computed in one pass and kept as one tensor, in memory or mapped from a file.
+"""What the frozen model says of a split, computed in one pass: in memory, or mapped from a file.
 
-Shapes: N tokens of all rows, T tokens of a row, H hidden size.
+Shapes: N tokens of all rows, T tokens of a row, H hidden size, g key-value heads, d head size.
 """
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from rich.progress import Progress
+from torch import Tensor
 
 from lpt.backbones.split import SplitBackbone
+from lpt.cache.key import TrunkHash
 from lpt.cache.ranks import Ranks
 from lpt.console import console
-from lpt.data.batches import EncodedSplit, EvaluationBatches, RaggedStates
+from lpt.data.batches import Batch, EncodedSplit, EvaluationBatches, Weighted
+from lpt.data.ragged import RaggedKeysValues, RaggedStates, copy
 
 BATCH_SIZE = 32
+R = TypeVar("R", RaggedStates, RaggedKeysValues)
 
 
 @dataclass(frozen=True)
-class Job:
-    """The states of one split entering layer k, to be computed by the processes of a run together."""
+class Job(Generic[R]):
+    """Something to be computed of one split by the processes of a run together.
+
+    On disk it is found under the layer that it belongs to; `layers` are those whose entries hold it.
+    """
 
     backbone: SplitBackbone
     split: EncodedSplit
@@ -32,60 +40,154 @@ class Job:
     ranks: Ranks
 
     @property
-    def bytes(self) -> int:
-        """What the states take."""
-        return state_bytes(self.backbone, self.split)
+    def what(self) -> str:
+        """What is computed, in words."""
+        raise NotImplementedError
 
-    def in_memory(self) -> RaggedStates:
-        """Room for the states in memory."""
-        shape = (sum(self.split.lengths), self.backbone.hidden_size)
-        return RaggedStates(torch.empty(shape, dtype=self.backbone.model.dtype), self.split.lengths)
+    @property
+    def layers(self) -> Sequence[int]:
+        """The layers whose entries hold what is computed; the first is its own, which is built if there is none."""
+        raise NotImplementedError
 
-    def in_file(self, path: Path, writable: bool = False) -> RaggedStates:
-        """The states in a file; pages come in as they are read.
+    def hash(self, hashes: TrunkHash, layer: int) -> str:
+        """What the entry of a layer depends on, but the rows."""
+        raise NotImplementedError
+
+    def width(self, layer: int) -> int:
+        """Numbers per token in the entry of a layer."""
+        raise NotImplementedError
+
+    def seen(self, numbers: Tensor, layer: int) -> R:
+        """The numbers of a layer's entry as rows."""
+        raise NotImplementedError
+
+    def fill(self, batch: Batch, items: Sequence[Weighted], into: R) -> None:
+        """Compute one batch."""
+        raise NotImplementedError
+
+    def bytes(self, layer: int | None = None) -> int:
+        """What an entry takes; by default that of its own layer."""
+        itemsize: int = self.backbone.model.dtype.itemsize
+        return sum(self.split.lengths) * self.width(self.layers[0] if layer is None else layer) * itemsize
+
+    def in_memory(self) -> R:
+        """Room in memory."""
+        layer = self.layers[0]
+        count = sum(self.split.lengths) * self.width(layer)
+        return self.seen(torch.empty(count, dtype=self.backbone.model.dtype), layer)
+
+    def in_file(self, path: Path, layer: int, writable: bool = False) -> R:
+        """The numbers in the file of a layer's entry; pages come in as they are read.
 
         Raises:
             OSError: the file cannot be mapped.
         """
-        hidden_size = self.backbone.hidden_size
-        count = sum(self.split.lengths) * hidden_size
+        count = sum(self.split.lengths) * self.width(layer)
         try:
             flat = torch.from_file(str(path), shared=writable, size=count, dtype=self.backbone.model.dtype)
         except RuntimeError as error:
             raise OSError(errno.EIO, f"cannot map {path}: {error}") from error
-        return RaggedStates(flat.view(-1, hidden_size), self.split.lengths)
+        return self.seen(flat, layer)
 
     @torch.no_grad()
-    def compute(self, into: RaggedStates, below: RaggedStates | None = None, layer: int = 1) -> None:
-        """Fill in this process's share of the rows, in eval mode, in batches of like length.
-
-        Args:
-            below: the states entering layer `layer`, to start from; None: start from the text.
-        """
+    def compute(self, into: R) -> None:
+        """Fill in this process's share of the rows, in eval mode, in batches of like length."""
         backbone, ranks = self.backbone, self.ranks
-        device = backbone.model.device
         was_training = backbone.training
         backbone.eval()
         world = ranks.world_size // ranks.num_nodes
         batches = EvaluationBatches(self.split.lengths, BATCH_SIZE, ranks.local_rank, world)
-        with _bar(f"trunk, {self.name}", len(self.split), ranks.global_rank == 0) as advance:
+        with _bar(f"{self.what}, {self.name}", len(self.split), ranks.global_rank == 0) as advance:
             for items in batches:
-                batch = self.split.collate(items, self.pad_id).to(device)
-                if below is None:
-                    h_BTH = backbone.embed(batch.input_ids, batch.attention_mask)
-                else:
-                    h_BTH = below.pad([i for i, _ in items]).to(device)
-                h_BTH = backbone.run(h_BTH, batch.attention_mask, layer, backbone.layer - 1).cpu()
-                for place, (i, _) in enumerate(items):
-                    into.row(i).copy_(h_BTH[place, : into.lengths[i]])
+                batch = self.split.collate(items, self.pad_id).to(backbone.model.device)
+                self.fill(batch, items, into)
                 advance(len(items) * world)
         backbone.train(was_training)
 
 
-def state_bytes(backbone: SplitBackbone, split: EncodedSplit) -> int:
-    """What the states of a split take."""
-    itemsize: int = backbone.model.dtype.itemsize
-    return sum(split.lengths) * backbone.hidden_size * itemsize
+@dataclass(frozen=True)
+class StatesJob(Job[RaggedStates]):
+    """The states entering layer k."""
+
+    below: RaggedStates | None = None
+    # The states entering a lower layer, to start from; None: start from the text.
+    below_layer: int = 1
+
+    @property
+    def what(self) -> str:
+        """The states, in words."""
+        return f"states entering layer {self.backbone.layer}"
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """k alone."""
+        return [self.backbone.layer]
+
+    def hash(self, hashes: TrunkHash, layer: int) -> str:
+        """Of the weights below the layer."""
+        return hashes.entering(layer)
+
+    def width(self, layer: int) -> int:
+        """H."""
+        return self.backbone.hidden_size
+
+    def seen(self, numbers: Tensor, layer: int) -> RaggedStates:
+        """`[N, H]`."""
+        return RaggedStates(numbers.view(-1, self.backbone.hidden_size), self.split.lengths)
+
+    def fill(self, batch: Batch, items: Sequence[Weighted], into: RaggedStates) -> None:
+        """Run the trunk, or what is left of it."""
+        backbone, mask = self.backbone, batch.attention_mask
+        if self.below is None:
+            h_BTH = backbone.embed(batch.input_ids, mask)
+        else:
+            h_BTH = self.below.pad([i for i, _ in items]).to(batch.input_ids.device)
+        h_BTH = backbone.run(h_BTH, mask, self.below_layer, backbone.layer - 1).cpu()
+        for place, (i, _) in enumerate(items):
+            copy(into.row(i), h_BTH[place, : into.lengths[i]])
+
+
+@dataclass(frozen=True)
+class KeysValuesJob(Job[RaggedKeysValues]):
+    """The keys and values of layers k..L, from the states entering layer k."""
+
+    states: RaggedStates | None = None
+    # None to ask for sizes alone.
+
+    @property
+    def what(self) -> str:
+        """The keys and values, in words."""
+        return f"keys and values of layers {self.backbone.layer}..{self.backbone.num_layers}"
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """Those of a lower layer on hold those of k on."""
+        return range(self.backbone.layer, 0, -1)
+
+    def hash(self, hashes: TrunkHash, layer: int) -> str:
+        """Of all weights, and the layer."""
+        return hashes.keys_values(layer)
+
+    def width(self, layer: int) -> int:
+        """`2 * g * d` for each layer."""
+        heads, head_size = self.backbone.key_value_shape()
+        return (self.backbone.num_layers - layer + 1) * 2 * heads * head_size
+
+    def seen(self, numbers: Tensor, layer: int) -> RaggedKeysValues:
+        """Without the layers below k."""
+        heads, head_size = self.backbone.key_value_shape()
+        layers, skip = self.backbone.num_layers - layer + 1, self.backbone.layer - layer
+        return RaggedKeysValues(numbers, self.split.lengths, layers, heads, head_size, skip)
+
+    def fill(self, batch: Batch, items: Sequence[Weighted], into: RaggedKeysValues) -> None:
+        """Read the text by the frozen layers."""
+        assert self.states is not None
+        h_BTH = self.states.pad([i for i, _ in items]).to(batch.input_ids.device)
+        keys_values = [(keys.cpu(), values.cpu()) for keys, values in self.backbone.read(h_BTH, batch.attention_mask)]
+        for place, (i, _) in enumerate(items):
+            for layer, pair in zip(into.row(i), keys_values, strict=True):
+                for row, batched in zip(layer, pair, strict=True):
+                    copy(row, batched[place, :, : into.lengths[i]])
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The entries of the trunk cache on disk: listed, verified, made room for, published, removed.
 
-    <folder>/<key>/states.bin    [all tokens, H], rows one after the other, no padding
+    <folder>/<key>/numbers.bin   states [T, H] or keys and values [layers, 2, g, T, d], row after row, no padding
     <folder>/<key>/entry.json    what they belong to, and their checksum
 
 An entry is written as `<key>.partial` beside its place and moved there when it is complete, under `<key>.lock`.
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from lpt.assets.wheels import cache_dir
 
-STATES, ENTRY = "states.bin", "entry.json"
+NUMBERS, ENTRY = "numbers.bin", "entry.json"
 CHUNK = 2**24  # bytes written at a time where a file cannot be reserved at once
 
 
@@ -91,14 +91,14 @@ def verify(place: Path, key: dict[str, str], size: int) -> bool | None:
 
     Args:
         key: the fields of its `TrunkKey`.
-        size: bytes that its states take.
+        size: bytes that its numbers take.
     """
     if not place.exists():
         return None
     try:
         entry = json.loads((place / ENTRY).read_text(encoding="utf-8"))
-        intact = entry["key"] == key and (place / STATES).stat().st_size == size
-        intact = intact and _checksum(place / STATES) == entry["checksum"]
+        intact = entry["key"] == key and (place / NUMBERS).stat().st_size == size
+        intact = intact and _checksum(place / NUMBERS) == entry["checksum"]
     except (OSError, ValueError, KeyError, TypeError):
         intact = False
     if intact:
@@ -112,7 +112,7 @@ def reserve(place: Path, size: int, budget: int) -> None:
     """Make room for an entry and reserve its file; the least recently used entries go first.
 
     Args:
-        size: bytes that its states take.
+        size: bytes that its numbers take.
         budget: bytes that all entries of the folder may take together.
 
     Raises:
@@ -126,7 +126,7 @@ def reserve(place: Path, size: int, budget: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(parents=True)
-        with (folder / STATES).open("wb") as file:
+        with (folder / NUMBERS).open("wb") as file:
             # Reserved now: writing to a mapped file on a full disk would kill the process.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, max(size, 1))
@@ -140,7 +140,7 @@ def reserve(place: Path, size: int, budget: int) -> None:
 
 
 def publish(place: Path, key: dict[str, str], facts: dict[str, Any], flush: bool) -> None:
-    """Describe the states just computed and move them to their place.
+    """Describe the numbers just computed and move them to their place.
 
     Args:
         key: the fields of its `TrunkKey`.
@@ -153,10 +153,10 @@ def publish(place: Path, key: dict[str, str], facts: dict[str, Any], flush: bool
     folder = partial(place)
     try:
         if flush:
-            with (folder / STATES).open("rb+") as file:
+            with (folder / NUMBERS).open("rb+") as file:
                 os.fsync(file.fileno())
         created = time.strftime("%Y-%m-%d %H:%M:%S")
-        entry = {"key": key, "checksum": _checksum(folder / STATES), **facts, "created": created}
+        entry = {"key": key, "checksum": _checksum(folder / NUMBERS), **facts, "created": created}
         (folder / ENTRY).write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
         os.replace(folder, place)
     except OSError:

@@ -14,3 +14,5 @@ class CacheFacts:
     # Splits whose states were computed.
     reused: list[str]
     # Splits whose states were there already.
+    keys_values: bool = False
+    # Whether keys and values were kept too; a split is then named twice.

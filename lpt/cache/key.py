@@ -13,13 +13,13 @@ from torch import Tensor
 from lpt.backbones.split import SplitBackbone
 from lpt.data.batches import EncodedSplit
 
-FORMAT = 1  # raised when the way states are computed or written changes: older entries are then never found
+FORMAT = 2  # raised when the way states are computed or written changes: older entries are then never found
 # Fields of a model's configuration that its states do not depend on.
 WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "architectures", "dtype")
 
 
 class TrunkHash:
-    """Hashes of everything that the states entering a layer depend on, but the rows.
+    """Hashes of everything that the states entering a layer, or keys and values, depend on, but the rows.
 
     A chain: the hash for layer k is made of the one for layer k - 1 and the weights of layer k - 1, so that layers
     from k on, which the states do not depend on, do not change it.
@@ -34,7 +34,9 @@ class TrunkHash:
         device = backbone.model.device.type
         facts = [FORMAT, config, backbone.attention, device, torch.__version__, transformers.__version__]
         self._hashes = [_hash(json.dumps(facts, sort_keys=True, default=str), outside)]
-        self._layers = backbone.layers
+        self._layers = [*backbone.layers]
+        if backbone.twins is not None:  # what a method has changed above is not what reads
+            self._layers[backbone.layer - 1 :] = backbone.twins
 
     def entering(self, layer: int) -> str:
         """The hash for the states entering layer `layer`, from 1."""
@@ -43,13 +45,18 @@ class TrunkHash:
             self._hashes.append(_hash(self._hashes[-1], below.state_dict()))
         return self._hashes[layer - 1]
 
+    def keys_values(self, layer: int) -> str:
+        """The hash for the keys and values of layers `layer`..L."""
+        return f"{self.entering(len(self._layers) + 1)}, keys and values from layer {layer}"
+
 
 @dataclass(frozen=True)
 class TrunkKey:
     """What makes two computations of the trunk the same."""
 
     trunk: str
-    # `TrunkHash.entering(layer)`: weights below the layer, their number format, attention implementation, versions.
+    # `TrunkHash.entering(layer)`: weights below the layer, their number format, attention implementation, versions; or
+    # `TrunkHash.keys_values(layer)`.
     rows: str
     # `rows_fingerprint`.
 

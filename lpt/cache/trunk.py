@@ -1,8 +1,10 @@
-"""The trunk computed once: states entering layer k, per example, kept and reused.
+"""Texts read once: what the frozen model says of them, per example, kept and reused.
 
-Below layer k nothing depends on what is trained, so with the trunk in eval mode its output is a constant of the
-example. It is computed in one pass and then read by every epoch, evaluation, seed, generator and prompt length; on
-disk by later runs too, and the states of a lower layer are where those of a higher one start from.
+Below layer k nothing depends on what is trained, so with the trunk in eval mode the states entering layer k are
+constants of the example; of a method that is read-only, the keys and values of the text in layers k..L are too. They
+are computed in one pass and then serve every epoch, evaluation, seed, method, generator and prompt length; on disk
+later runs too. The states of a lower layer are where those of a higher one start from, and the keys and values of
+layers j..L hold those of every k >= j.
 
 An entry on disk is named by its content (`lpt.cache.key`), written beside its place and moved there when it is
 complete (`lpt.cache.entries`), verified when it is opened, and computed again when it is not what it says.
@@ -18,35 +20,40 @@ import psutil
 
 from lpt.backbones.split import SplitBackbone
 from lpt.cache import entries
-from lpt.cache.compute import Job, state_bytes
-from lpt.cache.entries import ENTRY, STATES, human_bytes
+from lpt.cache.compute import Job, KeysValuesJob, R, StatesJob
+from lpt.cache.entries import ENTRY, NUMBERS, human_bytes
 from lpt.cache.facts import CacheFacts
 from lpt.cache.key import TrunkHash, TrunkKey, rows_fingerprint
 from lpt.cache.ranks import Alone, Ranks
-from lpt.data.batches import EncodedSplit, RaggedStates
+from lpt.data.batches import EncodedSplit
+from lpt.data.ragged import RaggedKeysValues, RaggedStates
 
 SHARE = 0.25  # of free memory or disk that caches take, unless given a budget
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the states of some splits go, and why.
+    """Where what is kept of some splits goes, and why.
 
     Attributes:
         mode: `memory`, `disk` or `off`.
         reason: one line for people.
+        keys_values: whether keys and values are kept besides the states.
     """
 
     mode: str
     reason: str
+    keys_values: bool = False
 
 
 class TrunkCache:
-    """The trunk's states for the splits of a run.
+    """The states entering layer k, and where a method is read-only keys and values, for the splits of a run.
+
+    Keys and values that exceed the budget are not kept: the layers above then read the text from its states again.
 
     Args:
-        mode: `memory`, `disk`, `off`, or `auto`: disk where the states fit its budget, for later runs to reuse;
-            else memory; else off.
+        mode: `memory`, `disk`, `off`, or `auto`: disk where it fits the budget, for later runs to reuse; else memory;
+            else off.
         max_bytes: the budget, over all entries on disk or of this run in memory; None is a quarter of what is free.
         folder: of the entries; None is `trunk` in the user cache folder.
         belongs_to: names for `lpt cache list`, such as backbone and task.
@@ -73,13 +80,16 @@ class TrunkCache:
         self._hash: TrunkHash | None = None
 
     def prepare(self, backbone: SplitBackbone, splits: dict[str, EncodedSplit], ranks: Ranks | None = None) -> Plan:
-        """Decide, once, where the states of these splits go, and say so."""
+        """Decide, once, where what is kept of these splits goes, and say so."""
         ranks = ranks or Alone()
-        needed = sum(state_bytes(backbone, split) for split in splits.values())
+        jobs = [(StatesJob(backbone, s, n, 0, ranks), KeysValuesJob(backbone, s, n, 0, ranks)) for n, s in splits.items()]
+        states = sum(job.bytes() for job, _ in jobs)
+        keys_values = 0 if backbone.twins is None else sum(job.bytes() for _, job in jobs)
         # Free space may look different to each process.
-        plan: Plan = ranks.broadcast(self._decide(backbone, needed, ranks.world_size))
+        plan: Plan = ranks.broadcast(self._decide(backbone, states, keys_values, ranks.world_size))
         self.plan = plan
-        self.facts = CacheFacts(plan.mode, 0 if plan.mode == "off" else needed, [], [])
+        kept = 0 if plan.mode == "off" else states + (keys_values if plan.keys_values else 0)
+        self.facts = CacheFacts(plan.mode, kept, [], [], plan.keys_values)
         if ranks.global_rank == 0:
             self.say(f"trunk cache: {plan.reason}")
         return plan
@@ -91,40 +101,70 @@ class TrunkCache:
 
         Every process of a run calls this together; each of the first node computes its share.
         """
+        return self._get(StatesJob(backbone, split, name, pad_id, ranks or Alone()))
+
+    def keys_values(
+        self,
+        backbone: SplitBackbone,
+        split: EncodedSplit,
+        name: str,
+        pad_id: int,
+        states: RaggedStates,
+        ranks: Ranks | None = None,
+    ) -> RaggedKeysValues | None:
+        """The keys and values of a split, opened or computed from its states; None where they are not kept.
+
+        Every process of a run calls this together.
+        """
+        if self.plan is None or not self.plan.keys_values:
+            return None
+        return self._get(KeysValuesJob(backbone, split, name, pad_id, ranks or Alone(), states))
+
+    def _get(self, job: Job[R]) -> R | None:
         assert self.plan is not None, "prepare first"
-        job = Job(backbone, split, name, pad_id, ranks or Alone())
         if self.plan.mode == "off":
             return None
         if self.plan.mode == "memory":
-            states = job.in_memory()
-            job.compute(states)
-            self.facts.built.append(name)
-            return states
+            kept = job.in_memory()
+            job.compute(kept)
+            self.facts.built.append(job.name)
+            return kept
         try:
             return self._on_disk(job)
         except _UnusableDiskError as error:
             self.plan = Plan("off", f"off, because {error}")
-            self.facts = replace(self.facts, mode="off")
+            self.facts = replace(self.facts, mode="off", keys_values=False)
             if job.ranks.global_rank == 0:
                 self.say(f"warning: trunk cache: {self.plan.reason}; the run continues without it")
             return None
 
-    def _decide(self, backbone: SplitBackbone, needed: int, world_size: int) -> Plan:
-        size = f"{human_bytes(needed)} of states entering layer {backbone.layer}"
+    def _decide(self, backbone: SplitBackbone, states: int, keys_values: int, world_size: int) -> Plan:
         if self.mode == "off":
             return Plan("off", "off, as asked")
         if backbone.varying_trunk:
             return Plan("off", f"off, because {backbone.varying_trunk}")
-        memory = self.max_bytes if self.max_bytes is not None else int(SHARE * psutil.virtual_memory().available)
-        disk = self._disk_budget()
-        if self.mode in ("auto", "disk") and needed <= disk:
-            return Plan("disk", f"disk, {size}")
-        if self.mode in ("auto", "memory") and needed <= memory and world_size == 1:
-            return Plan("memory", f"memory, {size}")
-        budget = {"disk": disk, "memory": memory}.get(self.mode, max(disk, memory))
+        budgets = {"disk": self._disk_budget(), "memory": self._memory_budget()}
         if self.mode == "memory" and world_size > 1:
             return Plan("off", f"off, because {world_size} processes cannot share memory; use cache=disk")
-        return Plan("off", f"off, because {size} exceed the budget of {human_bytes(budget)} (cache.max_bytes)")
+        places = [place for place in budgets if self.mode in ("auto", place) and (place == "disk" or world_size == 1)]
+        budget = human_bytes(max(budgets[place] for place in places))
+        k, last = backbone.layer, backbone.num_layers
+        for place in places:
+            if keys_values and states + keys_values <= budgets[place]:
+                size = human_bytes(states + keys_values)
+                return Plan(place, f"{place}, {size} of states entering layer {k} and keys and values of {k}..{last}", True)
+        size = f"{human_bytes(states)} of states entering layer {k}"
+        above = (
+            f"; keys and values of {k}..{last} would take {human_bytes(keys_values)}, more than the budget of {budget} "
+            "(cache.max_bytes), so every step reads the text above again, without gradient"
+        )
+        for place in places:
+            if states <= budgets[place]:
+                return Plan(place, f"{place}, {size}{above if keys_values else ''}")
+        return Plan("off", f"off, because {size} exceed the budget of {budget} (cache.max_bytes)")
+
+    def _memory_budget(self) -> int:
+        return self.max_bytes if self.max_bytes is not None else int(SHARE * psutil.virtual_memory().available)
 
     def _disk_budget(self) -> int:
         if self.max_bytes is not None:
@@ -133,58 +173,66 @@ class TrunkCache:
 
     # On disk
 
-    def _on_disk(self, job: Job) -> RaggedStates:
+    def _on_disk(self, job: Job[R]) -> R:
         if self._hash is None:
             self._hash = TrunkHash(job.backbone)
-        key = self._key(job.backbone.layer, rows_fingerprint(job.split))
-        place = self.folder / key.name
+        rows = rows_fingerprint(job.split)
+        key = self._key(job, job.layers[0], rows)
         with ExitStack() as held:
             # The first process looks, and holds the lock for all; all of them learn what it found.
-            found = self._look(held, place, key, job) if job.ranks.global_rank == 0 else None
+            found = self._look(held, key, job) if job.ranks.global_rank == 0 else None
             found = job.ranks.broadcast(found)
             _raise(found.problem)
-            if not found.there:
+            layer = found.layer or job.layers[0]
+            place = self.folder / self._key(job, layer, rows).name
+            if not found.layer:
                 self._build(place, key, job, found.below)
             self._check_shared(place, job.ranks)
-            states = job.in_file(place / STATES)
+            kept = job.in_file(place / NUMBERS, layer)
             job.ranks.barrier("trunk cache opened")
-        (self.facts.reused if found.there else self.facts.built).append(job.name)
-        return states
+        names = self.facts.reused if found.layer else self.facts.built
+        names.append(job.name)
+        return kept
 
-    def _look(self, held: ExitStack, place: Path, key: TrunkKey, job: Job) -> "_Found":
-        """Whether the entry is there; if not, room made for it, and the layer below to start from."""
+    def _look(self, held: ExitStack, key: TrunkKey, job: Job[R]) -> "_Found":
+        """Whether an entry is there; if not, room made for it, and the layer below to start from."""
+        place = self.folder / key.name
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(entries.lock(place))
-            if self._verified(key, job):
-                return _Found(there=True)
-            entries.reserve(place, job.bytes, self._disk_budget())
+            for layer in job.layers:
+                if self._verified(job, layer, key.rows):
+                    return _Found(layer)
+            entries.reserve(place, job.bytes(), self._disk_budget())
             # From the nearest layer below k that has an entry.
-            for layer in range(job.backbone.layer - 1, 0, -1):
-                if self._verified(self._key(layer, key.rows), job):
-                    return _Found(there=False, below=layer)
-            return _Found(there=False)
+            for layer in range(job.backbone.layer - 1, 0, -1) if isinstance(job, StatesJob) else ():
+                if self._verified(job, layer, key.rows):
+                    return _Found(below=layer)
+            return _Found()
         except OSError as error:
-            return _Found(there=False, problem=error)
+            return _Found(problem=error)
 
-    def _verified(self, key: TrunkKey, job: Job) -> bool:
-        intact = entries.verify(self.folder / key.name, asdict(key), job.bytes)
+    def _verified(self, job: Job[R], layer: int, rows: str) -> bool:
+        key = self._key(job, layer, rows)
+        intact = entries.verify(self.folder / key.name, asdict(key), job.bytes(layer))
         if intact is False:
             self.say(f"trunk cache: {key.name} is damaged and is computed again")
         return bool(intact)
 
-    def _build(self, place: Path, key: TrunkKey, job: Job, below: int) -> None:
-        """Compute the states, starting from those entering layer `below` (0: from the text), and publish them."""
+    def _build(self, place: Path, key: TrunkKey, job: Job[R], below: int) -> None:
+        """Compute an entry, states from those entering layer `below` (0: from the text), and publish it."""
         ranks = job.ranks
         # Two nodes that write to one mapped file of a network disk lose rows where these meet: whole pages travel.
         if ranks.node_rank == 0:
-            states = job.in_file(entries.partial(place) / STATES, writable=True)
-            lower = job.in_file(self.folder / self._key(below, key.rows).name / STATES) if below else None
-            job.compute(states, lower, max(below, 1))
+            kept = job.in_file(entries.partial(place) / NUMBERS, job.layers[0], writable=True)
+            if isinstance(job, StatesJob) and below:
+                lower = job.in_file(self.folder / self._key(job, below, key.rows).name / NUMBERS, below)
+                job = replace(job, below=lower, below_layer=below)
+            job.compute(kept)
         ranks.barrier("trunk cache computed")
         problem = None
         if ranks.global_rank == 0:
-            facts = {"layer": job.backbone.layer, "split": job.name, "rows": len(job.split), "bytes": job.bytes}
+            facts = {"layer": job.backbone.layer, "split": job.name, "rows": len(job.split), "what": job.what}
             try:
                 entries.publish(place, asdict(key), self.belongs_to | facts, flush=ranks.num_nodes > 1)
             except OSError as error:
@@ -202,18 +250,19 @@ class TrunkCache:
                 f"not every node sees {self.folder}; set LPT_CACHE to a folder on a disk that all of them share"
             )
 
-    def _key(self, layer: int, rows: str) -> TrunkKey:
+    def _key(self, job: Job[R], layer: int, rows: str) -> TrunkKey:
         assert self._hash is not None
-        return TrunkKey(self._hash.entering(layer), rows)
+        return TrunkKey(job.hash(self._hash, layer), rows)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What the first process of a run found at an entry's place."""
+    """What the first process of a run found on disk."""
 
-    there: bool
+    layer: int = 0
+    # The layer whose entry holds what is wanted; 0 if there is none.
     below: int = 0
-    # The layer whose entering states are on disk; 0 if there is none.
+    # The layer whose entering states are there to start from; 0 if there is none.
     problem: OSError | None = None
 
 

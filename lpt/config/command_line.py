@@ -271,6 +271,13 @@ def _folder_problems(option: str, folder: Path, new: bool) -> Iterator[str]:
 
 # Options that nothing reads
 
+# Options that any method may read, and what its constructor calls them.
+PARAMETERS = {
+    "lpt.read_only": "read_only",
+    "lpt.dropout": "backbone_dropout",
+    "lpt.trunk_dropout": "trunk_dropout",
+}
+
 
 def _unused(typed: Iterable[str], composed: Sequence[DictConfig]) -> Iterator[str]:
     """A complaint for each option that was typed and that no point of the command reads."""
@@ -291,9 +298,11 @@ def _why_unused(key: str, cfg: DictConfig) -> str | None:
     if group == "lpt" and option and schema.find(key) is None:  # complained about already
         return None
     method = schema.declarations["method"].get(cfg.method.name)
-    if method is None or (
-        method.has_late_prompt and (group == "generator" or option in method.parameters or not option)
-    ):
+    parameter = PARAMETERS.get(key, option)
+    prompt = method is not None and method.has_late_prompt
+    if method is None or (prompt and (group == "generator" or not option)):
+        return None
+    if parameter in method.parameters and (prompt or key in PARAMETERS):
         return None
     if key == "generator.init" and method.traits.get("starts_from"):
         return None

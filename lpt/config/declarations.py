@@ -200,25 +200,23 @@ def _declaration(
     traits: dict[str, Any] = {}
     for node, written_in in reversed(ancestors):
         traits |= _traits(node, written_in)
-    constructor = next((found for found in ancestors if _constructor(found[0]) is not None), None)
-    parameters = [] if constructor is None else list(_parameters(*constructor))
+    parameters = list(_all_parameters(ancestors))
     meanings: dict[str, str] = {}
     for node, _ in reversed(ancestors):
         meanings |= _meanings(ast.get_docstring(node) or "")
-    late_prompt = kind == "method" and any(parameter.arg == "generator" for parameter, _ in parameters)
+    late_prompt = kind == "method" and any(parameter.arg == "generator" for parameter, *_ in parameters)
     supplied = {*SUPPLIED[kind], *(LATE_PROMPT if late_prompt else ())}
     options = tuple(
         _option(parameter, default, written_in, meanings.get(parameter.arg, ""), f"{kind} {name!r}")
-        for written_in in ([constructor[1]] if constructor else [])
-        for parameter, default in parameters
+        for parameter, default, written_in in parameters
         if parameter.arg not in supplied
     )
-    names = tuple(parameter.arg for parameter, _ in parameters)
+    names = tuple(parameter.arg for parameter, *_ in parameters)
     return Declaration(kind, name, names, options, settings, traits, doc.partition("\n\n")[0].replace("\n", " "))
 
 
 # Parameters of a method that writes a late prompt, which `lpt.*` and `generator.*` supply.
-LATE_PROMPT = ("prompt_length", "generator", "bottleneck", "normalize", "dropout", "trunk_dropout", "generator_options")
+LATE_PROMPT = ("prompt_length", "generator", "bottleneck", "normalize", "dropout", "generator_options")
 
 
 def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
@@ -226,10 +224,24 @@ def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
     return next((function for function in functions if function.name == "__init__"), None)
 
 
-def _parameters(node: ast.ClassDef, source: _Source) -> Iterator[tuple[ast.arg, ast.expr | None]]:
+def _all_parameters(
+    ancestors: Sequence[tuple[ast.ClassDef, _Source]],
+) -> Iterator[tuple[ast.arg, ast.expr | None, _Source]]:
+    """What the constructor takes: where it ends in `**`, what that of the class above takes too."""
+    known = set()
+    for node, source in ancestors:
+        if (function := _constructor(node)) is None:
+            continue
+        for parameter, default in _parameters(function):
+            if parameter.arg not in known:
+                known.add(parameter.arg)
+                yield parameter, default, source
+        if function.args.kwarg is None:
+            return
+
+
+def _parameters(function: ast.FunctionDef) -> Iterator[tuple[ast.arg, ast.expr | None]]:
     """Every parameter but self, and its default."""
-    function = _constructor(node)
-    assert function is not None
     given = [*function.args.posonlyargs, *function.args.args]
     missing: list[ast.expr | None] = [None] * (len(given) - len(function.args.defaults))
     yield from list(zip(given, [*missing, *function.args.defaults], strict=True))[1:]

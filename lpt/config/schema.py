@@ -70,7 +70,7 @@ class MethodConfig(DeclaredConfig):
 
 @dataclass
 class LptConfig:
-    """Where the method begins, and its late prompt."""
+    """Where the method begins, whether the text sees it, and its late prompt."""
 
     layer: Count | None = None
     # k, 1..L: the first layer that sees what is trained. null: the method's own choice, L // 2 + 1 for method=lpt.
@@ -79,6 +79,11 @@ class LptConfig:
     # P, prompt tokens.
     bottleneck: Count = 128
     # m, inner size of the generator.
+    read_only: bool = False
+    # The text does not see what is trained, which reads the text: a step costs P + 1 tokens instead of P + T, whatever
+    # the length of the text (docs/methods.md).
+    dropout: bool = False
+    # Dropout inside the frozen layers k..L while training, at the backbone's own rates.
     trunk_dropout: bool = False
     # Dropout below layer k too, as in the paper's code. Nothing is cached then.
 
@@ -92,7 +97,7 @@ class GeneratorConfig(DeclaredConfig):
     normalize: bool = False
     # Read and write in units of the states' size, which differs from layer to layer and from token to token.
     dropout: Annotated[float | None, fraction()] = None
-    # Rate on the prompt. null: the backbone's hidden dropout.
+    # Rate on the prompt. null: the backbone's hidden dropout with lpt.dropout=true, else 0.
     init: Annotated[str, one_of("default", "states", "vocabulary")] = "default"
     # What the prompt starts from. states: states entering layer k of training texts; vocabulary: embeddings of random
     # words.
@@ -182,10 +187,10 @@ class LoggerConfig:
 
 @dataclass
 class CacheConfig:
-    """The trunk's states, computed once and kept."""
+    """What the frozen model says of the texts, computed once and kept."""
 
     mode: Annotated[str, one_of("auto", "disk", "memory", "off")] = "auto"
-    # auto: on disk if the states fit the budget, for later runs to reuse; else in memory; else off.
+    # auto: on disk if it fits the budget, for later runs to reuse; else in memory; else off.
     max_bytes: Annotated[int | None, at_least(0)] = None
     # The budget in bytes. null: a quarter of the free disk or memory.
 

@@ -5,8 +5,6 @@ Shapes: B rows of a batch, T tokens of its longest row, H hidden size.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from lpt.data.ragged import Kept
 from lpt.data.regression import soft_targets
 from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded, Template
@@ -41,42 +40,17 @@ class Batch(NamedTuple):
     num_tokens: int
     # attended tokens, prompt not counted
     states: Tensor | None = None
-    # [B, T, H] states entering layer k, where a trunk cache has them
+    # [B, T, H] states entering layer k, where a cache has them
+    keys_values: list[tuple[Tensor, Tensor]] | None = None
+    # [B, g, T, d] keys and values of each of the layers k..L, where a cache has them
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the batch to a device; from pinned memory, without waiting for the copy."""
         parts: list[Any] = [p.to(device, non_blocking=True) if isinstance(p, Tensor) else p for p in self]
+        if self.keys_values is not None:
+            moved = [(k.to(device, non_blocking=True), v.to(device, non_blocking=True)) for k, v in self.keys_values]
+            return Batch(*parts)._replace(keys_values=moved)
         return Batch(*parts)
-
-
-@dataclass(frozen=True)
-class RaggedStates:
-    """States of rows of different lengths, concatenated.
-
-    Attributes:
-        states: `[sum of lengths, H]`.
-        lengths: tokens of each row.
-    """
-
-    states: Tensor
-    lengths: Sequence[int]
-
-    @cached_property
-    def starts(self) -> list[int]:
-        """Where each row begins in `states`, and where the last one ends."""
-        return [0, *accumulate(self.lengths)]
-
-    def row(self, i: int) -> Tensor:
-        """Return the states of one row, `[T, H]`, a view."""
-        return self.states[self.starts[i] : self.starts[i + 1]]
-
-    def pad(self, rows: Sequence[int]) -> Tensor:
-        """Return the states of some rows, `[B, T, H]`, padded on the right with zeros."""
-        longest = max(self.lengths[i] for i in rows)
-        padded = self.states.new_zeros(len(rows), longest, self.states.shape[1])
-        for place, i in enumerate(rows):
-            padded[place, : self.lengths[i]] = self.row(i)
-        return padded
 
 
 @dataclass(frozen=True)
@@ -125,13 +99,17 @@ class EncodedSplit(Dataset[Weighted]):
         """Share of the rows whose text was truncated, 0 to 1."""
         return sum(row.truncated for row in self.rows) / max(len(self), 1)
 
-    def collate(self, items: Sequence[Weighted], pad_id: int, states: RaggedStates | None = None) -> Batch:
+    def take(self, rows: Sequence[int]) -> "EncodedSplit":
+        """Return a split of these rows alone, in this order."""
+        return EncodedSplit([self.rows[i] for i in rows], self.labeled.take(rows), self.value_range)
+
+    def collate(self, items: Sequence[Weighted], pad_id: int, kept: Kept | None = None) -> Batch:
         """Make a batch of rows, padded on the right.
 
         Args:
             items: position in this split and weight in the loss of each row.
             pad_id: token id to pad with.
-            states: states of all rows of this split, where a trunk cache has them.
+            kept: what a cache has of these rows.
         """
         rows = [self.rows[i] for i, _ in items]
         lengths = [len(row.input_ids) for row in rows]
@@ -148,6 +126,7 @@ class EncodedSplit(Dataset[Weighted]):
         elif min(lengths) == longest:
             mask = None
         labels = [self.labels[i] for i, _ in items]
+        states, keys_values = (None, None) if kept is None else kept.batch([i for i, _ in items])
         return Batch(
             input_ids,
             mask,
@@ -156,7 +135,8 @@ class EncodedSplit(Dataset[Weighted]):
             torch.tensor([i for i, _ in items]),
             torch.tensor([weight for _, weight in items]),
             sum(lengths),
-            None if states is None else states.pad([i for i, _ in items]),
+            states,
+            keys_values,
         )
 
 
@@ -215,15 +195,22 @@ class TrainBatches(Sampler[list[Weighted]]):
     def __iter__(self) -> Iterator[list[Weighted]]:
         shares = self.world * self.gradient_accumulation
         first = self.skip if self.epoch == self.first_epoch else 0
-        for batch in self._batches()[first:]:
+        for batch in self._batches(self.epoch)[first:]:
             weight = shares / len(batch)
             for part in range(self.gradient_accumulation):
                 rows = batch[self.rank * self.gradient_accumulation + part :: shares]
                 yield [(int(row), weight) for row in rows] or [(int(batch[0]), 0.0)]
 
-    def _batches(self) -> list[np.ndarray]:
-        """The epoch's batches of all ranks, in order."""
-        random = np.random.default_rng([self.seed, self.epoch])
+    def rows_until(self, step: int) -> list[int]:
+        """The rows that training sees up to this step, over all ranks, in order of their place."""
+        epochs, rest = divmod(step, self.steps_per_epoch)
+        if epochs:
+            return list(range(len(self.lengths)))
+        return sorted(int(row) for batch in self._batches(0)[:rest] for row in batch)
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        """An epoch's batches of all ranks, in order."""
+        random = np.random.default_rng([self.seed, epoch])
         order, size = random.permutation(len(self.lengths)), self.batch_size
         buckets = [order[i : i + BUCKET * size] for i in range(0, len(order), BUCKET * size)]
         by_length = np.concatenate([rows[np.argsort(self.lengths[rows], kind="stable")] for rows in buckets])

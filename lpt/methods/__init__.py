@@ -1,7 +1,6 @@
 """Ways to adapt a frozen backbone: late methods (`lpt.late_prompt`), each beginning at the layer it is given."""
 
 import inspect
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lpt.errors import LptError
@@ -29,24 +28,41 @@ def build_method(name: str, model: Any, **settings: Any) -> LateMethod:
         if setting not in known:
             raise LptError(f"method={name} has no setting {setting!r}; it has {', '.join(known)}")
     method: LateMethod = METHODS[name](model, **settings)
+    if any(p.requires_grad for twin in method.backbone.twins or () for p in twin.parameters()):
+        raise LptError(
+            f"method={name} trains the backbone's own weights, so with lpt.read_only=true texts need a copy of them: "
+            f"its class must say `trains_backbone = True`"
+        )
     return method
 
 
 def method_settings(name: str) -> list[str]:
     """Names of what can be set of a method: its constructor's parameters, but for the model.
 
+    Where the constructor ends in `**`, those of the class above too.
+
     Raises:
         LptError: unknown name.
     """
-    return [setting for setting in inspect.signature(METHODS[name]).parameters if setting != "model"]
+    known: dict[str, None] = {}
+    for cls in METHODS[name].__mro__:
+        if "__init__" in vars(cls):
+            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+            known |= {p.name: None for p in parameters if p.kind is not p.VAR_KEYWORD}
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+    return [setting for setting in known if setting not in ("self", "model")]
 
 
 def chosen_settings(config: "Config") -> dict[str, Any]:
     """The settings of the configured method, by the names that `build_method` knows."""
-    given = {"layer": config.lpt.layer, **config.method.own()}
+    late = config.lpt
+    given = {"layer": late.layer, "read_only": late.read_only}
+    given |= {"backbone_dropout": late.dropout, "trunk_dropout": late.trunk_dropout, **config.method.own()}
     if has_late_prompt(config.method.name):
         generator = config.generator
-        given |= {**asdict(config.lpt), "generator": generator.name, "normalize": generator.normalize}
+        given |= {"prompt_length": late.prompt_length, "bottleneck": late.bottleneck}
+        given |= {"generator": generator.name, "normalize": generator.normalize}
         given |= {"dropout": generator.dropout, "generator_options": generator.own() or None}
     known = method_settings(config.method.name)
     # A null leaves the choice to the method.
@@ -65,4 +81,4 @@ def trains_backbone(name: str) -> bool:
 
 def only_in_training(name: str) -> tuple[str, ...]:
     """Settings without which a trained method is the same."""
-    return METHODS[name].only_in_training  # type: ignore[no-any-return]
+    return (*METHODS[name].only_in_training, "backbone_dropout", "trunk_dropout")

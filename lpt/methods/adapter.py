@@ -52,6 +52,7 @@ class Adapter(LateMethod):
         layer: k; None is 1, as the papers have it.
         bottleneck: m, the adapters' inner size.
         placement: `houlsby`, behind attention and feed-forward network, or `pfeiffer`, behind the latter alone.
+        late: as of `LatePromptModel`.
 
     Raises:
         LptError: unknown placement, or a family that does not say where adapters go.
@@ -63,8 +64,9 @@ class Adapter(LateMethod):
         layer: int | None = None,
         bottleneck: Annotated[int, at_least(1)] = 64,
         placement: Placement = "houlsby",
+        **late: Any,
     ):
-        super().__init__(model, layer)
+        super().__init__(model, layer, **late)
         known = get_args(Placement)
         if placement not in known:
             raise LptError(

@@ -30,6 +30,7 @@ class Lora(LateMethod):
         targets: `attention`, the maps that `peft` chooses for the family (query and value, where they are separate), or
             `all` linear maps of the layers.
         dropout: rate on the input of the updates.
+        late: as of `LatePromptModel`.
 
     Raises:
         LptError: `peft` is not installed, an unknown `targets`, a family for which `peft` chooses nothing.
@@ -45,8 +46,9 @@ class Lora(LateMethod):
         alpha: Positive = 16,
         targets: Targets = "attention",
         dropout: Annotated[float, fraction()] = 0.0,
+        **late: Any,
     ):
-        super().__init__(model, layer)
+        super().__init__(model, layer, **late)
         add_lora(self.backbone, rank, alpha, targets, dropout)
 
 
@@ -54,32 +56,25 @@ class Lora(LateMethod):
 class LatePromptLora(LatePromptModel):
     """A late prompt, and LoRA in the layers that see it.
 
-    The other arguments are those of `LatePromptModel`.
-
     Args:
+        model: a Hugging Face model.
+        layer: k; None is L // 2 + 1.
         rank: r, the rank of the updates.
         alpha: updates are scaled by alpha / r.
         targets: `attention`, the maps that `peft` chooses for the family, or `all` linear maps of the layers.
+        prompt: the other arguments of `LatePromptModel`.
     """
 
     def __init__(
         self,
         model: Any,
         layer: int | None = None,
-        prompt_length: int = 5,
-        generator: str = "npg",
-        bottleneck: int = 128,
-        normalize: bool = False,
-        dropout: float | None = None,
-        trunk_dropout: bool = False,
         rank: Positive = 8,
         alpha: Positive = 16,
         targets: Targets = "all",
-        generator_options: dict[str, Any] | None = None,
+        **prompt: Any,
     ):
-        super().__init__(
-            model, layer, prompt_length, generator, bottleneck, normalize, dropout, trunk_dropout, generator_options
-        )
+        super().__init__(model, layer, **prompt)
         add_lora(self.backbone, rank, alpha, targets)
 
 

@@ -26,13 +26,17 @@ class PromptTuning(LatePromptModel):
     Args:
         model: a Hugging Face model.
         prompt_length: P, prompt tokens before the text.
+        read_only: as of `LateMethod`, as is `backbone_dropout`.
     """
 
     late = False
     starts_from = ("states", "vocabulary")
 
-    def __init__(self, model: Any, prompt_length: Positive = 20):
-        super().__init__(model, layer=1, prompt_length=prompt_length, generator="none", dropout=0.0)
+    def __init__(
+        self, model: Any, prompt_length: Positive = 20, read_only: bool = False, backbone_dropout: bool = False
+    ):
+        late = {"read_only": read_only, "backbone_dropout": backbone_dropout}
+        super().__init__(model, layer=1, prompt_length=prompt_length, generator="none", dropout=0.0, **late)
 
 
 # Of those that the paper's scripts use.
@@ -46,13 +50,14 @@ class PTuningV2(LateMethod):
         model: a Hugging Face model.
         layer: k; None is 1, as the paper has it.
         prompt_length: P, keys and values in front of those of each layer.
+        late: as of `LatePromptModel`.
 
     Raises:
         LptError: a family that does not tell keys and values.
     """
 
-    def __init__(self, model: Any, layer: int | None = None, prompt_length: Positive = 20):
-        super().__init__(model, layer)
+    def __init__(self, model: Any, layer: int | None = None, prompt_length: Positive = 20, **late: Any):
+        super().__init__(model, layer, **late)
         self.backbone.add_prefix(prompt_length)
         self.train(self.backbone.training)
 
@@ -69,12 +74,23 @@ class InstanceDependentPrompt(LatePromptModel):
         model: a Hugging Face model.
         prompt_length: P, prompt tokens before the text.
         bottleneck: m, the generator's inner size.
+        read_only: as of `LateMethod`, as is `backbone_dropout`.
     """
 
     late = False
 
-    def __init__(self, model: Any, prompt_length: Positive = 5, bottleneck: Positive = 256):
-        super().__init__(model, layer=1, prompt_length=prompt_length, generator="phm", bottleneck=bottleneck)
+    def __init__(
+        self,
+        model: Any,
+        prompt_length: Positive = 5,
+        bottleneck: Positive = 256,
+        read_only: bool = False,
+        backbone_dropout: bool = False,
+    ):
+        late = {"read_only": read_only, "backbone_dropout": backbone_dropout}
+        super().__init__(
+            model, layer=1, prompt_length=prompt_length, generator="phm", bottleneck=bottleneck, **late
+        )
 
     def generate(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """From the states leaving layer L, `[B, T, H]`, of a pass without prompt or dropout."""

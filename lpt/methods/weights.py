@@ -19,7 +19,8 @@ class Full(LateMethod):
 
     Args:
         model: a Hugging Face model, in float32: half precision loses small updates.
-        layer: k; None trains the embeddings too.
+        layer: k; None is 1, and trains the embeddings too, unless the text is read only.
+        late: as of `LatePromptModel`; `read_only` keeps a frozen copy of layers k..L to read texts with.
 
     Raises:
         LptError: nothing to train there, or layers that share their weights with the trunk.
@@ -28,9 +29,9 @@ class Full(LateMethod):
     trains_backbone = True
     what = "weights"
 
-    def __init__(self, model: Any, layer: int | None = None):
-        super().__init__(model, layer)
-        self.backbone.train_embeddings = layer is None
+    def __init__(self, model: Any, layer: int | None = None, **late: Any):
+        super().__init__(model, layer, **late)
+        self.backbone.train_embeddings = layer is None and not self.read_only
         wanted = list(self.wanted())
         if not wanted:
             raise LptError(f"{self.backbone.name} has no {self.what} from layer {self.backbone.layer} on")

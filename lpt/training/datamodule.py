@@ -1,5 +1,6 @@
 """The LightningDataModule: the splits of one experiment, dealt to the devices."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -8,7 +9,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from lpt.cache.trunk import TrunkCache
 from lpt.classifier import LatePromptClassifier
-from lpt.data.batches import EncodedSplit, EvaluationBatches, RaggedStates, TrainBatches, Weighted
+from lpt.data.ahead import ahead
+from lpt.data.batches import EncodedSplit, EvaluationBatches, TrainBatches, Weighted
+from lpt.data.ragged import Kept
 
 
 class PromptData(pl.LightningDataModule):
@@ -44,20 +47,31 @@ class PromptData(pl.LightningDataModule):
             gradient_accumulation,
             eval_batch_size,
         )
-        self.states: dict[str, RaggedStates | None] = {}
+        self.kept: dict[str, Kept | None] = {}
         self.test_split = "test"
 
     def setup(self, stage: str) -> None:
-        """Fetch or compute the trunk's states of the splits that this stage reads; every process computes its share."""
+        """Fetch or compute what the frozen model says of the splits of this stage; every process computes its share."""
         assert self.trainer is not None
         backbone, strategy = self.classifier.method.backbone, cast(Any, self.trainer.strategy)
-        backbone.model.to(strategy.root_device)
+        backbone.to(strategy.root_device)
         ranks = strategy if self.trainer.world_size > 1 else None
-        plan = self.cache.plan or self.cache.prepare(backbone, self.splits, ranks)
+        # Of the training rows, those that the run is going to see.
+        rows = self._train_batches().rows_until(self.trainer.max_steps)
+        seen = self.splits | {"train": self.splits["train"].take(rows)}
+        plan = self.cache.plan or self.cache.prepare(backbone, seen, ranks)
         for name in {"fit": ("train", "validation"), "validate": ("validation",), "test": (self.test_split,)}[stage]:
-            # States that are read once and forgotten with the process are not worth keeping.
-            if name not in self.states and not (stage == "test" and plan.mode == "memory"):
-                self.states[name] = self.cache.states(backbone, self.splits[name], name, self.classifier.pad_id, ranks)
+            # What is read once and forgotten with the process is not worth keeping.
+            if name not in self.kept and not (stage == "test" and plan.mode == "memory"):
+                places = {row: place for place, row in enumerate(rows)} if name == "train" else None
+                self.kept[name] = self._keep(seen[name], name, places, ranks)
+
+    def _keep(self, split: EncodedSplit, name: str, places: dict[int, int] | None, ranks: Any) -> Kept | None:
+        backbone, pad_id = self.classifier.method.backbone, self.classifier.pad_id
+        states = self.cache.states(backbone, split, name, pad_id, ranks)
+        if states is None:
+            return None
+        return Kept(states, self.cache.keys_values(backbone, split, name, pad_id, states, ranks), places)
 
     def _ranks(self) -> dict[str, int]:
         assert self.trainer is not None
@@ -65,8 +79,11 @@ class PromptData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Weighted]:
         """Shuffled micro-batches, from the step on that training has reached."""
+        return self._loader("train", self._train_batches())
+
+    def _train_batches(self) -> TrainBatches:
         assert self.trainer is not None
-        batches = TrainBatches(
+        return TrainBatches(
             self.splits["train"].lengths,
             self.batch_size,
             self.seed,
@@ -74,7 +91,6 @@ class PromptData(pl.LightningDataModule):
             first_step=self.trainer.global_step,
             **self._ranks(),
         )
-        return self._loader("train", batches)
 
     def evaluation_loader(self, split: str) -> DataLoader[Weighted]:
         """Every row of a split once, over all processes."""
@@ -92,18 +108,25 @@ class PromptData(pl.LightningDataModule):
     def _loader(self, split: str, batches: Sampler[list[Weighted]]) -> DataLoader[Weighted]:
         assert self.trainer is not None
         rows = self.splits[split]
-        # Rows are in memory and padding them is cheap: worker processes would cost more than they bring.
-        return ResumableLoader(
+        # Rows are in memory or mapped, and padding them is cheap: worker processes would cost more than they bring.
+        return Loader(
             rows,
             batch_sampler=batches,
-            collate_fn=partial(rows.collate, pad_id=self.classifier.pad_id, states=self.states.get(split)),
+            collate_fn=partial(rows.collate, pad_id=self.classifier.pad_id, kept=self.kept.get(split)),
             # The next batch travels while the GPU computes.
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
 
-class ResumableLoader(DataLoader[Weighted]):
-    """Tells Lightning that mid-epoch checkpoints are fine: `TrainBatches` starts where the step counter stands."""
+class Loader(DataLoader[Weighted]):
+    """Puts the next batch together while the step runs, in a thread.
+
+    It tells Lightning that mid-epoch checkpoints are fine: `TrainBatches` starts where the step counter stands.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Every batch, in order."""
+        yield from ahead(super().__iter__())
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the step counter says it all."""
