@@ -168,6 +168,16 @@ class LateMethod(nn.Module):
             return self.backbone.finish(self.over(p_BPH, context, position))
         return self.backbone.finish(self.upper(p_BPH, h_BTH, attention_mask, position))
 
+    def active_tokens(self, length: float) -> float:
+        """Tokens that pass through layers k..L in a training step, for a text of `length` tokens."""
+        return self.prompt_length + (1 if self.read_only else length)
+
+    @property
+    def prompt_length(self) -> int:
+        """P, prompt tokens that enter layer k."""
+        generator = getattr(self, "generator", None)
+        return 0 if generator is None else int(generator.prompt_length)
+
     def token_logits(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """Vocabulary logits at every token, `[B, T, V]`; none at the prompt's. Arguments and errors as of `forward`.
 

@@ -4,8 +4,8 @@ Transformers' `eager` keeps three squares of attention weights per layer (after 
 and repeats keys and values for grouped queries; the backward pass of `sdpa` is slow for short texts. This keeps one
 square and a byte per weight for dropout, and shares keys and values. Registered with transformers as `lean`.
 
-A text that is read only (`lpt.backbones.context`) has keys and values that are constants: they are used where they lie,
-and have no gradient.
+A text that is read only (`lpt.backbones.context`) has keys and values that are constants. They have no gradient, and the
+backward pass asks for them again instead of keeping them.
 
 Shapes: B batch, h query heads, g key-value heads, Q queries, T tokens of a text that is read only, S the other keys, d
 head size; N = B * g, R = h / g * Q.
@@ -20,7 +20,7 @@ from transformers.masking_utils import eager_mask
 
 from lpt.backbones.dropout import drop, masked, parts
 from lpt.backbones.names import LEAN
-from lpt.backbones.prefix import carried
+from lpt.backbones.prefix import Given, carried
 
 
 class _Attention(torch.autograd.Function):
@@ -32,22 +32,24 @@ class _Attention(torch.autograd.Function):
         q_NRd: Tensor,
         k_NSd: Tensor,
         v_NSd: Tensor,
-        text: tuple[Tensor, Tensor] | None,
+        text: Given | None,
         mask: Tensor | None,
         dropped: int,
     ) -> Tensor:
-        scores_NRS = _products(q_NRd, text and text[0], k_NSd)
+        text_keys, text_values = _of_text(text, q_NRd)
+        scores_NRS = _products(q_NRd, text_keys, k_NSd)
         if mask is not None:
             scores_NRS.view(mask.shape[0], -1, *mask.shape[2:]).add_(mask)
         p_NRS = torch.softmax(scores_NRS, -1)
         keep = drop(p_NRS, dropped) if dropped else None
-        ctx.save_for_backward(q_NRd, k_NSd, v_NSd, p_NRS, *(text or (None, None)), keep)
-        ctx.dropped = dropped
-        return _weighted(p_NRS if keep is None else masked(p_NRS, keep, dropped), text and text[1], v_NSd)
+        ctx.save_for_backward(q_NRd, k_NSd, v_NSd, p_NRS, keep)
+        ctx.text, ctx.dropped = text, dropped
+        return _weighted(p_NRS if keep is None else masked(p_NRS, keep, dropped), text_values, v_NSd)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q_NRd, k_NSd, v_NSd, p_NRS, text_keys, text_values, keep = ctx.saved_tensors
+        q_NRd, k_NSd, v_NSd, p_NRS, keep = ctx.saved_tensors
+        text_keys, text_values = _of_text(ctx.text, q_NRd)
         (o_NRd,) = gradients
         own = slice(p_NRS.shape[2] - k_NSd.shape[1], None)
         kept_NRS = p_NRS if keep is None else masked(p_NRS, keep, ctx.dropped)
@@ -59,6 +61,14 @@ class _Attention(torch.autograd.Function):
         dq_NRd = _weighted(ds_NRS, text_keys, k_NSd) if ctx.needs_input_grad[0] else None
         dk_NSd = torch.bmm(ds_NRS[..., own].transpose(1, 2), q_NRd) if ctx.needs_input_grad[1] else None
         return dq_NRd, dk_NSd, dv_NSd, None, None, None
+
+
+def _of_text(text: Given | None, q_NRd: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """A text's keys and values, `[N, T, d]`, if there is one."""
+    if text is None:
+        return None, None
+    keys, values = text()
+    return keys.reshape(len(q_NRd), -1, keys.shape[3]), values.reshape(len(q_NRd), -1, keys.shape[3])
 
 
 def _products(x_NRd: Tensor, text_NTd: Tensor | None, own_NSd: Tensor) -> Tensor:
@@ -98,13 +108,12 @@ def lean_attention(
         `[B, Q, h, d]`, and no weights.
     """
     batch, heads, queries, size = query.shape
-    groups, text = key.shape[1], carried(key)
+    groups = key.shape[1]
     q_NRd = (query * (size**-0.5 if scaling is None else scaling)).reshape(batch * groups, -1, size)
     k_NSd, v_NSd = key.reshape(batch * groups, -1, size), value.reshape(batch * groups, -1, size)
-    if text is not None:
-        text = tuple(x.reshape(batch * groups, -1, size) for x in text)
-    dropped = parts(dropout)
-    o_NRd = _Attention.apply(q_NRd, k_NSd, v_NSd, text, attention_mask, dropped)  # type: ignore[no-untyped-call]
+    o_NRd = _Attention.apply(  # type: ignore[no-untyped-call]
+        q_NRd, k_NSd, v_NSd, carried(key), attention_mask, parts(dropout)
+    )
     return o_NRd.view(batch, heads, queries, size).transpose(1, 2), None
 
 

@@ -5,12 +5,19 @@ Shapes: B batch, T tokens, H hidden size, g key-value heads, d head size.
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-KeysValues = Sequence[tuple[Tensor, Tensor]] | Tensor
-# Of layers k..L in order, the keys and values of each: `[B, g, T, d]`; from a cache, one tensor `[L - k + 1, 2, ...]`.
+
+class KeysValues(Protocol):
+    """The keys and values of each of the layers k..L, `[B, g, T, d]`.
+
+    From a cache they are put together as they are asked for, and hold until the next are.
+    """
+
+    def __getitem__(self, layer: int, /) -> tuple[Tensor, Tensor]: ...
+
 
 
 class Context(NamedTuple):

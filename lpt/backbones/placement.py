@@ -74,6 +74,8 @@ class Placement:
             LptError: `asked` is not among the family's.
         """
         dropout = backbone.attention_dropout if training and backbone.dropout else 0.0
+        if training and backbone.twins is not None:
+            length = 0.0  # however long the text is, few tokens of a step look at it
         available = backbone.family.attentions
         chosen = choose_attention(asked, self.accelerator, self.dtype, length, dropout, available)
         # The backward pass of lean attention knows nothing of autocast.

@@ -3,10 +3,13 @@
 Shapes: B batch, S tokens, H hidden size, N prefix length, g key-value heads, d head size.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Given = Callable[[], tuple[Tensor, Tensor]]
 
 
 class Known:
@@ -29,22 +32,48 @@ class Before(Known):
 
     Args:
         keys: `[B, g, N, d]`, as values.
-        own: what the layer's own are replaced by, or have in front of them; None: they stay as they are.
-        apart: leave the layer's own alone and have the keys carry these to `lpt.backbones.attention`, which neither
-            copies them nor computes a gradient for them.
+        own: what the layer's own are replaced by; None: they stay as they are.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, own: Known | None = None, apart: bool = False):
+    def __init__(self, keys: Tensor, values: Tensor, own: Known | None = None):
         super().__init__(keys, values)
-        self.own, self.apart = own, apart
+        self.own = own
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """These keys and values, and the layer's own behind them."""
+        if self.own is not None:
+            keys, values = self.own.update(keys, values, layer_idx)
+        return torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
+
+
+class Text(Known):
+    """Keys and values of a text that is read only: constants, which stand before the layer's own.
+
+    Args:
+        given: gives them, `[B, g, T, d]` each, as often as they are needed.
+        own: what the layer's own are replaced by, or have in front of them; None: they stay as they are.
+        apart: leave the layer's own alone, and have them carry these to `lpt.backbones.attention`, which needs neither
+            a copy of both nor a gradient for these.
+    """
+
+    def __init__(self, given: Given, own: Known | None = None, apart: bool = False):
+        self.given, self.own, self.apart = given, own, apart
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """These keys and values, and the layer's own behind them."""
         if self.own is not None:
             keys, values = self.own.update(keys, values, layer_idx)
         if self.apart:
-            return carry(keys, self.keys, self.values), values
-        return torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
+            keys = keys.view_as(keys)  # an object of its own
+            keys.carried = self.given  # type: ignore[attr-defined]
+            return keys, values
+        text_keys, text_values = self.given()
+        return torch.cat([text_keys, keys], dim=2), torch.cat([text_values, values], dim=2)
+
+
+def carried(keys: Tensor) -> Given | None:
+    """What gives a text's keys and values that these stand behind; None: they stand behind none."""
+    return getattr(keys, "carried", None)
 
 
 class Recorder(Known):
@@ -57,18 +86,6 @@ class Recorder(Known):
         """The layer's own, as they are."""
         self.keys, self.values = keys, values
         return keys, values
-
-
-def carry(keys: Tensor, text_keys: Tensor, text_values: Tensor) -> Tensor:
-    """The same keys, with a text's keys and values attached for `carried`."""
-    keys = keys.view_as(keys)  # an object of its own
-    keys.carried = text_keys, text_values  # type: ignore[attr-defined]
-    return keys
-
-
-def carried(keys: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The keys and values that `carry` has attached to these; None where it has not."""
-    return getattr(keys, "carried", None)
 
 
 class Prefix(nn.Module):

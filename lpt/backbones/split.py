@@ -12,6 +12,7 @@ Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size, V vocabula
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -33,7 +34,7 @@ from lpt.backbones.masks import (
     with_prompt,
 )
 from lpt.backbones.names import LEAN, SDPA
-from lpt.backbones.prefix import Before, Known, Prefix, Recorder
+from lpt.backbones.prefix import Known, Prefix, Recorder, Text
 from lpt.errors import LptError
 
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")  # as configs call it
@@ -364,12 +365,12 @@ class SplitBackbone(nn.Module):
             mask, token_positions(h_BTH[..., 0], mask), position_BQ, prompt_length, self.causal,
             prefix_length=0 if self.prefix is None else self.prefix.length,
         )  # fmt: skip
-        # Compiled layers know nothing of keys that carry others.
+        # Compiled layers know nothing of keys that carry a text.
         apart = self.attention == LEAN and not self.compiled
 
         def behind(index: int, own: Known | None = None) -> Known:
             own = self._behind_prefix(index, h_BAH, own)
-            return Before(*keys_values[index - self.layer + 1], own, apart)
+            return Text(partial(keys_values.__getitem__, index - self.layer + 1), own, apart)
 
         below = self.upper_layers[:-1]
         h_BAH = self._through(below, self.layer, h_BAH, seen, behind)

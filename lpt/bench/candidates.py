@@ -4,14 +4,14 @@ A candidate is an `nn.Module` with
     losses(batch) -> [B]      the losses of a training step
     scores(batch) -> [B, C]   the scores of the classes
 Stock baselines (`STOCK`) run Hugging Face's own forward pass: every layer, and logits at every position. All others are
-a `Scorer` of this project, named by their method; with `late_` in front the method begins at `lpt.layer`, and with
-`_cached` behind it reads the states entering that layer from the trunk cache.
+a `Scorer` of this project, named by their method; with `late_` in front the method begins at `lpt.layer`, with
+`_read_only` behind it reads the text once, and with `_cached` behind that it takes from the cache what is kept of a text.
 
 Shapes: B batch, S prompt and text tokens, C classes, V vocabulary.
 """
 
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from lpt.methods import build_method, chosen_settings
 from lpt.methods.lora import Lora as LateLora
 from lpt.registry import METHODS
 
+INVOCATION = 4  # a token that random rows do not have
 INPUT_PROMPT_LENGTH = 20  # prompt tokens, a usual choice for prompts that enter at the input
 
 
@@ -46,6 +47,8 @@ def build_candidate(name: str, model: Any, config: Config, label_ids: list[int])
     if name in STOCK:
         return STOCK[name](model, config, label_ids)
     settings = chosen_settings(config)
+    if "read_only" in settings:
+        settings["read_only"] = name.removesuffix("_cached").endswith("_read_only")
     if name.startswith("late_"):
         settings["layer"] = config.lpt.layer or middle_layer(model.config.num_hidden_layers)
     elif "layer" in settings and not METHODS[config.method.name].late:
@@ -63,7 +66,7 @@ class Stock(nn.Module):
 
     Args:
         model: a Hugging Face model, which is changed in place.
-        config: of which `trainer.compile` is read.
+        config: of which `trainer.compile` and `lpt.dropout` are read.
         label_ids: token id of each class.
     """
 
@@ -71,6 +74,7 @@ class Stock(nn.Module):
 
     def __init__(self, model: Any, config: Config, label_ids: list[int]):
         super().__init__()
+        self.dropout = config.lpt.dropout
         self.model = self.wrap(model)
         self.register_buffer("label_ids", torch.tensor(label_ids), persistent=False)
         if config.trainer.compile:
@@ -79,6 +83,10 @@ class Stock(nn.Module):
     def wrap(self, model: Any) -> Any:
         """The model as it is trained."""
         return model
+
+    def train(self, mode: bool = True) -> "Stock":
+        """Set the mode; dropout is off unless it is asked for, as in the other candidates."""
+        return super().train(mode and self.dropout)
 
     def scores(self, batch: Batch) -> Tensor:
         """Class scores `[B, C]`: the logits of the classes' tokens at the read-out position."""
@@ -104,16 +112,40 @@ class Full(Stock):
 class Lora(Stock):
     """LoRA (Hu et al. 2021) by `peft`, on the maps that it chooses for the family; rank and alpha of `method=lora`."""
 
+    options: ClassVar[dict[str, Any]] = {}
+
     def wrap(self, model: Any) -> Any:
         """Add low-rank maps without dropout, and freeze everything else.
 
         Raises:
             LptError: `peft` is not installed.
         """
-        peft = _peft()
         ours = inspect.signature(LateLora).parameters
         rank, alpha = ours["rank"].default, ours["alpha"].default
-        return peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0))
+        peft = _peft()
+        return peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, **self.options))
+
+
+class ActivatedLora(Lora):
+    """Activated LoRA (Greenewald et al. 2025, https://arxiv.org/abs/2504.12397) by `peft`: from the last token on."""
+
+    options: ClassVar[dict[str, Any]] = {"task_type": "CAUSAL_LM", "alora_invocation_tokens": [INVOCATION]}
+
+    def wrap(self, model: Any) -> Any:
+        """Add low-rank maps that act on the last token alone.
+
+        Raises:
+            LptError: the backbone is no decoder, or `peft` is not installed.
+        """
+        if not family_of(model.config).causal:
+            raise LptError("alora needs a decoder, whose text does not see the tokens behind it")
+        return super().wrap(model)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Class scores `[B, C]`, of rows that end in the token that `peft` looks for."""
+        input_ids = batch.input_ids.clone()
+        input_ids[:, -1] = INVOCATION
+        return super().scores(batch._replace(input_ids=input_ids))
 
 
 class PromptTuning(Stock):
@@ -148,6 +180,7 @@ class PerLabel(Stock):
 STOCK: dict[str, type[Stock]] = {
     "full": Full,
     "lora": Lora,
+    "alora": ActivatedLora,
     "prompt_tuning": PromptTuning,
     "per_label": PerLabel,
 }

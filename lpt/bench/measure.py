@@ -10,8 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,13 @@ from lpt.backbones.names import EAGER, LEAN
 from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import find_pretrained
 from lpt.backbones.split import SplitBackbone
-from lpt.bench.candidates import STOCK, build_candidate
+from lpt.bench.candidates import STOCK, Stock, build_candidate
 from lpt.cache.trunk import TrunkCache
 from lpt.config.bench import config_from_json
 from lpt.config.schema import Config
-from lpt.data.batches import Batch, EncodedSplit, RaggedStates
+from lpt.data.ahead import ahead
+from lpt.data.batches import Batch, EncodedSplit
+from lpt.data.ragged import Kept
 from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
 from lpt.errors import LptError
@@ -39,13 +40,12 @@ from lpt.hardware import (
     reset_peak_memory,
     wait,
 )
+from lpt.late_prompt import LateMethod
 from lpt.methods import trains_backbone
 
 BATCHES = 4  # different ones, so that nothing is served from a processor cache that the last step has warmed
 UNTIMED = 2  # steps before those that are timed
 Step = Callable[[], None]
-Batches = Iterator[Callable[[int], Iterator[Batch]]]
-# Of each batch, a function that yields it in a number of parts: putting it together belongs to the step.
 
 
 def measure(candidate: str, config: Config) -> dict[str, Any]:
@@ -66,12 +66,13 @@ def measure(candidate: str, config: Config) -> dict[str, Any]:
     attention = _use_attention(anatomy, candidate, config, placement)
     module, loaded = _build(candidate, model, config, device, accelerator)
     split = random_rows(optim.batch_size * BATCHES, bench.tokens, bench.labels, anatomy)
-    # Below layer 1 there is nothing to cache: reading the embeddings is the same.
-    cached = candidate.endswith("_cached") and module.method.backbone.layer > 1
-    states = _states(module.method.backbone, split) if cached else None
-    batches = _batches(split, optim.batch_size, states, device)
+    kept = _keep(module.method, split) if candidate.endswith("_cached") else None
+    cache_bytes = 0 if kept is None else kept.bytes
+    loaded += cache_bytes
+    micro_batches = _micro_batches(module, config, accelerator) if bench.step == "train" else 1
+    batches = _batches(split, optim.batch_size // micro_batches, kept, device)
     if bench.step == "train":
-        step = _training_step(module, optim.lr, batches, _micro_batches(candidate, config, accelerator))
+        step = _training_step(module, optim.lr, batches, micro_batches)
     else:
         step = _evaluation(module, batches)
 
@@ -94,7 +95,7 @@ def measure(candidate: str, config: Config) -> dict[str, Any]:
         "matmul_flop_per_second": rate,
         "arithmetic_bound_seconds": flop / rate,
         "vs_arithmetic_bound": median * rate / flop,
-        "cache_bytes": 0 if states is None else states.states.nbytes,
+        "cache_bytes": cache_bytes,
         "accelerator": torch.cuda.get_device_name() if accelerator == "gpu" else "cpu",
         "threads": torch.get_num_threads(),
     }
@@ -159,61 +160,64 @@ def random_rows(count: int, tokens: int, labels: int, backbone: SplitBackbone) -
     return EncodedSplit(rows, LabeledRows([("",)] * count, [i % labels for i in range(count)], list(range(count))))
 
 
-def _states(backbone: SplitBackbone, split: EncodedSplit) -> RaggedStates:
+def _keep(method: LateMethod, split: EncodedSplit) -> Kept | None:
+    """What a run's cache has of these rows, in memory; None where there is nothing: reading the embeddings is the same.
+
+    Raises:
+        LptError: an option forbids a cache.
+    """
+    backbone = method.backbone
+    if backbone.layer == 1 and not method.read_only:
+        return None
     cache = TrunkCache("memory", say=lambda message: None)
-    cache.prepare(backbone, {"train": split})
+    plan = cache.prepare(backbone, {"train": split})
     states = cache.states(backbone, split, "train", pad_id=0)
-    if states is None:
-        assert cache.plan is not None
-        raise LptError(f"nothing can be cached: the trunk cache is {cache.plan.reason}")
-    return states
+    if states is None or plan.keys_values is not method.read_only:
+        raise LptError(f"nothing can be cached: the trunk cache is {plan.reason}")
+    return Kept(states, cache.keys_values(backbone, split, "train", 0, states))
 
 
-def _batches(split: EncodedSplit, size: int, states: RaggedStates | None, device: torch.device) -> Batches:
-    """All batches of `size` rows, over and over."""
-
-    def collate(first: int, parts: int) -> Iterator[Batch]:
-        for part in range(parts):
-            rows = range(first + part, first + size, parts)
-            yield split.collate([(i, 1 / size) for i in rows], 0, states).to(device)
-
-    return cycle([partial(collate, first) for first in range(0, len(split), size)])
+def _batches(split: EncodedSplit, size: int, kept: Kept | None, device: torch.device) -> Iterator[Batch]:
+    """Batches of `size` rows, over and over, each put together while the one before it is used, as in training."""
+    firsts = cycle(range(0, len(split) - size + 1, size))
+    collated = (split.collate([(i, 1.0) for i in range(first, first + size)], 0, kept) for first in firsts)
+    return (batch.to(device) for batch in ahead(collated))
 
 
-def _micro_batches(candidate: str, config: Config, accelerator: str) -> int:
+def _micro_batches(module: Any, config: Config, accelerator: str) -> int:
     """Micro-batches of a step: as in training; for stock baselines one, unless a number is given."""
-    given = config.optim.gradient_accumulation
-    if candidate in STOCK:
-        return given or 1
-    length = config.bench.tokens + config.lpt.prompt_length
-    return choose_gradient_accumulation(given, accelerator, config.optim.batch_size, length)
+    given, rows = config.optim.gradient_accumulation, config.optim.batch_size
+    if given is None and not isinstance(module, Stock):
+        tokens = module.method.active_tokens(config.bench.tokens)
+        given = choose_gradient_accumulation(None, accelerator, rows, tokens)
+    # All of a size here.
+    return next(count for count in range(given or 1, rows + 1) if rows % count == 0)
 
 
-def _training_step(module: Any, lr: float, batches: Batches, micro_batches: int) -> Step:
+def _training_step(module: Any, lr: float, batches: Iterator[Batch], micro_batches: int) -> Step:
     """A function that takes one optimizer step."""
     trained = [p for p in module.parameters() if p.requires_grad]
     if not trained:
         raise LptError("this method trains nothing; give bench.step=evaluate")
-    optimizer = torch.optim.AdamW(trained, lr=lr)
+    optimizer = torch.optim.AdamW(trained, lr=lr, fused=True)
     module.train()
 
     def step() -> None:
         optimizer.zero_grad()
-        for batch in next(batches)(micro_batches):
-            (module.losses(batch) * batch.weights).sum().backward()
+        for batch in islice(batches, micro_batches):
+            (module.losses(batch).mean() / micro_batches).backward()
         optimizer.step()
 
     return step
 
 
-def _evaluation(module: Any, batches: Batches) -> Step:
+def _evaluation(module: Any, batches: Iterator[Batch]) -> Step:
     """A function that scores one batch."""
     module.eval()
 
     @torch.no_grad()
     def step() -> None:
-        for batch in next(batches)(1):
-            module.scores(batch).softmax(1).cpu()
+        module.scores(next(batches)).softmax(1).cpu()
 
     return step
 

@@ -2,27 +2,27 @@
 
 from lpt.config.declarations import Declarations
 
-STOCK = ("full", "lora", "prompt_tuning", "per_label")  # by Hugging Face's own forward pass
+STOCK = ("full", "lora", "alora", "prompt_tuning", "per_label")  # by Hugging Face's own forward pass
 
 
 def candidates(declarations: Declarations) -> list[str]:
     """Every name that `bench.methods` may have.
 
-    A method by its own name is measured as `train.py` trains it; `late_` in front has it begin at `lpt.layer`, and
-    `_cached` behind has it read the states entering that layer from the trunk cache.
+    A method by its own name is measured as `train.py` trains it; `late_` in front has it begin at `lpt.layer`,
+    `_read_only` behind has it read the text once, and `_cached` behind that has it take from the cache what is kept of
+    the text.
     """
     names = list(STOCK)
     for name, method in declarations["method"].items():
-        own = [] if name in STOCK else [name]
-        if method.traits.get("late"):
-            names += [*own, f"{name}_cached"]
-        elif "layer" in method.parameters:
-            names += [*own, f"late_{name}", f"late_{name}_cached"]
-        else:
-            names += own
+        late = method.traits.get("late")
+        begun = [name, f"late_{name}"] if "layer" in method.parameters and not late else [name]
+        names += [each for each in begun if each not in STOCK]
+        names += [f"{each}_cached" for each in begun if late or each != name]
+        if "read_only" in method.parameters:
+            names += [f"{each}_read_only{cached}" for each in begun for cached in ("", "_cached")]
     return names
 
 
 def method_of(candidate: str) -> str:
     """The method that a candidate is named by."""
-    return candidate.removeprefix("late_").removesuffix("_cached")
+    return candidate.removeprefix("late_").removesuffix("_cached").removesuffix("_read_only")

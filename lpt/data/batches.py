@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from lpt.data.ragged import Kept
+from lpt.data.ragged import Kept, PaddedKeysValues
 from lpt.data.regression import soft_targets
 from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded, Template
@@ -41,13 +41,13 @@ class Batch(NamedTuple):
     # attended tokens, prompt not counted
     states: Tensor | None = None
     # [B, T, H] states entering layer k, where a cache has them
-    keys_values: list[tuple[Tensor, Tensor]] | None = None
+    keys_values: Sequence[tuple[Tensor, Tensor]] | PaddedKeysValues | None = None
     # [B, g, T, d] keys and values of each of the layers k..L, where a cache has them
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the batch to a device; from pinned memory, without waiting for the copy."""
         parts: list[Any] = [p.to(device, non_blocking=True) if isinstance(p, Tensor) else p for p in self]
-        if self.keys_values is not None:
+        if self.keys_values is not None and device.type != "cpu":
             moved = [(k.to(device, non_blocking=True), v.to(device, non_blocking=True)) for k, v in self.keys_values]
             return Batch(*parts)._replace(keys_values=moved)
         return Batch(*parts)

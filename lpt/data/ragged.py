@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+PAGE = 4096  # bytes
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes, for formats that NumPy does not know
 
 
@@ -78,19 +79,49 @@ class RaggedKeysValues:
         row = self.numbers[self.starts[i] * width : self.starts[i + 1] * width]
         return row.view(self.layers, 2, self.heads, self.lengths[i], self.head_size)[self.skip :]
 
-    def pad(self, rows: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Return keys and values, `[B, g, T, d]`, of some rows for each layer, padded on the right with zeros."""
-        longest = max(self.lengths[i] for i in rows)
-        shape = (len(rows), self.heads, longest, self.head_size)
-        padded = [tuple(self.numbers.new_empty(shape) for _ in range(2)) for _ in range(self.layers - self.skip)]
-        for place, i in enumerate(rows):
-            length, row = self.lengths[i], self.row(i)
-            for into, layer in zip(padded, row, strict=True):
-                for batch, one in zip(into, layer, strict=True):
-                    copy(batch[place, :, :length], one)
-                    if length < longest:
-                        batch[place, :, length:] = 0
-        return [(keys, values) for keys, values in padded]
+    def pad(self, rows: Sequence[int]) -> "PaddedKeysValues":
+        """Return the keys and values of some rows, a pair for each layer."""
+        return PaddedKeysValues([self.row(i) for i in rows])
+
+
+class PaddedKeysValues:
+    """Keys and values of some rows, `[B, g, T, d]`, padded on the right with zeros: a pair for each layer.
+
+    A pair is put together whenever it is asked for, and holds until the next one is: copying it takes less time than
+    one matrix product of a step, and so a step needs memory for those of one layer alone.
+
+    Args:
+        rows: `[layers, 2, g, T, d]` of each.
+    """
+
+    def __init__(self, rows: Sequence[Tensor]):
+        self.rows = rows
+
+    @cached_property
+    def _pair(self) -> Tensor:
+        _, pair, heads, _, head_size = self.rows[0].shape
+        longest = max(row.shape[3] for row in self.rows)
+        return self.rows[0].new_zeros(pair, len(self.rows), heads, longest, head_size)
+
+    def __len__(self) -> int:
+        return len(self.rows[0])
+
+    def __getitem__(self, layer: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= layer < len(self):
+            raise IndexError(layer)
+        for place, row in enumerate(self.rows):
+            self._pair[:, place, :, : row.shape[3]] = row[layer]
+        keys, values = self._pair
+        return keys, values
+
+    def pin_memory(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the pairs of all layers in memory that a GPU copies from without being waited for."""
+        return [(keys.clone().pin_memory(), values.clone().pin_memory()) for keys, values in self]
+
+    def touch(self) -> None:
+        """Read a number of every page, so that a step does not wait for the disk."""
+        for row in self.rows:
+            _plain(row).reshape(-1)[:: PAGE // row.itemsize].max()
 
 
 @dataclass(frozen=True)
@@ -107,10 +138,19 @@ class Kept:
     keys_values: RaggedKeysValues | None = None
     places: dict[int, int] | None = None
 
-    def batch(self, rows: Sequence[int]) -> tuple[Tensor, list[tuple[Tensor, Tensor]] | None]:
+    @property
+    def bytes(self) -> int:
+        """What it takes."""
+        return self.states.states.nbytes + (0 if self.keys_values is None else self.keys_values.numbers.nbytes)
+
+    def batch(self, rows: Sequence[int]) -> tuple[Tensor, PaddedKeysValues | None]:
         """States of some rows of the split, `[B, T, H]`, and the keys and values of each layer, `[B, g, T, d]`."""
         places = rows if self.places is None else [self.places[row] for row in rows]
-        return self.states.pad(places), None if self.keys_values is None else self.keys_values.pad(places)
+        if self.keys_values is None:
+            return self.states.pad(places), None
+        keys_values = self.keys_values.pad(places)
+        keys_values.touch()
+        return self.states.pad(places), keys_values
 
 
 def copy(into: Tensor, numbers: Tensor) -> None:

@@ -82,7 +82,7 @@ def prepare(config: Config) -> Experiment:
     length = mean_length(splits["train"])
     attention = set_attention(config, placement, classifier, length)
     trainable = any(p.requires_grad for p in classifier.parameters())
-    plan = plan_training(config, len(splits["train"]), micro_batches(config, placement, length), trainable)
+    plan = plan_training(config, len(splits["train"]), micro_batches(config, placement, classifier, length), trainable)
     messages.say_choices(config, attention, plan, length)
     make_ready(config, classifier, splits["train"])
     return Experiment(config, placement, pretrained, rows, classifier, splits, attention, plan)
@@ -182,11 +182,11 @@ def set_attention(config: Config, placement: Placement, classifier: LatePromptCl
     return attention
 
 
-def micro_batches(config: Config, placement: Placement, length: float) -> int:
+def micro_batches(config: Config, placement: Placement, classifier: LatePromptClassifier, length: float) -> int:
     """Micro-batches per optimizer step for texts of `length` tokens."""
     optim = config.optim
     rows_per_device = optim.batch_size // config.trainer.processes
-    tokens = length + config.lpt.prompt_length
+    tokens = classifier.method.active_tokens(length)
     return choose_gradient_accumulation(optim.gradient_accumulation, placement.accelerator, rows_per_device, tokens)
 
 

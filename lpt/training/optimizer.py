@@ -40,7 +40,9 @@ def build_optimizer(
             lr = schedule.head_lr if p in in_head else schedule.lr
             groups[lr, schedule.weight_decay if p.ndim > 1 else 0.0].append(p)
     optimizer = AdamW(
-        [{"params": group, "lr": lr, "weight_decay": weight_decay} for (lr, weight_decay), group in groups.items()]
+        [{"params": group, "lr": lr, "weight_decay": weight_decay} for (lr, weight_decay), group in groups.items()],
+        # On GPUs, a fused step would unscale float16 gradients after they are clipped.
+        fused=all(p.device.type == "cpu" for group in groups.values() for p in group),
     )
     rate: LambdaLR = get_linear_schedule_with_warmup(optimizer, schedule.warmup_steps, schedule.total_steps)
     return optimizer, rate
