@@ -9,13 +9,17 @@ Shapes: B batch, T tokens, P prompt length, S = P + T, H hidden size, V vocabula
 # What transformers' modules return is not typed.
 # mypy: disable-error-code="no-any-return"
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+from transformers.models.distilbert import modeling_distilbert
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers.models.modernbert import modeling_modernbert
 from transformers.pytorch_utils import Conv1D
 
 
@@ -191,6 +195,51 @@ def call_gpt_neo(
     return h_BSH + layer.mlp(layer.ln_2(h_BSH))
 
 
+def call_distilbert(
+    layer: Any, h_BSH: Tensor, attention_mask: Tensor | None, past_key_values: Any = None, **extra: Any
+) -> Tensor:
+    """Its own attention takes no keys and values from outside."""
+    if past_key_values is None:
+        return call_layer(layer, h_BSH, attention_mask, **extra)
+    attention = layer.attention
+    heads = (split_heads(f(h_BSH), attention.attention_head_size) for f in (attention.q_lin, attention.k_lin, attention.v_lin))
+    rate = attention.dropout.p if attention.training else 0.0
+    o_BSH = attend(attention, *heads, attention_mask, past_key_values, rate, modeling_distilbert.eager_attention_forward)
+    h_BSH = layer.sa_layer_norm(attention.out_lin(o_BSH) + h_BSH)
+    return layer.output_layer_norm(layer.ffn(h_BSH) + h_BSH)
+
+
+def call_modernbert(
+    layer: Any, h_BSH: Tensor, attention_mask: Tensor | None, past_key_values: Any = None, **extra: Any
+) -> Tensor:
+    """Its own attention takes no keys and values from outside."""
+    if past_key_values is None:
+        return call_layer(layer, h_BSH, attention_mask, **extra)
+    attention = layer.attn
+    heads = queries_keys_values_modernbert(layer, h_BSH, extra)
+    rate = attention.attention_dropout if attention.training else 0.0
+    o_BSH = attend(attention, *heads, attention_mask, past_key_values, rate, modeling_modernbert.eager_attention_forward)
+    h_BSH = h_BSH + attention.out_drop(attention.Wo(o_BSH))
+    return h_BSH + layer.mlp(layer.mlp_norm(h_BSH))
+
+
+def attend(
+    attention: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attention_mask: Tensor | None,
+    past_key_values: Any,
+    dropout: float,
+    eager: Callable[..., Any],
+) -> Tensor:
+    """What a layer's queries `[B, h, Q, d]` find, `[B, Q, H]`, by the model's attention implementation."""
+    k, v = past_key_values.update(k, v, 0)
+    interface = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager)
+    found, _ = interface(attention, q, k, v, attention_mask, dropout=dropout, scaling=q.shape[-1] ** -0.5)
+    return found.flatten(2)
+
+
 # Keys and values
 
 
@@ -210,6 +259,25 @@ def keys_values_bert(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tens
     attention = layer.attention.self
     size = attention.attention_head_size
     return split_heads(attention.key(h), size), split_heads(attention.value(h), size)
+
+
+def keys_values_distilbert(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    attention = layer.attention
+    size = attention.attention_head_size
+    return split_heads(attention.k_lin(h), size), split_heads(attention.v_lin(h), size)
+
+
+def queries_keys_values_modernbert(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    attention = layer.attn
+    heads = attention.Wqkv(layer.attn_norm(h)).unflatten(-1, (3, -1, attention.head_dim))
+    q, k, v = (x.transpose(1, 2) for x in heads.unbind(-3))
+    q, k = modeling_modernbert.apply_rotary_pos_emb(q, k, *extra["position_embeddings"], unsqueeze_dim=1)
+    return q, k, v
+
+
+def keys_values_modernbert(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    _, keys, values = queries_keys_values_modernbert(layer, h, extra)
+    return keys, values
 
 
 def keys_values_gpt2(layer: Any, h: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor]:

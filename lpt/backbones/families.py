@@ -52,7 +52,7 @@ class Family:
     # What layers call the argument through which keys and values can be given.
     keys_values: Callable[[nn.Module, Tensor, dict[str, Any]], tuple[Tensor, Tensor]] | None = None
     # (layer, states [B, S, H] entering it, its keyword arguments) -> keys, values [B, g, S, d]. With it, layer L is
-    # computed for the read-out position alone, and layers can have prefixes; None: neither.
+    # computed for the read-out position alone, layers can have prefixes, and texts can be read only; None: none of it.
     sublayers: tuple[str, str] | None = None
     # Within a layer, the last linear maps of attention and of the feed-forward network: adapters go behind them.
     refuses: Callable[[Any], str | None] = lambda config: None
@@ -92,6 +92,8 @@ DISTILBERT = Family(
     embed=anatomy.embed_bert,
     lm_transform=anatomy.transform_distilbert,
     dropout="dropout",
+    call=anatomy.call_distilbert,
+    keys_values=anatomy.keys_values_distilbert,
     sublayers=("attention.out_lin", "ffn.lin2"),
 )
 ALBERT = Family(
@@ -112,6 +114,8 @@ MODERNBERT = Family(
     rotary="rotary_emb",
     dropout="mlp_dropout",
     window=anatomy.window_modernbert,
+    call=anatomy.call_modernbert,
+    keys_values=anatomy.keys_values_modernbert,
     sublayers=("attn.Wo", "mlp.Wo"),
 )
 GPT2 = Family(
