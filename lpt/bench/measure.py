@@ -68,7 +68,7 @@ def measure(candidate: str, config: Config) -> dict[str, Any]:
     split = random_rows(optim.batch_size * BATCHES, bench.tokens, bench.labels, anatomy)
     kept = _keep(module.method, split) if candidate.endswith("_cached") else None
     cache_bytes = 0 if kept is None else kept.bytes
-    loaded += cache_bytes
+    loaded += cache_bytes  # here in memory
     micro_batches = _micro_batches(module, config, accelerator) if bench.step == "train" else 1
     batches = _batches(split, optim.batch_size // micro_batches, kept, device)
     if bench.step == "train":
@@ -96,6 +96,7 @@ def measure(candidate: str, config: Config) -> dict[str, Any]:
         "arithmetic_bound_seconds": flop / rate,
         "vs_arithmetic_bound": median * rate / flop,
         "cache_bytes": cache_bytes,
+        "cache_rows": len(split),
         "accelerator": torch.cuda.get_device_name() if accelerator == "gpu" else "cpu",
         "threads": torch.get_num_threads(),
     }

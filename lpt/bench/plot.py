@@ -14,8 +14,11 @@ COLORS = {
     "per_label": "#999999",
     "lpt": "#56B4E9",
     "lpt_cached": "#0072B2",
+    "lpt_read_only_cached": "#009E73",
+    "late_lora_read_only_cached": "#CC79A7",
+    "alora": "#E69F00",
     "late_lora_cached": "#E69F00",
-    "lpt_lora_cached": "#009E73",
+    "lpt_lora_cached": "#882255",
 }
 PANELS = (
     ("step_seconds", 1.0, "seconds per step"),

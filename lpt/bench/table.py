@@ -10,7 +10,7 @@ from lpt.backbones.names import PRECISIONS
 
 LEGEND = (
     "vs fastest: time per step over that of the fastest; vs arithmetic bound: over the time of its matrix products "
-    "alone; MB: peak memory above the loaded backbone"
+    "alone; MB: peak memory above the loaded backbone and the cache, which training maps from a file"
 )
 TEXT_COLUMNS = 2  # method and format; the columns after them hold numbers
 # A number format as tables show it, by PyTorch's name and by that of the options.
@@ -50,7 +50,7 @@ def cost_table(bench: dict[str, Any]) -> CostTable:
     fastest = min(result["step_seconds"] for result in bench["results"] if "error" not in result)
     vary = bench["vary"]
     varied = [] if vary is None else [vary.rpartition(".")[2]]
-    numbers = ["per step", "spread", "vs fastest", "rows/s", "vs arithmetic bound", "MB", "trained"]
+    numbers = ["per step", "spread", "vs fastest", "rows/s", "vs arithmetic bound", "MB", "cache kB/row", "trained"]
     rows = []
     for result in bench["results"]:
         value = [] if vary is None else ["" if result["value"] is None else str(result["value"])]
@@ -69,6 +69,7 @@ def _costs(result: dict[str, Any], fastest: float) -> list[str]:
         f"{rate:,.{0 if rate >= 100 else 1}f}",
         f"{bound:.2f}" if bound < 10 else f"{bound:,.0f}",
         f"{result['peak_bytes_above_backbone'] / 1e6:,.0f}",
+        f"{result['cache_bytes'] / result['cache_rows'] / 1e3:,.0f}" if result["cache_bytes"] else "",
         f"{result['trainable_parameters']:,}",
     ]
 

@@ -1,11 +1,11 @@
-"""`lpt cache`: the trunk states that are kept on disk."""
+"""`lpt cache`: what is kept on disk of the texts that were read."""
 
 import argparse
 import time
 
 from lpt.cli.arguments import Commands
 
-FACTS = ("backbone", "task", "split", "rows", "layer")
+FACTS = ("backbone", "task", "split", "rows", "what")
 
 
 def add(commands: Commands) -> None:
@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
     cache = commands.add_parser(
         "cache",
         help="list or clear what is cached on disk",
-        description="Manage the trunk states that are kept on disk for later runs.",
+        description="Manage the states, keys and values of texts that are kept on disk for later runs.",
     )
     actions = cache.add_subparsers(required=True, metavar="action")
     actions.add_parser("list", help="show the size of each entry, and what it belongs to").set_defaults(command=_list)

@@ -18,6 +18,7 @@ NAMED = {
     "method.name": "{}",
     "generator.name": "{}",
     "lpt.layer": "layer {}",
+    "lpt.read_only": "{}",
     "lpt.prompt_length": "P={}",
     "method.prompt_length": "P={}",
     "fewshot.protocol": "{}",
@@ -29,6 +30,7 @@ NAMED = {
     "method.bottleneck": "m={}",
     "optim.lr": "lr {}",
 }
+WORDS = {("lpt.read_only", True): "read-only", ("lpt.read_only", False): "not read-only"}
 # What a reader asks for first is named wherever it varies; of the others, only values that are not the usual one.
 ALWAYS_NAMED = ("method.name", "generator.name", "fewshot.protocol", "fewshot.k", "head.name")
 
@@ -189,7 +191,9 @@ def _is_usual(run: Run, name: str, runs: Sequence[Run], options: Sequence[str]) 
 
 def _words(values: dict[str, Any]) -> str:
     return " · ".join(
-        NAMED.get(name, f"{name}={{}}").format(value) for name, value in values.items() if value is not None
+        NAMED.get(name, f"{name}={{}}").format(WORDS.get((name, value), value))
+        for name, value in values.items()
+        if value is not None
     )
 
 

@@ -161,6 +161,7 @@ def _identity(found: CompletedRun | FailedRun | None) -> dict[str, Any]:
     if isinstance(found, CompletedRun):
         options |= {
             "lpt.layer": found.lpt.layer,
+            "lpt.read_only": found.lpt.read_only,
             "lpt.prompt_length": found.lpt.prompt_length,
             "lpt.bottleneck": found.lpt.bottleneck,
             "generator.name": found.lpt.generator,

@@ -91,6 +91,7 @@ def late_prompt_facts(classifier: LatePromptClassifier) -> LatePromptFacts:
         prompt.get("prompt_length"),
         prompt.get("generator"),
         prompt.get("bottleneck"),
+        classifier.method.read_only,
     )
 
 

@@ -44,6 +44,7 @@ class LatePromptFacts:
     generator: str | None
     bottleneck: int | None
     read_only: bool = False
+    # Whether the text sees nothing of what is trained.
 
 
 @dataclass(frozen=True)

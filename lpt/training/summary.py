@@ -44,7 +44,8 @@ def _what_was_run(result: CompletedRun) -> list[tuple[str, str]]:
         lines.append(("method", _method(result)))
     if lpt.generator is not None:
         tokens = f"{lpt.prompt_length} prompt token{'' if lpt.prompt_length == 1 else 's'}"
-        lines.append(("prompt", f"{lpt.generator}, {tokens} entering layer {lpt.layer}"))
+        read_only = ", read-only" if lpt.read_only else ""
+        lines.append(("prompt", f"{lpt.generator}, {tokens} entering layer {lpt.layer}{read_only}"))
     if result.trainable_parameters:
         share = result.trainable_parameters / result.backbone_parameters
         lines.append(("trained parameters", f"{result.trainable_parameters:,}  ({share:.3%} of the backbone)"))
@@ -55,7 +56,8 @@ def _method(result: CompletedRun) -> str:
     """The method with those of its settings that the line of the prompt does not have, the layer first."""
     shown = asdict(result.lpt) if result.lpt.generator is not None else {}
     own = {name: value for name, value in result.settings.items() if name not in shown and value}
-    described = ", ".join(f"{name} {own[name]}" for name in sorted(own, key=lambda name: name != "layer"))
+    words = {name: "read-only" if name == "read_only" else f"{name} {value}" for name, value in own.items()}
+    described = ", ".join(words[name] for name in sorted(own, key=lambda name: name != "layer"))
     return f"{result.method}  ({described})" if described else result.method
 
 
