@@ -10,8 +10,8 @@ A small trained network G reads the states entering layer k of a frozen model an
     o = layers k..L ([p ; h])       upper       the prompt stands before all tokens and is always attended
     z = finish(o at one token)      read_out    final norm or LM-head transform; the mask or the last context token
 
-A method that is read-only (`lpt.read_only=true`) reads a text once: its tokens do not see the prompt, so that their keys
-and values in layers k..L are constants of the example too, and only the prompt and the read-out token pass through them:
+A method that is read-only (`lpt.read_only=true`) reads a text once: its tokens do not see the prompt, so that their
+keys and values in layers k..L are constants of the example too, and only the prompt and the read-out token pass there:
 
     c = h, and the frozen keys and values of layers k..L over h    read
     o = layers k..L ([p ; h at one token]) over c                  over

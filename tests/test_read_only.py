@@ -4,13 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from method_zoo import FROM_THE_INPUT, SETTINGS, build, readout, stir, trained
+from method_zoo import FROM_THE_INPUT, SETTINGS, readout, stir, trained
 from tiny import (
     DECODERS,
-    ENCODERS,
     HIDDEN,
     LAYERS,
-    PREFIXABLE,
     SHAPES,
     attentions,
     model_type,
@@ -35,7 +33,7 @@ from lpt.methods import build_method
 
 LENGTHS = (7, 3, 10, 1)
 READABLE = tuple(shape for shape in SHAPES if KNOWN[model_type(shape)].keys_values is not None)
-SOME = [f for f in ("bert", "modernbert", "gpt2", "gemma3_text", "mistral")]
+SOME = ("bert", "modernbert", "gpt2", "gemma3_text", "mistral")
 PROMPT = 3
 
 
@@ -103,13 +101,13 @@ def plainly(method, stock, ids, position, answer=()):
     text, p = len(ids), prompt.shape[1]
     active = torch.cat([prompt, h[:, position : position + 1], h[:, text:]], 1)
     places = positions_of(text, p, len(answer), position, causal)
-    given = backbone._position_arguments(active, SimpleNamespace(positions=torch.tensor([places])))
-    alone = backbone._position_arguments(active, SimpleNamespace(positions=torch.arange(text)[None]))
+    given = backbone._passes.positions(active, SimpleNamespace(positions=torch.tensor([places])))
+    alone = backbone._passes.positions(active, SimpleNamespace(positions=torch.arange(text)[None]))
     h = h[:, :text]
     for index in range(backbone.layer - 1, LAYERS):
         recorded, family = Recorded(), backbone.family
         with torch.no_grad():
-            arguments = stock.backbone._of_layer(index, alone) | {family.cache: recorded}
+            arguments = stock.backbone._passes.of_layer(index, alone) | {family.cache: recorded}
             window = family.window(backbone.config, index)
             near = torch.ones(text, text, dtype=torch.bool)
             if window is not None:
@@ -121,7 +119,7 @@ def plainly(method, stock, ids, position, answer=()):
             prefix = tuple([x[index - backbone.layer + 1][None]] for x in backbone.prefix.parameters())
         seen = sees(text, p, position, causal, window, places)
         seen = torch.nn.functional.pad(seen, (0 if backbone.prefix is None else backbone.prefix.length, 0), value=True)
-        arguments = backbone._of_layer(index, given) | {family.cache: SwappedKeys(recorded.found, prefix)}
+        arguments = backbone._passes.of_layer(index, given) | {family.cache: SwappedKeys(recorded.found, prefix)}
         sequence = torch.cat([h, active], 1)
         out = family.call(backbone.layers[index], sequence, additive(seen[None, None], h.dtype), **arguments)
         h, active = above, out[:, text:]
@@ -280,7 +278,7 @@ def test_dropout_never_reaches_what_is_read():
 
 
 def test_a_family_that_cannot_be_read_only_says_which_can():
-    with pytest.raises(LptError, match=r"lpt.read_only=true: deberta \(deberta\) .* these can: bert, distilbert, electra"):
+    with pytest.raises(LptError, match=r"deberta \(deberta\) cannot be read once, .* these can: bert, distilbert,"):
         LateMethod(tiny_model("deberta"), 2, read_only=True)
 
 

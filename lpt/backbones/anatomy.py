@@ -202,9 +202,13 @@ def call_distilbert(
     if past_key_values is None:
         return call_layer(layer, h_BSH, attention_mask, **extra)
     attention = layer.attention
-    heads = (split_heads(f(h_BSH), attention.attention_head_size) for f in (attention.q_lin, attention.k_lin, attention.v_lin))
+    q, k, v = (
+        split_heads(project(h_BSH), attention.attention_head_size)
+        for project in (attention.q_lin, attention.k_lin, attention.v_lin)
+    )
     rate = attention.dropout.p if attention.training else 0.0
-    o_BSH = attend(attention, *heads, attention_mask, past_key_values, rate, modeling_distilbert.eager_attention_forward)
+    k, v = past_key_values.update(k, v, 0)
+    o_BSH = attend(attention, q, k, v, attention_mask, rate, modeling_distilbert.eager_attention_forward)
     h_BSH = layer.sa_layer_norm(attention.out_lin(o_BSH) + h_BSH)
     return layer.output_layer_norm(layer.ffn(h_BSH) + h_BSH)
 
@@ -216,9 +220,10 @@ def call_modernbert(
     if past_key_values is None:
         return call_layer(layer, h_BSH, attention_mask, **extra)
     attention = layer.attn
-    heads = queries_keys_values_modernbert(layer, h_BSH, extra)
+    q, k, v = queries_keys_values_modernbert(layer, h_BSH, extra)
     rate = attention.attention_dropout if attention.training else 0.0
-    o_BSH = attend(attention, *heads, attention_mask, past_key_values, rate, modeling_modernbert.eager_attention_forward)
+    k, v = past_key_values.update(k, v, attention.layer_idx)
+    o_BSH = attend(attention, q, k, v, attention_mask, rate, modeling_modernbert.eager_attention_forward)
     h_BSH = h_BSH + attention.out_drop(attention.Wo(o_BSH))
     return h_BSH + layer.mlp(layer.mlp_norm(h_BSH))
 
@@ -229,12 +234,10 @@ def attend(
     k: Tensor,
     v: Tensor,
     attention_mask: Tensor | None,
-    past_key_values: Any,
     dropout: float,
     eager: Callable[..., Any],
 ) -> Tensor:
     """What a layer's queries `[B, h, Q, d]` find, `[B, Q, H]`, by the model's attention implementation."""
-    k, v = past_key_values.update(k, v, 0)
     interface = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager)
     found, _ = interface(attention, q, k, v, attention_mask, dropout=dropout, scaling=q.shape[-1] ** -0.5)
     return found.flatten(2)

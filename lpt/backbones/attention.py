@@ -4,8 +4,8 @@ Transformers' `eager` keeps three squares of attention weights per layer (after 
 and repeats keys and values for grouped queries; the backward pass of `sdpa` is slow for short texts. This keeps one
 square and a byte per weight for dropout, and shares keys and values. Registered with transformers as `lean`.
 
-A text that is read only (`lpt.backbones.context`) has keys and values that are constants. They have no gradient, and the
-backward pass asks for them again instead of keeping them.
+A text that is read only (`lpt.backbones.context`) has keys and values that are constants. They have no gradient, and
+the backward pass asks for them again instead of keeping them.
 
 Shapes: B batch, h query heads, g key-value heads, Q queries, T tokens of a text that is read only, S the other keys, d
 head size; N = B * g, R = h / g * Q.
@@ -24,7 +24,7 @@ from lpt.backbones.prefix import Given, carried
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(q k^T + mask) v, with dropout of `dropped` parts on the softmax; the text's keys and values come first."""
+    """softmax(q k^T + mask) v, with dropout of `dropped` parts on the softmax; those of a text come first."""
 
     @staticmethod
     def forward(

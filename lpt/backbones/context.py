@@ -19,7 +19,6 @@ class KeysValues(Protocol):
     def __getitem__(self, layer: int, /) -> tuple[Tensor, Tensor]: ...
 
 
-
 class Context(NamedTuple):
     """A batch of texts, as far as it is read."""
 

@@ -169,7 +169,10 @@ class ActiveVisibility:
 
     def _text(self) -> Tensor:
         """Which of the text's tokens each active token sees, `[B, A, T]`."""
-        index_T, read_out_B1 = torch.arange(self.text_positions.shape[1], device=self.read_out.device), self.read_out[:, :1]
+        index_T, read_out_B1 = (
+            torch.arange(self.text_positions.shape[1], device=self.read_out.device),
+            self.read_out[:, :1],
+        )
         seen_BT = index_T < read_out_B1 if self.causal else index_T != read_out_B1
         if self.attention_mask is not None:
             seen_BT = seen_BT & self.attention_mask.bool()

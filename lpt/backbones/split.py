@@ -25,15 +25,9 @@ import lpt.backbones.attention  # noqa: F401  (transformers learns of `lean`)
 from lpt.backbones.context import Context, frozen_twins
 from lpt.backbones.dropout import CheapDropout
 from lpt.backbones.families import families_with_keys_values, family_of, max_length, name_of, num_layers
-from lpt.backbones.masks import (
-    ActiveVisibility,
-    Visibility,
-    additive,
-    positions_with_prompt,
-    token_positions,
-    with_prompt,
-)
-from lpt.backbones.names import LEAN, SDPA
+from lpt.backbones.masks import ActiveVisibility, Visibility, positions_with_prompt, token_positions
+from lpt.backbones.names import LEAN
+from lpt.backbones.passes import Passes
 from lpt.backbones.prefix import Known, Prefix, Recorder, Text
 from lpt.errors import LptError
 
@@ -68,6 +62,7 @@ class SplitBackbone(nn.Module):
         self.model = model.requires_grad_(False)
         self.layer, self.trunk_dropout, self.dropout = layer, trunk_dropout, dropout
         self.twins: list[nn.Module] | None = None
+        self._passes = Passes(self.family, self.model)
         upper = {id(module): module for layer in self.upper_layers for module in layer.modules()}
         self._upper_modules = list(upper.values())
         self._other_modules = [module for module in model.modules() if id(module) not in upper]
@@ -235,16 +230,16 @@ class SplitBackbone(nn.Module):
         """
         if self.family.keys_values is None:
             raise LptError(
-                f"lpt.read_only=true: {self.name} ({self.config.model_type}) cannot be read once, since its layers take "
-                f"no keys and values from outside; these can: {', '.join(families_with_keys_values())}. Remove it, or "
-                "choose another backbone"
+                f"lpt.read_only=true: {self.name} ({self.config.model_type}) cannot be read once, since its layers "
+                f"take no keys and values from outside; these can: {', '.join(families_with_keys_values())}. Remove "
+                "it, or choose another backbone"
             )
         self.twins = frozen_twins(self.upper_layers, self.config, copy_weights)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SplitBackbone":
         for twin in self.twins or ():  # not registered, or their weights would be listed twice
-            twin._apply(fn, recurse)
-        super()._apply(fn, recurse)
+            twin._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def use_attention(self, attention: str) -> None:
@@ -300,7 +295,8 @@ class SplitBackbone(nn.Module):
             for module in self._upper_modules:
                 module.training = self.training and drops
         given = None if prefix is None else lambda index: prefix.before(index, h_BSH)
-        return self._through(layers[first - 1 : last], first, h_BSH, seen, given)
+        with self._dropout():
+            return self._passes.through(list(layers)[first - 1 : last], first, h_BSH, seen, given)
 
     def run_at(self, h_BSH: Tensor, attention_mask: Tensor | None, position: Tensor, prompt_length: int = 0) -> Tensor:
         """States leaving layer L at one token of each row, `[B, H]`, or at several, `[B, Q, H]`.
@@ -320,8 +316,11 @@ class SplitBackbone(nn.Module):
             row_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
             out_BQH = self.run(h_BSH, attention_mask, self.num_layers, self.num_layers, prompt_length)[row_B1, query_BQ]
         else:
-            queries = replace(seen, queries=query_BQ)
-            out_BQH = self._last(h_BSH, query_BQ, seen, queries, lambda own: self._behind_prefix(-1, h_BSH, own))
+            queries, index = replace(seen, queries=query_BQ), self.num_layers - 1
+            with self._dropout():
+                out_BQH = self._passes.last(
+                    self.layers[-1], h_BSH, query_BQ, seen, queries, lambda own: self._behind_prefix(index, h_BSH, own)
+                )
         return out_BQH[:, 0] if position.ndim == 1 else out_BQH
 
     # Reading a text once, and running what is active over what was read
@@ -334,15 +333,16 @@ class SplitBackbone(nn.Module):
             h_BTH: `[B, T, H]`, entering layer k.
             attention_mask: as for `run`.
         """
-        assert self.twins is not None and self.family.keys_values is not None, "keep_twins first"
+        assert self.twins is not None, "keep_twins first"
         seen = self._visibility(h_BTH, attention_mask, 0, None)
-        recorders = [Recorder() for _ in self.twins[:-1]]
+        *below, last = self.twins
+        recorders = [Recorder() for _ in below]
         # As the cache computes them: also where what is trained runs under autocast.
         with torch.autocast(h_BTH.device.type, enabled=False):
-            *below, last = self.twins
-            h_BTH = self._through(below, self.layer, h_BTH, seen, lambda index: recorders[index - self.layer + 1])
-            given = self._of_layer(self.num_layers - 1, self._position_arguments(h_BTH, seen))
-            keys_values = self.family.keys_values(last, h_BTH, given)
+            h_BTH = self._passes.through(
+                below, self.layer, h_BTH, seen, lambda index: recorders[index - self.layer + 1]
+            )
+            keys_values = self._passes.keys_values(last, h_BTH, seen)
         return [*((recorder.keys, recorder.values) for recorder in recorders), keys_values]
 
     def run_over(self, p_BPH: Tensor, context: Context, position_BQ: Tensor) -> Tensor:
@@ -372,74 +372,16 @@ class SplitBackbone(nn.Module):
             own = self._behind_prefix(index, h_BAH, own)
             return Text(partial(keys_values.__getitem__, index - self.layer + 1), own, apart)
 
-        below = self.upper_layers[:-1]
-        h_BAH = self._through(below, self.layer, h_BAH, seen, behind)
-        query_BQ = torch.arange(prompt_length, active, device=h_BAH.device).expand(len(h_BAH), -1)
+        *below, last = self.upper_layers
         queries = replace(seen, queries=position_BQ.shape[1])
-        return self._last(h_BAH, query_BQ, seen, queries, lambda own: behind(self.num_layers - 1, own))
-
-    def _through(
-        self,
-        layers: Sequence[nn.Module],
-        first: int,
-        h_BSH: Tensor,
-        seen: Visibility | ActiveVisibility,
-        given_keys: Callable[[int], Known] | None,
-    ) -> Tensor:
-        """States leaving the last of these layers.
-
-        Args:
-            layers: layers first, first + 1, ..., or their twins.
-            first: from 1.
-            h_BSH: entering the first of them.
-            seen: who sees whom.
-            given_keys: index of a layer, from 0 -> keys and values that it is given besides its own.
-        """
-        arguments = self._position_arguments(h_BSH, seen)
-        masks: dict[int | None, Tensor | None] = {}  # by sliding window: most models need just one
         with self._dropout():
-            for index, layer in enumerate(layers, first - 1):
-                window = self.family.window(self.config, index)
-                if window not in masks:
-                    masks[window] = self._mask(replace(seen, window=window), h_BSH.dtype)
-                given = self._of_layer(index, arguments)
-                if given_keys is not None:
-                    given[self.family.cache] = given_keys(index)
-                h_BSH = self.family.call(layer, h_BSH, masks[window], **given)
-        return h_BSH
-
-    def _last(
-        self,
-        h_BSH: Tensor,
-        query_BQ: Tensor,
-        seen: Visibility | ActiveVisibility,
-        queries: Visibility | ActiveVisibility,
-        behind: Callable[[Known], Known],
-    ) -> Tensor:
-        """States leaving layer L at the queries, `[B, Q, H]`.
-
-        Args:
-            h_BSH: entering layer L; all of them give keys and values.
-            query_BQ: indices among them.
-            seen: who sees whom.
-            queries: what the queries see.
-            behind: puts what else layer L is given in front of the keys and values of `h_BSH`.
-        """
-        assert self.family.keys_values is not None
-        index, layer = self.num_layers - 1, self.layers[-1]
-        given = self._of_layer(index, self._position_arguments(h_BSH, seen))
-        own = Known(*self.family.keys_values(layer, h_BSH, given))
-        row_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
-        if "position_embeddings" in given:
-            given["position_embeddings"] = tuple(x[row_B1, query_BQ] for x in given["position_embeddings"])
-        given[self.family.cache] = behind(own)
-        mask = self._mask(replace(queries, window=self.family.window(self.config, index)), h_BSH.dtype)
-        with self._dropout():
-            return self.family.call(layer, h_BSH[row_B1, query_BQ], mask, **given)
+            h_BAH = self._passes.through(below, self.layer, h_BAH, seen, behind)
+            query_BQ = torch.arange(prompt_length, active, device=h_BAH.device).expand(len(h_BAH), -1)
+            return self._passes.last(last, h_BAH, query_BQ, seen, queries, lambda own: behind(self.num_layers - 1, own))
 
     def _behind_prefix(self, index: int, h_BSH: Tensor, own: Known | None) -> Any:
-        """Keys and values of the layer with this 0-based index (or -1, the last), behind the prefix if there is one."""
-        return own if self.prefix is None else self.prefix.before(index % self.num_layers, h_BSH, own)
+        """Keys and values of the layer with this 0-based index, behind the prefix if there is one."""
+        return own if self.prefix is None else self.prefix.before(index, h_BSH, own)
 
     def finish(self, h: Tensor) -> Tensor:
         """Final norm and LM-head transform of any states `[..., H]`: what the vocabulary projection reads."""
@@ -481,12 +423,9 @@ class SplitBackbone(nn.Module):
                 "lpt/backbones/families.py does not tell keys and values; use another method, such as method=lpt"
             )
         h_11H = torch.zeros(1, 1, self.hidden_size, dtype=self.model.dtype, device=self.model.device)
-        arguments = self._position_arguments(h_11H, self._visibility(h_11H, None, 0, None))
         with torch.no_grad():
-            keys, _ = self.family.keys_values(self.layers[-1], h_11H, self._of_layer(self.num_layers - 1, arguments))
+            keys, _ = self._passes.keys_values(self.layers[-1], h_11H, self._visibility(h_11H, None, 0, None))
         return keys.shape[1], keys.shape[3]
-
-    # What layers want to know besides the states
 
     def _visibility(
         self, h_BSH: Tensor, attention_mask: Tensor | None, prompt_length: int, prefix: Prefix | None
@@ -494,39 +433,6 @@ class SplitBackbone(nn.Module):
         prefix_length = 0 if prefix is None else prefix.length
         positions_BS = positions_with_prompt(h_BSH[:, prompt_length:, 0], attention_mask, prompt_length, prefix_length)
         return Visibility(attention_mask, positions_BS, prompt_length, self.causal, prefix_length=prefix_length)
-
-    def _position_arguments(self, h_BSH: Tensor, seen: Visibility | ActiveVisibility) -> dict[str, Any]:
-        """Rotary or relative positions as layers take them; a dict by kind of layer where kinds differ."""
-        if self.family.relative is not None:
-            assert isinstance(seen, Visibility)
-            mask = seen.attention_mask
-            attended_BS = None if mask is None else with_prompt(mask, seen.prompt_length).bool()
-            return self.family.relative(self.base, seen.positions, attended_BS)
-        if self.family.rotary is None:
-            return {}
-        rotary = attrgetter(self.family.rotary)(self.base)
-        kinds = getattr(rotary, "layer_types", None)  # some families turn faster in layers with a window
-        if kinds is None:
-            return {"position_embeddings": rotary(h_BSH, position_ids=seen.positions)}
-        by_kind = {kind: rotary(h_BSH, position_ids=seen.positions, layer_type=kind) for kind in kinds}
-        return {"position_embeddings": by_kind}
-
-    def _of_layer(self, index: int, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of the layer with this 0-based index."""
-        return {
-            name: value[self.config.layer_types[index]] if isinstance(value, dict) else value
-            for name, value in arguments.items()
-        }
-
-    def _mask(self, seen: Visibility | ActiveVisibility, dtype: torch.dtype) -> Tensor | None:
-        """The mask that a layer's attention expects, `[B, 1, Q, N + S]`; None where it needs none.
-
-        Boolean for sdpa, which also masks plain causal attention itself; additive for the others.
-        """
-        if seen.everything or (self.attention == SDPA and seen.plain_causal):
-            return None
-        allowed_B1QS = seen.allowed()[:, None]
-        return allowed_B1QS if self.attention == SDPA else additive(allowed_B1QS, dtype)
 
 
 def _one_of(names: Sequence[str]) -> str:

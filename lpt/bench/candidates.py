@@ -5,7 +5,7 @@ A candidate is an `nn.Module` with
     scores(batch) -> [B, C]   the scores of the classes
 Stock baselines (`STOCK`) run Hugging Face's own forward pass: every layer, and logits at every position. All others are
 a `Scorer` of this project, named by their method; with `late_` in front the method begins at `lpt.layer`, with
-`_read_only` behind it reads the text once, and with `_cached` behind that it takes from the cache what is kept of a text.
+`_read_only` behind it reads the text once, and with `_cached` behind that it takes from the cache what is kept of it.
 
 Shapes: B batch, S prompt and text tokens, C classes, V vocabulary.
 """

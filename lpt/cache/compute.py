@@ -120,7 +120,7 @@ class StatesJob(Job[RaggedStates]):
 
     @property
     def layers(self) -> Sequence[int]:
-        """k alone."""
+        """K alone."""
         return [self.backbone.layer]
 
     def hash(self, hashes: TrunkHash, layer: int) -> str:

@@ -82,7 +82,9 @@ class TrunkCache:
     def prepare(self, backbone: SplitBackbone, splits: dict[str, EncodedSplit], ranks: Ranks | None = None) -> Plan:
         """Decide, once, where what is kept of these splits goes, and say so."""
         ranks = ranks or Alone()
-        jobs = [(StatesJob(backbone, s, n, 0, ranks), KeysValuesJob(backbone, s, n, 0, ranks)) for n, s in splits.items()]
+        jobs = [
+            (StatesJob(backbone, s, n, 0, ranks), KeysValuesJob(backbone, s, n, 0, ranks)) for n, s in splits.items()
+        ]
         states = sum(job.bytes() for job, _ in jobs)
         keys_values = 0 if backbone.twins is None else sum(job.bytes() for _, job in jobs)
         # Free space may look different to each process.
@@ -152,7 +154,9 @@ class TrunkCache:
         for place in places:
             if keys_values and states + keys_values <= budgets[place]:
                 size = human_bytes(states + keys_values)
-                return Plan(place, f"{place}, {size} of states entering layer {k} and keys and values of {k}..{last}", True)
+                return Plan(
+                    place, f"{place}, {size} of states entering layer {k} and keys and values of {k}..{last}", True
+                )
         size = f"{human_bytes(states)} of states entering layer {k}"
         above = (
             f"; keys and values of {k}..{last} would take {human_bytes(keys_values)}, more than the budget of {budget} "

@@ -14,6 +14,7 @@ from lpt.config.place import CONF_DIR as CONF_DIR
 from lpt.data.tasks import Task
 from lpt.ranges import above, at_least, fraction, one_of
 
+USUAL_CANDIDATES = ("full", "lora", "prompt_tuning", "lpt", "lpt_cached", "lpt_read_only_cached")
 Count = Annotated[int, at_least(1)]
 Seed = Annotated[int, at_least(0)]
 
@@ -201,10 +202,11 @@ class BenchConfig:
 
     step: Annotated[str, one_of("train", "evaluate")] = "train"
     # train: an optimizer step; evaluate: a batch scored, without gradient.
-    methods: list[str] = field(default_factory=lambda: ["full", "lora", "prompt_tuning", "lpt", "lpt_cached"])
-    # Candidates. full, lora, prompt_tuning: Hugging Face's own forward pass, by peft; per_label: one pass for each
-    # label, to evaluate. Any other method of train.py is measured as it trains; late_ in front has it begin at
-    # lpt.layer, _cached behind has it read cached states: late_lora_cached, for example.
+    methods: list[str] = field(default_factory=lambda: list(USUAL_CANDIDATES))
+    # Candidates. full, lora, alora, prompt_tuning: Hugging Face's own forward pass, by peft; per_label: one pass for
+    # each label, to evaluate. Any other method of train.py is measured as it trains; late_ in front has it begin at
+    # lpt.layer, _read_only behind has it read the text once, _cached behind that has it use what is cached:
+    # late_lora_cached, lpt_read_only_cached, for example.
     precisions: list[Annotated[str, one_of(AUTO, *PRECISIONS)]] = field(default_factory=lambda: ["32", "bf16"])
     # Number formats.
     vary: str | None = None

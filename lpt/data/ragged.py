@@ -4,7 +4,7 @@ Shapes: N tokens of all rows, B rows of a batch, T tokens of a row or of the lon
 d head size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -113,6 +113,9 @@ class PaddedKeysValues:
             self._pair[:, place, :, : row.shape[3]] = row[layer]
         keys, values = self._pair
         return keys, values
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self[layer] for layer in range(len(self)))
 
     def pin_memory(self) -> list[tuple[Tensor, Tensor]]:
         """Return the pairs of all layers in memory that a GPU copies from without being waited for."""

@@ -57,7 +57,7 @@ def method_settings(name: str) -> list[str]:
 def chosen_settings(config: "Config") -> dict[str, Any]:
     """The settings of the configured method, by the names that `build_method` knows."""
     late = config.lpt
-    given = {"layer": late.layer, "read_only": late.read_only}
+    given: dict[str, Any] = {"layer": late.layer, "read_only": late.read_only}
     given |= {"backbone_dropout": late.dropout, "trunk_dropout": late.trunk_dropout, **config.method.own()}
     if has_late_prompt(config.method.name):
         generator = config.generator

@@ -35,7 +35,7 @@ class PromptTuning(LatePromptModel):
     def __init__(
         self, model: Any, prompt_length: Positive = 20, read_only: bool = False, backbone_dropout: bool = False
     ):
-        late = {"read_only": read_only, "backbone_dropout": backbone_dropout}
+        late: dict[str, Any] = {"read_only": read_only, "backbone_dropout": backbone_dropout}
         super().__init__(model, layer=1, prompt_length=prompt_length, generator="none", dropout=0.0, **late)
 
 
@@ -87,10 +87,8 @@ class InstanceDependentPrompt(LatePromptModel):
         read_only: bool = False,
         backbone_dropout: bool = False,
     ):
-        late = {"read_only": read_only, "backbone_dropout": backbone_dropout}
-        super().__init__(
-            model, layer=1, prompt_length=prompt_length, generator="phm", bottleneck=bottleneck, **late
-        )
+        late: dict[str, Any] = {"read_only": read_only, "backbone_dropout": backbone_dropout}
+        super().__init__(model, layer=1, prompt_length=prompt_length, generator="phm", bottleneck=bottleneck, **late)
 
     def generate(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """From the states leaving layer L, `[B, T, H]`, of a pass without prompt or dropout."""
