@@ -1,4 +1,4 @@
-"""Passes through some layers of a model: what each layer is given besides the states, and the last for some tokens only.
+"""Passes through layers of a model: what each is given besides the states, and the last one for some tokens alone.
 
 Shapes: B batch, S tokens, Q queries, N prefix length, H hidden size.
 """

@@ -238,7 +238,7 @@ class SplitBackbone(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SplitBackbone":
         for twin in self.twins or ():  # not registered, or their weights would be listed twice
-            twin._apply(fn, recurse)  # type: ignore[no-untyped-call]
+            twin._apply(fn, recurse)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
