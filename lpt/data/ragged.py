@@ -4,8 +4,9 @@ Shapes: N tokens of all rows, B rows of a batch, T tokens of a row or of the lon
 d head size.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 
@@ -67,6 +68,8 @@ class RaggedKeysValues:
     heads: int
     head_size: int
     skip: int = 0
+    scratch: list[Tensor] = field(default_factory=list)
+    # Where pairs are put together.
 
     @cached_property
     def starts(self) -> list[int]:
@@ -81,7 +84,7 @@ class RaggedKeysValues:
 
     def pad(self, rows: Sequence[int]) -> "PaddedKeysValues":
         """Return the keys and values of some rows, a pair for each layer."""
-        return PaddedKeysValues([self.row(i) for i in rows])
+        return PaddedKeysValues([self.row(i) for i in rows], self.scratch)
 
 
 class PaddedKeysValues:
@@ -92,16 +95,11 @@ class PaddedKeysValues:
 
     Args:
         rows: `[layers, 2, g, T, d]` of each.
+        scratch: a list for one tensor, in which pairs are put together; batches that share it are used by one thread.
     """
 
-    def __init__(self, rows: Sequence[Tensor]):
-        self.rows = rows
-
-    @cached_property
-    def _pair(self) -> Tensor:
-        _, pair, heads, _, head_size = self.rows[0].shape
-        longest = max(row.shape[3] for row in self.rows)
-        return self.rows[0].new_zeros(pair, len(self.rows), heads, longest, head_size)
+    def __init__(self, rows: Sequence[Tensor], scratch: list[Tensor]):
+        self.rows, self.scratch = rows, scratch
 
     def __len__(self) -> int:
         return len(self.rows[0])
@@ -109,10 +107,22 @@ class PaddedKeysValues:
     def __getitem__(self, layer: int) -> tuple[Tensor, Tensor]:
         if not 0 <= layer < len(self):
             raise IndexError(layer)
+        pair = self._room()
         for place, row in enumerate(self.rows):
-            self._pair[:, place, :, : row.shape[3]] = row[layer]
-        keys, values = self._pair
+            length = row.shape[3]
+            pair[:, place, :, :length] = row[layer]
+            if length < pair.shape[3]:
+                pair[:, place, :, length:] = 0
+        keys, values = pair
         return keys, values
+
+    def _room(self) -> Tensor:
+        """Room for a pair, `[2, B, g, T, d]`."""
+        _, two, heads, _, head_size = self.rows[0].shape
+        shape = (two, len(self.rows), heads, max(row.shape[3] for row in self.rows), head_size)
+        if not self.scratch or self.scratch[0].numel() < math.prod(shape):
+            self.scratch[:] = [self.rows[0].new_empty(math.prod(shape))]
+        return self.scratch[0][: math.prod(shape)].view(shape)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return (self[layer] for layer in range(len(self)))
