@@ -20,6 +20,7 @@ COLORS = {
     "late_lora_cached": "#E69F00",
     "lpt_lora_cached": "#882255",
 }
+WIDE = 20  # values so many times as large as others need a logarithmic axis for both to be seen
 PANELS = (
     ("step_seconds", 1.0, "seconds per step"),
     ("peak_bytes_above_backbone", 1e6, "peak MB above the loaded backbone"),
@@ -49,7 +50,13 @@ def plot(bench: dict[str, Any], path: Path) -> None:
         _draw_lines(axes, bench["results"], dict(zip(map(str, values), places, strict=True)), key, unit)
         axes.set_title(title, fontsize=11, loc="left")
         axes.set_xlabel(bench["vary"])
-        axes.set_ylim(0, 1.05 * axes.dataLim.y1)
+        if axes.dataLim.y1 > WIDE * max(axes.dataLim.y0, 0):
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(0, 1.05 * axes.dataLim.y1)
+        if numeric and min(places) > 0 and max(places) > WIDE * min(places):
+            axes.set_xscale("log")
+            axes.minorticks_off()
         axes.set_xticks(places, [str(value) for value in values])
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="0.9")
