@@ -47,6 +47,7 @@ class Experiment:
             "trainer.accelerator=cpu",
             "lpt.layer=3",
             "lpt.bottleneck=8",
+            "lpt.dropout=true",
         ]
 
     def options_but(self, *names: str) -> list[str]:

@@ -134,7 +134,7 @@ def test_the_cache_can_be_listed_and_cleared(tmp_path, monkeypatch, capsys):
     entry.mkdir()
     facts = {"backbone": "tiny", "task": "reviews", "split": "train", "rows": 8, "layer": 3}
     (entry / "entry.json").write_text(json.dumps(facts))
-    (entry / "states.bin").write_bytes(bytes(5000))
+    (entry / "numbers.bin").write_bytes(bytes(5000))
     main(["cache", "list"])
     listed = capsys.readouterr().out
     assert "01234567  5 kB  tiny      reviews  train  8     3" in listed

@@ -13,6 +13,7 @@ from lpt.backbones.split import SplitBackbone
 from lpt.cache.trunk import TrunkCache
 from lpt.classifier import Scorer
 from lpt.data.batches import EncodedSplit
+from lpt.data.ragged import Kept
 from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
 from lpt.errors import LptError
@@ -32,9 +33,9 @@ def split_of(texts, answers):
     return EncodedSplit(rows, LabeledRows([("",)] * len(rows), list(range(len(rows))), list(range(len(rows)))))
 
 
-def batch_of(texts, answers, states=None):
+def batch_of(texts, answers, kept=None):
     split = split_of(texts, answers)
-    return split.collate([(i, 1.0) for i in range(len(texts))], 1, states)
+    return split.collate([(i, 1.0) for i in range(len(texts))], 1, kept)
 
 
 def scorer_of(method, answers=ANSWERS):
@@ -101,10 +102,10 @@ def test_cached_states_give_the_scores_of_the_trunk_computed_anew(family):
     scorer, split = scorer_of(LatePromptModel(tiny_model(family), 3, 3, bottleneck=4)), split_of(TEXTS, ANSWERS)
     cache = TrunkCache("memory", say=lambda line: None)
     cache.prepare(scorer.method.backbone, {"train": split})
-    states = cache.states(scorer.method.backbone, split, "train", pad_id=1)
+    kept = Kept(cache.states(scorer.method.backbone, split, "train", pad_id=1))
     expected = scorer.scores(batch_of(TEXTS, ANSWERS))
     scorer.method.trunk = None  # not to be computed
-    torch.testing.assert_close(scorer.scores(batch_of(TEXTS, ANSWERS, states)), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scorer.scores(batch_of(TEXTS, ANSWERS, kept)), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_loss_is_the_right_answers_mean_negative_log_likelihood():

@@ -7,6 +7,7 @@ from tiny import DECODERS, FAMILIES, HIDDEN, LAYERS, PREFIXABLE, attentions, no_
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from lpt.backbones.context import Context
 from lpt.backbones.families import FAMILIES as KNOWN
 from lpt.backbones.masks import token_positions
 from lpt.backbones.names import ATTENTIONS
@@ -215,9 +216,9 @@ def test_a_late_method_of_its_own_trains_nothing_and_is_the_stock_model(family):
 def test_further_read_outs_follow_the_first_one():
     ids, mask = token_batch((9, 9))
     method, position = LateMethod(tiny_model("llama"), 2), torch.tensor([4, 2])
-    h = method.trunk(ids, mask)
-    found = method.read_out(h, mask, position, num_extra_positions=2)
-    expected = [method.read_out(h, mask, position + i) for i in range(3)]
+    context = Context(method.trunk(ids, mask), mask)
+    found = method.read_out(context, position, num_extra_positions=2)
+    expected = [method.read_out(context, position + i) for i in range(3)]
     torch.testing.assert_close(found, torch.stack(expected, dim=1))
 
 

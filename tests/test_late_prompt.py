@@ -164,11 +164,16 @@ def test_a_prompt_at_layer_1_of_a_rotary_model_is_ordinary_prompt_tuning():
     torch.testing.assert_close(model(ids, None, torch.tensor([5, 5])), stock, atol=1e-5, rtol=0)
 
 
-def test_the_generator_takes_the_backbones_dropout_rate_unless_told():
-    assert LatePromptModel(tiny_model("bert", hidden_dropout_prob=0.3)).generator.dropout.p == 0.3
-    assert LatePromptModel(tiny_model("gpt2")).generator.dropout.p == 0.1
-    assert LatePromptModel(tiny_model("llama")).generator.dropout.p == 0.0
-    assert LatePromptModel(tiny_model("bert"), dropout=0.2).generator.dropout.p == 0.2
+def test_the_generator_drops_nothing_or_at_the_backbones_rate_where_that_drops_unless_told():
+    def rate(model, **options):
+        return LatePromptModel(model, **options).generator.dropout.p
+
+    assert rate(tiny_model("bert", hidden_dropout_prob=0.3)) == 0.0
+    assert rate(tiny_model("bert", hidden_dropout_prob=0.3), backbone_dropout=True) == 0.3
+    assert rate(tiny_model("gpt2"), backbone_dropout=True) == 0.1
+    assert rate(tiny_model("llama"), backbone_dropout=True) == 0.0
+    for backbone_dropout in (False, True):
+        assert rate(tiny_model("bert"), dropout=0.2, backbone_dropout=backbone_dropout) == 0.2
 
 
 def test_a_model_from_pretrained_is_in_eval_mode_and_repeats_itself():
@@ -183,6 +188,6 @@ def test_a_backbone_without_lm_head_gives_states_but_no_logits():
     model = LatePromptModel(headless, bottleneck=8)
     ids, mask = token_batch(LENGTHS)
     position = torch.tensor([0, 0, 0, 0])
-    assert model.read_out(model.trunk(ids, mask), mask, position).shape == (4, 16)
+    assert model.read_out(model.read(ids, mask), position).shape == (4, 16)
     with pytest.raises(LptError, match="no language-model head"):
         model(ids, mask, position)

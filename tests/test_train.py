@@ -106,7 +106,7 @@ def test_the_number_of_processes_does_not_change_what_is_cached(experiment, tmp_
         cache = tmp_path / str(devices)
         options = [f"trainer.devices={devices}", "cache=disk", "trainer.max_steps=2"]
         experiment.train(f"caching on {devices}", *options, LPT_CACHE=str(cache))
-        states.append({path.parent.name: path.read_bytes() for path in cache.glob("trunk/*/states.bin")})
+        states.append({path.parent.name: path.read_bytes() for path in cache.glob("trunk/*/numbers.bin")})
     assert len(states[0]) == 3
     assert states[0] == states[1]
 

@@ -69,10 +69,10 @@ def test_bf16_rounds_values_and_gradients_no_further_than_the_textbooks_products
     assert all(our < 1.5 * their < 0.03 for our, their in zip(ours, theirs, strict=True)), (ours, theirs)
 
 
-def late(family, attention):
+def late(family, attention, dropout=False):
     model = tiny_model(family, attention)
     torch.manual_seed(1)
-    return LatePromptModel(model, 2, prompt_length=4, bottleneck=8)
+    return LatePromptModel(model, 2, prompt_length=4, bottleneck=8, backbone_dropout=dropout)
 
 
 def logits_and_gradients(model, ids, mask, position):
@@ -95,9 +95,9 @@ def test_every_family_gets_eagers_logits_and_gradients_however_padded(family, pa
     torch.testing.assert_close(lean, eager, atol=2e-5, rtol=1e-4)
 
 
-def kept_bytes(family, attention):
+def kept_bytes(family, attention, dropout):
     """Bytes that layers 2..L keep for the backward pass: squares of attention weights, and all but parameters."""
-    model = late(family, attention).train()
+    model = late(family, attention, dropout).train()
     ids, mask = token_batch((30, 30))
     parameters = {p.data_ptr() for p in model.parameters()}
     kept = {}
@@ -109,14 +109,22 @@ def kept_bytes(family, attention):
     return sum(x.nbytes for x in squares), sum(x.nbytes for x in tensors)
 
 
+WEIGHTS = 2 * 2 * 34 * 34 * (LAYERS - 1)  # batch, heads, [4 prompt rows ; 30 tokens] twice, layers 2..L
+
+
 @pytest.mark.parametrize(("family", "per_weight"), [("roberta", 4 + 1), ("llama", 4)])
 def test_one_square_is_kept_for_the_backward_pass_and_a_byte_per_weight_for_dropout(family, per_weight):
-    weights = 2 * 2 * 34 * 34 * (LAYERS - 1)  # batch, heads, [4 prompt rows ; 30 tokens] twice, layers 2..L
-    lean, eager = kept_bytes(family, "lean"), kept_bytes(family, "eager")
-    assert lean[0] == weights * per_weight
+    lean, eager = (kept_bytes(family, attention, dropout=True) for attention in ("lean", "eager"))
+    assert lean[0] == WEIGHTS * per_weight
     assert lean[1] < eager[1]
     if family == "roberta":
         assert eager[0] > 1.5 * lean[0]
+
+
+def test_without_dropout_nothing_is_kept_for_it():
+    lean, eager = (kept_bytes("roberta", attention, dropout=False) for attention in ("lean", "eager"))
+    assert lean[0] == WEIGHTS * 4
+    assert lean[1] <= eager[1]
 
 
 @pytest.mark.parametrize("family", LEAN_FAMILIES)

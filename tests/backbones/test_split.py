@@ -13,6 +13,7 @@ from tiny import (
     token_batch,
     trained_model,
 )
+from torch import nn
 from transformers import AttentionInterface, AutoModel, BertConfig, T5Config
 
 from lpt.backbones.attention import lean_attention
@@ -112,22 +113,45 @@ def test_a_text_longer_than_the_positions_is_refused():
         backbone.embed(torch.full((1, 39), 5))
 
 
-def test_only_layers_from_k_on_train_and_the_trunk_only_on_request():
-    def modes(backbone):
-        return [layer.training for layer in backbone.train().layers]
+@pytest.mark.parametrize(
+    ("asked", "below", "above"),
+    [
+        ({}, False, False),
+        ({"dropout": True}, False, True),
+        ({"trunk_dropout": True}, True, False),
+        ({"dropout": True, "trunk_dropout": True}, True, True),
+    ],
+)
+def test_frozen_layers_are_in_train_mode_only_on_request_and_the_trunk_on_one_of_its_own(asked, below, above):
+    backbone = SplitBackbone(tiny_model("bert"), 3, **asked).train()
+    assert backbone.training
+    assert [{m.training for m in layer.modules()} for layer in backbone.layers] == [{below}] * 2 + [{above}] * 2
+    assert {m.training for m in backbone.base.embeddings.modules()} == {below}
+    assert not any(module.training for module in backbone.eval().modules())
 
-    assert modes(SplitBackbone(tiny_model("bert"), 3)) == [False, False, True, True]
-    assert modes(SplitBackbone(tiny_model("bert"), 3, trunk_dropout=True)) == [True] * 4
-    late = SplitBackbone(tiny_model("bert"), 3)
-    assert not late.train().base.embeddings.training
-    assert not any(layer.training for layer in late.eval().layers)
+
+def test_what_is_put_into_frozen_layers_follows_the_mode():
+    backbone = SplitBackbone(tiny_model("bert"), 3)
+    added = [nn.Dropout(), nn.Dropout()]
+    backbone.layers[3].output.dense.added, backbone.layers[0].added = added
+    assert [module.training for module in backbone.train().modules()].count(True) == 1 + len(added)
+    assert all(module.training for module in added)
+    assert not any(module.training for module in backbone.eval().modules())
+
+
+def test_embeddings_that_are_trained_drop_where_the_layers_do():
+    for dropout in (False, True):
+        backbone = SplitBackbone(tiny_model("bert"), 1, dropout=dropout)
+        backbone.train_embeddings = True
+        assert {module.training for module in backbone.train().base.modules()} == {dropout}
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "albert"])
 def test_the_trunk_repeats_itself_in_training_unless_its_dropout_is_asked_for(family):
     ids, mask = token_batch()
-    still = LateMethod(tiny_model(family), 3).train()
-    assert torch.equal(still.trunk(ids, mask), still.trunk(ids, mask))
+    for above in (False, True):
+        still = LateMethod(tiny_model(family), 3, backbone_dropout=above).train()
+        assert torch.equal(still.trunk(ids, mask), still.trunk(ids, mask))
     noisy = LateMethod(tiny_model(family), 3, trunk_dropout=True).train()
     assert not torch.equal(noisy.trunk(ids, mask), noisy.trunk(ids, mask))
 
@@ -145,12 +169,15 @@ def test_an_encoder_without_lm_head_finishes_with_its_last_states():
 
 
 @pytest.mark.parametrize("family", ["bert", "albert"])
-def test_the_layers_above_drop_while_training_though_they_may_be_the_trunks_own(family):
+def test_the_layers_above_drop_while_training_where_it_is_asked_for_though_they_may_be_the_trunks_own(family):
     ids, mask = token_batch()
-    method = LateMethod(tiny_model(family), 3).train()
-    h = method.trunk(ids, mask)
-    first, second = (method.upper(torch.zeros(len(h), 2, HIDDEN), h, mask) for _ in range(2))
-    assert not torch.equal(first, second)
+    for asked in (False, True):
+        for below in (False, True):
+            method = LateMethod(tiny_model(family), 3, backbone_dropout=asked, trunk_dropout=below).train()
+            h = method.trunk(ids, mask)
+            first, second = (method.upper(torch.zeros(len(h), 2, HIDDEN), h, mask) for _ in range(2))
+            assert torch.equal(first, second) != asked
+            assert torch.equal(method.trunk(ids, mask), method.trunk(ids, mask)) != below
 
 
 @pytest.mark.parametrize(("family", "attention"), attentions(FAMILIES))
@@ -196,16 +223,22 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 @pytest.mark.parametrize(
-    ("rates", "training", "compiled", "times"),
-    [({}, True, False, 2), ({}, True, True, 0), ({}, False, False, 0), (NO_DROPOUT, True, False, 0)],
+    ("asked", "rates", "training", "compiled", "times"),
+    [
+        (True, {}, True, False, 2),
+        (True, {}, True, True, 0),
+        (True, {}, False, False, 0),
+        (True, NO_DROPOUT, True, False, 0),
+        (False, {}, True, False, 0),
+    ],
 )
-def test_masks_are_cheap_where_layers_draw_some_and_are_not_compiled(cheap, rates, training, compiled, times):
-    method = LateMethod(tiny_model("roberta", **rates), LAYERS - 1).train(training)
+def test_masks_are_cheap_where_layers_draw_some_and_are_not_compiled(cheap, asked, rates, training, compiled, times):
+    method = LateMethod(tiny_model("roberta", **rates), LAYERS - 1, backbone_dropout=asked).train(training)
     if compiled:
         method.backbone.compile(backend="eager", dynamic=True)
     prompt = torch.randn(2, 3, HIDDEN)
     first, second = (upper_at_middle(method, prompt) for _ in range(2))
-    assert torch.equal(first, second) == (not training or bool(rates))
+    assert torch.equal(first, second) == (not training or bool(rates) or not asked)
     assert len(cheap) == 2 * times  # layers before the last, and the last for one token
 
 

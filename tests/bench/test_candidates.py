@@ -6,8 +6,8 @@ import torch
 from tiny import HIDDEN, LAYERS, VOCABULARY, tiny_model, token_batch
 from tiny_bench import CANDIDATES, composed
 
-from lpt.bench.candidates import build_candidate
-from lpt.cache.trunk import TrunkCache
+from lpt.bench.candidates import INVOCATION, build_candidate
+from lpt.bench.measure import _keep
 from lpt.config.candidates import method_of
 from lpt.config.fields import options_class
 from lpt.config.resolve import resolve
@@ -135,8 +135,19 @@ def test_late_candidates_begin_at_the_layer_of_the_late_prompt(config, family, c
         assert scorer.method.backbone.layer == begins
 
 
-@pytest.mark.parametrize("candidate", ["lpt_cached", "lpt_lora_cached", "adapterdrop_cached", *LATE])
-def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family, candidate):
+READ_ONLY = ["lpt_read_only_cached", "lora_read_only_cached", "prompt_tuning_read_only_cached"]
+
+
+@pytest.mark.parametrize("candidate", ["lpt", "lpt_cached", "late_lora", *READ_ONLY, *LATE])
+def test_candidates_read_the_text_once_where_their_name_says_so(config, family, candidate):
+    own = with_method(config, candidate, family)
+    for asked in (False, True):
+        method = build(candidate, replace(own, lpt=replace(own.lpt, read_only=asked)), family).method
+        assert method.read_only == ("_read_only" in candidate)
+
+
+@pytest.mark.parametrize("candidate", ["lpt_cached", "lpt_lora_cached", "adapterdrop_cached", *READ_ONLY, *LATE])
+def test_what_is_cached_gives_the_losses_of_what_is_computed_anew(config, family, candidate):
     config = with_method(config, candidate, family)
     input_ids, mask = token_batch()
     rows = [
@@ -148,16 +159,52 @@ def test_cached_states_give_the_losses_of_the_trunk_computed_anew(config, family
     anew = build(candidate.removesuffix("_cached"), config, family)
     torch.manual_seed(1)
     cached = build(candidate, config, family)
-    cache = TrunkCache("memory", say=lambda message: None)
-    cache.prepare(cached.method.backbone, {"train": split})
-    states = cache.states(cached.method.backbone, split, "train", pad_id=1)
+    kept = _keep(cached.method, split)
+    assert (kept.keys_values is not None) == ("_read_only" in candidate)
     items = [(i, 0.25) for i in range(len(rows))]
     expected = anew.losses(split.collate(items, 1))
-    cached.method.trunk = None  # not to be computed
-    torch.testing.assert_close(cached.losses(split.collate(items, 1, states)), expected, atol=1e-6, rtol=0)
+    cached.method.trunk = cached.method.backbone.read = None  # not to be computed
+    torch.testing.assert_close(cached.losses(split.collate(items, 1, kept)), expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("method", ["lora", "prompt_tuning"])
+@pytest.mark.parametrize("candidate", ["full", "lora", "prompt_tuning", "lpt", "late_lora", "late_full"])
+def test_candidates_drop_nothing_while_training_unless_they_are_asked_to(config, candidate):
+    own, batch = with_method(config, candidate, "roberta"), padded_batch()
+    for dropout in (False, True):
+        module = build(candidate, replace(own, lpt=replace(own.lpt, dropout=dropout)), "roberta").train()
+        assert torch.equal(module.losses(batch), module.losses(batch)) != dropout
+        module.eval()
+        assert torch.equal(module.losses(batch), module.losses(batch))
+
+
+def test_activated_lora_changes_the_last_token_alone(config):
+    input_ids, _ = token_batch((7, 7, 7, 7))
+    rows = torch.arange(4)
+    batch = Batch(input_ids, None, torch.full((4,), 6), rows % len(LABELS), rows, rows * 0.25, 28)
+    ended = input_ids.clone()
+    ended[:, -1] = INVOCATION
+    stock = tiny_model("llama")(input_ids=ended, output_hidden_states=True)
+    candidate = build("alora", config, "llama")
+    trained = {name: p for name, p in candidate.named_parameters() if p.requires_grad}
+    assert set(trained) == lora_names("llama")
+    assert sum(p.numel() for p in trained.values()) == 4 * COUNTS["lora", "llama"]
+    torch.testing.assert_close(candidate.scores(batch), stock.logits[:, -1, LABELS], atol=1e-6, rtol=0)
+    with torch.no_grad():
+        for p in trained.values():
+            p.add_(0.1 * torch.randn_like(p))
+    changed = candidate.model(input_ids=ended, output_hidden_states=True)
+    torch.testing.assert_close(changed.hidden_states[-1][:, :-1], stock.hidden_states[-1][:, :-1])
+    assert (candidate.scores(batch) - stock.logits[:, -1, LABELS]).abs().max() > 1e-3
+    candidate.losses(batch).sum().backward()
+    assert {name for name, p in candidate.named_parameters() if p.grad is not None and p.grad.any()} == set(trained)
+
+
+def test_activated_lora_needs_a_decoder(config):
+    with pytest.raises(LptError, match=r"^alora needs a decoder, whose text does not see the tokens behind it$"):
+        build("alora", config, "roberta")
+
+
+@pytest.mark.parametrize("method", ["lora", "alora", "prompt_tuning"])
 def test_without_peft_its_methods_say_what_to_install(config, method, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(LptError, match=r"peft, which is not installed: pip install 'lpt\[bench\]'"):

@@ -34,7 +34,11 @@ def flop(method, *overrides, path=ROBERTA):
     return run(method, "bench.steps=1", *overrides, path=path)["flop"]
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "prompt_tuning", "lpt", "lpt_cached"])
+STATES, KEYS_AND_VALUES = 16, 2 * 2 * 16  # numbers of a token: entering layer 3, and of layers 3 and 4
+KEPT = {"lpt_cached": STATES, "lpt_read_only_cached": STATES + KEYS_AND_VALUES}
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "prompt_tuning", "lpt", "lpt_read_only", *KEPT])
 def test_a_measurement_says_everything(method):
     result = run(method)
     assert set(result) == set(measured(method))
@@ -43,12 +47,13 @@ def test_a_measurement_says_everything(method):
     assert result["examples_per_second"] == pytest.approx(4 / result["step_seconds"])
     assert result["arithmetic_bound_seconds"] == pytest.approx(result["flop"] / RATE)
     assert result["vs_arithmetic_bound"] == pytest.approx(result["step_seconds"] / result["arithmetic_bound_seconds"])
-    assert result["cache_bytes"] == (measuring.BATCHES * 4 * 12 * 16 * 4 if method == "lpt_cached" else 0)
+    assert result["cache_bytes"] == measuring.BATCHES * 4 * 12 * KEPT.get(method, 0) * 4
 
 
 def test_each_saving_saves_arithmetic(path):
-    cached, late, lora, full = (flop(method, path=path) for method in ("lpt_cached", "lpt", "lora", "full"))
-    assert cached < late < lora < full
+    methods = ("lpt_read_only_cached", "lpt_cached", "lpt", "lora", "full")
+    read, cached, late, lora, full = (flop(method, path=path) for method in methods)
+    assert read < cached < late < lora < full
 
 
 def test_with_cached_states_every_higher_layer_saves_the_same(path):

@@ -11,10 +11,11 @@ from tiny import FAMILIES, HIDDEN, LAYERS, tiny_model
 
 from lpt.backbones.names import ATTENTIONS
 from lpt.backbones.split import SplitBackbone
-from lpt.cache.entries import entries
+from lpt.cache.entries import NUMBERS, entries
 from lpt.cache.key import TrunkHash, rows_fingerprint
 from lpt.cache.trunk import Plan, TrunkCache, _Found
-from lpt.data.batches import EncodedSplit, RaggedStates
+from lpt.data.batches import EncodedSplit
+from lpt.data.ragged import RaggedStates
 from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded
 
@@ -68,7 +69,7 @@ def test_states_have_the_backbones_dtype_and_no_padding_on_disk(tmp_path):
     backbone = SplitBackbone(tiny_model("llama").to(torch.bfloat16), 3)
     states, _ = get(tmp_path, backbone)
     assert states.states.dtype == torch.bfloat16
-    assert [path.stat().st_size for path in tmp_path.glob("*/states.bin")] == [sum(LENGTHS) * HIDDEN * 2]
+    assert [path.stat().st_size for path in tmp_path.glob(f"*/{NUMBERS}")] == [sum(LENGTHS) * HIDDEN * 2]
 
 
 def test_a_second_run_reuses_what_the_first_computed(tmp_path, monkeypatch):
@@ -82,7 +83,7 @@ def test_a_second_run_reuses_what_the_first_computed(tmp_path, monkeypatch):
 
 def test_dropout_of_a_training_backbone_does_not_reach_the_cache(tmp_path):
     calm, _ = get(tmp_path / "calm", make_backbone("gpt2"))
-    training = make_backbone("gpt2").train()
+    training = SplitBackbone(tiny_model("gpt2"), 3, dropout=True).train()
     noisy, _ = get(tmp_path / "noisy", training)
     assert torch.equal(calm.states, noisy.states)
     assert training.training
@@ -169,14 +170,14 @@ def test_states_of_a_higher_layer_are_computed_from_the_nearest_lower_one(tmp_pa
 
 
 def flip_a_byte(place):
-    data = bytearray((place / "states.bin").read_bytes())
+    data = bytearray((place / NUMBERS).read_bytes())
     data[100] ^= 1
-    (place / "states.bin").write_bytes(data)
+    (place / NUMBERS).write_bytes(data)
 
 
 def truncate(place):
-    data = (place / "states.bin").read_bytes()
-    (place / "states.bin").write_bytes(data[:-64])
+    data = (place / NUMBERS).read_bytes()
+    (place / NUMBERS).write_bytes(data[:-64])
 
 
 def put_in_a_foreign_entry(place):
@@ -194,12 +195,12 @@ def garble_the_entry(place):
     (place / "entry.json").write_text('{"key": ')
 
 
-def lose_the_states(place):
-    (place / "states.bin").unlink()
+def lose_the_numbers(place):
+    (place / NUMBERS).unlink()
 
 
 @pytest.mark.parametrize(
-    "damage", [flip_a_byte, truncate, put_in_a_foreign_entry, lose_the_entry, garble_the_entry, lose_the_states]
+    "damage", [flip_a_byte, truncate, put_in_a_foreign_entry, lose_the_entry, garble_the_entry, lose_the_numbers]
 )
 def test_a_damaged_entry_is_computed_again_never_trusted(tmp_path, damage):
     good = get(tmp_path)[0].states.clone()
@@ -299,8 +300,11 @@ def test_a_full_disk_turns_caching_off_with_a_warning(tmp_path, monkeypatch):
 def test_entries_tell_what_they_belong_to(tmp_path):
     get(tmp_path, belongs_to={"backbone": "tiny", "task": "reviews"})
     (entry,) = entries(tmp_path)
-    facts = {name: entry.facts[name] for name in ("backbone", "task", "split", "layer", "rows", "bytes")}
-    assert facts == {"backbone": "tiny", "task": "reviews", "split": "train", "layer": 3, "rows": 8, "bytes": NEEDED}
+    facts = {name: entry.facts[name] for name in ("backbone", "task", "split", "layer", "rows", "what")}
+    what = "states entering layer 3"
+    assert facts == {"backbone": "tiny", "task": "reviews", "split": "train", "layer": 3, "rows": 8, "what": what}
+    assert (entry.place / NUMBERS).stat().st_size == NEEDED
+    assert entry.bytes == NEEDED + (entry.place / "entry.json").stat().st_size
     assert json.loads((entry.place / "entry.json").read_text()) == entry.facts
 
 
@@ -368,7 +372,7 @@ def test_another_node_computes_nothing_and_reads_the_first_ones_states_or_none(t
         shutil.copytree(tmp_path / "first", own)
         (own / entry.parent.name / "entry.json").write_text("{}")
     cache = TrunkCache("disk", folder=own, say=print)
-    built = _Found(there=False)
+    built = _Found()
     ranks = OtherNode(Plan("disk", ""), built, None, entry.read_text())
     cache.prepare(backbone, {"train": split}, ranks)
     backbone.run = None  # not to be called

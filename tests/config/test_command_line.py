@@ -21,7 +21,7 @@ from lpt.errors import ConfigError
 from lpt.registry import KINDS
 
 GENERATORS = one_of("generator")
-LPT_OPTIONS = "under lpt there are layer, prompt_length, bottleneck, trunk_dropout"
+LPT_OPTIONS = "under lpt there are layer, prompt_length, bottleneck, read_only, dropout, trunk_dropout"
 
 
 def complaints(line: str = "", *more: str) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from lpt.config.declarations import declared
 from lpt.errors import LptError
+from lpt.methods import method_settings
 from lpt.registry import KINDS, SUPPLIED, Registry
 
 START = (
@@ -26,6 +27,15 @@ def plugin(tmp_path):
     return write
 
 
+def parameters_of(cls):
+    """Those of the constructor; where it ends in `**`, those of the class above too."""
+    own = dict(inspect.signature(cls).parameters)
+    rest = [name for name, parameter in own.items() if parameter.kind is parameter.VAR_KEYWORD]
+    for name in rest:
+        del own[name]
+    return own | {n: p for n, p in parameters_of(cls.__base__).items() if n not in own} if rest else own
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_read_from_the_source_is_what_the_classes_have(kind):
     from lpt import registry
@@ -34,8 +44,11 @@ def test_what_is_read_from_the_source_is_what_the_classes_have(kind):
     found = declared()[kind]
     assert set(found) == set(classes)
     for name, cls in classes.items():
-        parameters = inspect.signature(cls).parameters
+        parameters = parameters_of(cls)
         assert found[name].parameters == tuple(parameters)
+        if kind == "method":
+            assert ["model", *method_settings(name)] == list(parameters)
+            assert {"read_only", "backbone_dropout"} < set(parameters)
         for option in found[name].options:
             assert option.default == parameters[option.name].default
             assert option.name not in SUPPLIED[kind]
@@ -68,6 +81,31 @@ def test_a_file_of_the_users_own_declares_options_with_types_ranges_defaults_and
     ]
     assert (mine.settings, mine.traits["late"], mine.summary) == ({"optim.lr": 1e-3, "head": "linear"}, True, "Mine.")
     assert "mine" not in declared()["method"]
+
+
+def test_a_constructor_that_ends_in_stars_has_the_options_of_the_class_above(plugin):
+    path = plugin(
+        "@register_method('mine')\n"
+        "class Mine(Lora):\n"
+        '    """Mine."""\n'
+        "    def __init__(self, model, layer=None, rank: int = 2, size: int = 4, **lora): ...\n"
+        "@register_method('closed')\n"
+        "class Closed(Mine):\n"
+        '    """Closed."""\n'
+        "    def __init__(self, model, size: int = 5): ...\n"
+    )
+    mine, closed = (declared((path,))["method"][name] for name in ("mine", "closed"))
+    late = ("read_only", "backbone_dropout", "trunk_dropout")
+    assert mine.parameters == ("model", "layer", "rank", "size", "alpha", "targets", "dropout", *late)
+    assert [(option.name, option.default) for option in mine.options] == [
+        ("rank", 2),
+        ("size", 4),
+        ("alpha", 16),
+        ("targets", "attention"),
+        ("dropout", 0.0),
+    ]
+    assert mine.options[0].meaning == "r, the rank of the updates."
+    assert closed.parameters == ("model", "size")
 
 
 @pytest.mark.parametrize(

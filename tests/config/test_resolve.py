@@ -215,15 +215,20 @@ def test_a_prompt_can_start_from_the_vocabulary_where_it_is_the_same_for_every_i
 # Benches
 
 
-def test_a_bench_can_measure_every_method_as_it_is_late_and_cached():
-    """Nothing has two names: baselines by the stock forward pass have their own. What has a trunk can be cached."""
-    stock = {"full", "lora", "prompt_tuning", "per_label"}
+def test_a_bench_can_measure_every_method_as_it_is_late_read_only_and_cached():
+    """Nothing has two names: baselines by the stock forward pass have their own.
+
+    What has a trunk can be cached, as can what reads the text once.
+    """
+    stock = {"full", "lora", "alora", "prompt_tuning", "per_label"}
     with_trunk = {"lpt", "lpt_lora", "adapterdrop", "linear_probe", "zero_shot"}
     with_trunk |= {f"late_{name}" for name in ("full", "lora", "adapter", "bitfit", "p_tuning_v2")}
-    expected = stock | set(choices("method")) | with_trunk | {f"{name}_cached" for name in with_trunk}
+    read_only = {f"{name}_read_only" for name in with_trunk | set(choices("method"))}
+    expected = stock | set(choices("method")) | with_trunk | read_only
+    expected |= {f"{name}_cached" for name in with_trunk | read_only}
     assert set(CANDIDATES) == expected
     assert len(CANDIDATES) == len(expected)
-    assert {method_of(name) for name in CANDIDATES} == {*choices("method"), "per_label"}
+    assert {method_of(name) for name in CANDIDATES} == {*choices("method"), "alora", "per_label"}
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_p_tuning_v2_is_pefts_prefix_tuning_with_the_same_keys_and_values(family
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_summary_of_s_idpg_is_the_whole_frozen_models_without_prompt_or_dropout(family, inputs, monkeypatch):
-    method = stir(build("s_idpg", family)).train()
+    method = stir(build("s_idpg", family, backbone_dropout=True)).train()
     stock, seen, leaving = tiny_model(family), [], []
     stock.get_submodule(ANATOMY[family].layers)[-1].register_forward_hook(
         lambda module, given, out: leaving.append(out if torch.is_tensor(out) else out[0])
@@ -190,10 +190,13 @@ def test_the_vocabulary_projection_stays_unless_it_is_the_embedding_and_that_is_
         assert projection.bias is None or not projection.bias.requires_grad
 
 
-def test_full_fine_tuning_trains_the_embeddings_with_dropout_only_where_no_layer_is_given(inputs):
-    whole, late = (build("full", "bert", layer).train() for layer in (None, 1))
-    assert [method.backbone.base.embeddings.training for method in (whole, late)] == [True, False]
+@pytest.mark.parametrize("dropout", [False, True])
+def test_full_fine_tuning_trains_the_embeddings_only_where_no_layer_is_given_with_dropout_if_asked(dropout, inputs):
+    whole, late = (build("full", "bert", layer, backbone_dropout=dropout).train() for layer in (None, 1))
+    assert [method.backbone.base.embeddings.training for method in (whole, late)] == [dropout, False]
     assert [method.trunk(*inputs).requires_grad for method in (whole, late)] == [True, False]
+    for method in (whole, late):
+        assert {m.training for layer in method.backbone.layers for m in layer.modules()} == {dropout}
 
 
 def test_an_encoder_without_lm_head_is_fine_tuned_without_its_pooler(inputs):
@@ -206,7 +209,7 @@ def test_an_encoder_without_lm_head_is_fine_tuned_without_its_pooler(inputs):
         "pooler.dense.weight",
         "pooler.dense.bias",
     }
-    z = method.read_out(method.trunk(*inputs), inputs[1], readout("bert", inputs[1]))
+    z = method.read_out(method.read(*inputs), readout("bert", inputs[1]))
     z.square().sum().backward()
     assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
 

@@ -74,7 +74,7 @@ def test_training_moves_all_that_is_trained_and_leaves_every_bit_of_the_rest(nam
 @pytest.mark.parametrize(("name", "family"), LATE)
 def test_nothing_below_layer_k_is_touched(name, family):
     """Neither built into, nor set to training, nor changed in what it computes, nor kept for a backward pass."""
-    method, plain = build(name, family, K).train(), LateMethod(tiny_model(family), K)
+    method, plain = build(name, family, K, backbone_dropout=True).train(), LateMethod(tiny_model(family), K)
     stir(method)
     for layer, stock in zip(method.backbone.layers[: K - 1], plain.backbone.layers[: K - 1], strict=True):
         assert layer.state_dict().keys() == stock.state_dict().keys()
@@ -140,12 +140,18 @@ def test_over_a_half_precision_backbone_all_that_is_trained_is_float32(name, fam
     assert all(p.grad.isfinite().all() for p in trained(method).values())
 
 
+@pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("name", [*SETTINGS, "zero_shot"])
-def test_a_method_stays_in_the_mode_that_the_model_was_given_in(name):
+def test_a_method_stays_in_the_mode_that_the_model_was_given_in_but_the_models_own_layers_train_on_request(
+    name, dropout
+):
     for training in (False, True):
-        method = build_method(name, tiny_model("bert").train(training), **SETTINGS.get(name, {}))
-        layers = {module.training for layer in method.backbone.upper_layers for module in layer.modules()}
-        assert (layers, method.training) == ({training}, training)
+        model = tiny_model("bert").train(training)
+        own = set(model.modules())
+        method = build_method(name, model, **SETTINGS.get(name, {}), backbone_dropout=dropout)
+        layers = {m.training for layer in method.backbone.upper_layers for m in layer.modules() if m in own}
+        added = {m.training for m in method.modules() if m not in own}
+        assert (layers, added, method.training) == ({training and dropout}, {training}, training)
 
 
 def test_a_model_without_a_final_norm_can_be_trained_late():
@@ -158,7 +164,7 @@ def test_a_model_without_a_final_norm_can_be_trained_late():
 
 
 def test_an_unknown_setting_is_refused_with_those_there_are():
-    with pytest.raises(LptError, match=r"method=bitfit has no setting 'rank'; it has layer$"):
+    with pytest.raises(LptError, match=r"method=bitfit has no setting 'rank'; it has layer, read_only, backbone_dropout, trunk_dropout$"):
         build_method("bitfit", tiny_model("bert"), rank=2)
 
 

@@ -28,6 +28,7 @@ RECORDED = {  # in result.json, of the method
     "linear_probe": {"layer": LAYERS},
     "zero_shot": {"layer": LAYERS},
 }
+RECORDED = {name: settings | {"read_only": False} for name, settings in RECORDED.items()}
 
 
 def options(name):
@@ -102,7 +103,7 @@ def test_late_training_on_cached_states_is_training(experiment, name):
 
 def test_a_resumed_run_of_a_method_ends_as_the_undisturbed_one(experiment, monkeypatch):
     """Dropout is on, in the backbone and on what LoRA reads."""
-    with_lora = [*options("lora"), "method.dropout=0.2", "lpt.layer=2", "trainer.eval_every=4"]
+    with_lora = [*options("lora"), "lpt.dropout=true", "method.dropout=0.2", "lpt.layer=2", "trainer.eval_every=4"]
 
     def die(self, outputs, batch, batch_idx):
         if self.global_step == 10:
