@@ -132,12 +132,12 @@ def test_the_cache_can_be_listed_and_cleared(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cache_entries, "trunk_folder", lambda: tmp_path)
     entry = tmp_path / "0123456789abcdef"
     entry.mkdir()
-    facts = {"backbone": "tiny", "task": "reviews", "split": "train", "rows": 8, "layer": 3}
+    facts = {"backbone": "tiny", "task": "reviews", "split": "train", "rows": 8, "what": "states entering layer 3"}
     (entry / "entry.json").write_text(json.dumps(facts))
     (entry / "numbers.bin").write_bytes(bytes(5000))
     main(["cache", "list"])
     listed = capsys.readouterr().out
-    assert "01234567  5 kB  tiny      reviews  train  8     3" in listed
+    assert "01234567  5 kB  tiny      reviews  train  8     states entering layer 3" in listed
     assert "1 entries, 5 kB" in listed
     main(["cache", "clear"])
     assert capsys.readouterr().out.startswith("5 kB removed from ")

@@ -101,14 +101,17 @@ def test_tasks_of_a_slurm_job_agree_on_a_folder_and_change_nothing(experiment, o
 
 
 def test_the_number_of_processes_does_not_change_what_is_cached(experiment, tmp_path):
-    states = []
+    states, metrics = [], []
     for devices in (1, 2):
         cache = tmp_path / str(devices)
-        options = [f"trainer.devices={devices}", "cache=disk", "trainer.max_steps=2"]
+        options = [f"trainer.devices={devices}", "cache=disk", "trainer.max_steps=2", "lpt.read_only=true"]
         experiment.train(f"caching on {devices}", *options, LPT_CACHE=str(cache))
         states.append({path.parent.name: path.read_bytes() for path in cache.glob("trunk/*/numbers.bin")})
-    assert len(states[0]) == 3
+        metrics.append(experiment.result(f"caching on {devices}")["metrics"])
+    assert len(states[0]) == 6  # of three splits, the states entering layer k, and keys and values from it on
     assert states[0] == states[1]
+    for split, values in metrics[0].items():
+        assert metrics[1][split] == pytest.approx(values, rel=1e-4)
 
 
 def test_a_finished_run_resumed_with_more_epochs_continues_in_its_folder(experiment):

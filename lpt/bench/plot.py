@@ -15,8 +15,8 @@ COLORS = {
     "lpt": "#56B4E9",
     "lpt_cached": "#0072B2",
     "lpt_read_only_cached": "#009E73",
-    "late_lora_read_only_cached": "#CC79A7",
-    "alora": "#E69F00",
+    "late_lora_read_only_cached": "#44AA99",
+    "alora": "#DDCC77",
     "late_lora_cached": "#E69F00",
     "lpt_lora_cached": "#882255",
 }

@@ -308,6 +308,8 @@ def _why_unused(key: str, cfg: DictConfig) -> str | None:
         return None
     own = f"; its own is method.{option}" if option in [own.name for own in method.options] else ""
     value = OmegaConf.select(cfg, key) if option else cfg[group].get("name")
+    if isinstance(value, bool):
+        value = str(value).lower()  # as it is typed
     return f"{key}={value}: method={method.name} does not read it{own}; remove it, or use method=lpt or lpt_lora"
 
 

@@ -64,6 +64,7 @@ def measured(method, seconds=0.25, **changes):
         "arithmetic_bound_seconds": 0.1,
         "vs_arithmetic_bound": seconds / 0.1,
         "cache_bytes": 0,
+        "cache_rows": 16,
         "accelerator": "cpu",
         "threads": 1,
         **changes,

@@ -69,7 +69,12 @@ def test_a_backbone_that_cannot_be_read_only_fails_with_what_can(tmp_path):
 def test_dropout_goes_by_one_switch_for_layers_and_prompt(tmp_path):
     gpt2 = make_experiment(tmp_path)
     rates = {}
-    for name, options in {"off": [], "on": ["lpt.dropout=true"], "own": ["generator.dropout=0.3"]}.items():
+    switches = {
+        "off": ["lpt.dropout=false"],
+        "on": ["lpt.dropout=true"],
+        "own": ["lpt.dropout=false", "generator.dropout=0.3"],
+    }
+    for name, options in switches.items():
         config = gpt2.config("trainer.max_steps=1", *options)
         method = prepare(config).classifier.method.train()
         rates[name] = (method.generator.dropout.p, {module.training for module in method.backbone.layers[3].modules()})

@@ -205,7 +205,7 @@ def test_a_folder_with_a_run_is_not_written_over(experiment, plain):
 def test_training_on_cached_states_is_training(experiment):
     """Dropout is on above layer k with and without a cache."""
     computed = experiment.run("cache-off", "cache=off", "lpt.layer=2")
-    assert computed["cache"] == {"mode": "off", "bytes": 0, "built": [], "reused": []}
+    assert computed["cache"] == {"mode": "off", "bytes": 0, "built": [], "reused": [], "keys_values": False}
     for mode in ("disk", "memory"):
         cached = experiment.run(f"cache-{mode}", f"cache={mode}", "lpt.layer=2")
         assert cached["cache"]["mode"] == mode
