@@ -75,7 +75,7 @@ def _write(bench: dict[str, Any], folder: Path) -> None:
     (folder / "bench.json").write_text(json.dumps(bench, indent=2) + "\n", encoding="utf-8")
     table = cost_table(bench)
     console.print()
-    console.width = max(console.width, 110)  # all columns, also in a pipe
+    console.width = max(console.width, 140)  # all columns, also in a pipe
     console.print(table.rich())
     console.print(f"[dim]{LEGEND}[/dim]", soft_wrap=True)
     (folder / "bench.md").write_text(f"{bench['title']}\n\n{table.markdown()}", encoding="utf-8")

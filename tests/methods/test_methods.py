@@ -164,7 +164,10 @@ def test_a_model_without_a_final_norm_can_be_trained_late():
 
 
 def test_an_unknown_setting_is_refused_with_those_there_are():
-    with pytest.raises(LptError, match=r"method=bitfit has no setting 'rank'; it has layer, read_only, backbone_dropout, trunk_dropout$"):
+    with pytest.raises(
+        LptError,
+        match=r"method=bitfit has no setting 'rank'; it has layer, read_only, backbone_dropout, trunk_dropout$",
+    ):
         build_method("bitfit", tiny_model("bert"), rank=2)
 
 
