@@ -63,8 +63,8 @@ def measure(candidate: str, config: Config) -> dict[str, Any]:
     anatomy = SplitBackbone(model, layer=1)
     if bench.tokens > anatomy.max_length:
         raise LptError(f"bench.tokens={bench.tokens} is more than {config.backbone.name} allows ({anatomy.max_length})")
-    attention = _use_attention(anatomy, candidate, config, placement)
     module, loaded = _build(candidate, model, config, device, accelerator)
+    attention = _use_attention(anatomy if candidate in STOCK else module.method.backbone, candidate, config, placement)
     split = random_rows(optim.batch_size * BATCHES, bench.tokens, bench.labels, anatomy)
     kept = _keep(module.method, split) if candidate.endswith("_cached") else None
     cache_bytes = 0 if kept is None else kept.bytes
@@ -120,13 +120,13 @@ def _place(candidate: str, config: Config) -> Placement:
     return placement
 
 
-def _use_attention(anatomy: SplitBackbone, candidate: str, config: Config, placement: Placement) -> str:
+def _use_attention(backbone: SplitBackbone, candidate: str, config: Config, placement: Placement) -> str:
     """Set the attention implementation; returns its name."""
     bench, asked = config.bench, config.backbone.attention
-    attention = placement.choose_attention(anatomy, bench.tokens, asked, training=bench.step == "train")
+    attention = placement.choose_attention(backbone, bench.tokens, asked, training=bench.step == "train")
     if attention == LEAN and candidate in STOCK:
         attention = EAGER  # the faster of those that stock baselines have
-    anatomy.use_attention(attention)
+    backbone.use_attention(attention)
     return attention
 
 
