@@ -13,11 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lpt.data.reading import Reading, TextFormat
 from lpt.errors import LptError
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter.safetensors"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,12 @@ class AdapterConfig:
     # Tokens; longer texts are truncated.
     head_settings: dict[str, Any] = field(default_factory=dict)
     # Options that the head has of its own.
+    space: bool = True
+    # Whether a label word or answer follows after a space.
     value_range: list[float] | None = None
     # Of a regression: the values that the two labels stand for.
+    reading: Reading = field(default_factory=Reading)
+    # How the files were written that it was trained on; `lpt evaluate` and `lpt predict` read others the same way.
     format: int = FORMAT
 
 
@@ -68,7 +73,7 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
     """What an adapter folder says it is.
 
     Raises:
-        LptError: no adapter there, or written by a later format.
+        LptError: no adapter there, a damaged one, or one of another format.
     """
     path = folder / CONFIG_NAME
     if not path.is_file():
@@ -77,8 +82,10 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.get("format") != FORMAT:
             raise LptError(f"{path} has format {values.get('format')!r}; this version of lpt reads format {FORMAT}")
-        return AdapterConfig(**values)
-    except (ValueError, TypeError, AttributeError) as error:
+        reading = values["reading"]
+        reading["format"] = TextFormat(**reading["format"])
+        return AdapterConfig(**values | {"reading": Reading(**reading)})
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise LptError(f"{path} is damaged ({error})") from error
 
 

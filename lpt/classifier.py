@@ -17,6 +17,7 @@ from lpt.data.batches import Batch, EncodedSplit, EvaluationBatches
 from lpt.data.regression import interpolate
 from lpt.data.rows import LabeledRows
 from lpt.data.templates import Template, answer_ids, label_word_ids
+from lpt.data.text import text_problem
 from lpt.errors import LptError
 from lpt.heads import Head, branches, build_head, check_head, reads
 from lpt.late_prompt import LateMethod
@@ -169,16 +170,19 @@ class LatePromptClassifier(Scorer):
         """Classify texts, or pairs of texts for a task of two sentences; answers in the order given.
 
         Raises:
-            LptError: a pair for a task of one sentence, or the other way round.
+            LptError: a pair for a task of one sentence, or the other way round; something that is not a text.
         """
         if isinstance(texts, str):
             raise LptError("predict takes a list of texts; for one text give [text]")
-        rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+        rows = [tuple(text) if isinstance(text, list | tuple) else (text,) for text in texts]
         expected = 2 if self.template.pair else 1
         for i, row in enumerate(rows):
-            if len(row) != expected or not all(isinstance(sentence, str) for sentence in row):
+            if len(row) != expected:
                 kind = "a pair of texts" if expected == 2 else "one text"
-                raise LptError(f"text {i}: task {self.config.task!r} takes {kind} per row, not {row!r}")
+                raise LptError(f"texts[{i}]: task {self.config.task!r} takes {kind} per row, not {row!r}")
+            problem = next(filter(None, map(text_problem, row)), None)
+            if problem is not None:
+                raise LptError(f"texts[{i}] {problem}")
         predictions: list[Prediction] = []
         for start in range(0, len(rows), CHUNK):
             predictions += self._predict_chunk(rows[start : start + CHUNK], batch_size)
@@ -210,8 +214,8 @@ def _answers(config: AdapterConfig, tokenizer: Any) -> list[list[int]] | None:
     if wanted is None:
         return None
     if wanted == "answers":
-        return answer_ids(tokenizer, config.label_words, config.labels, config.answer)
-    return [[token] for token in label_word_ids(tokenizer, config.label_words, config.labels)]
+        return answer_ids(tokenizer, config.label_words, config.labels, config.answer, config.space)
+    return [[token] for token in label_word_ids(tokenizer, config.label_words, config.labels, config.space)]
 
 
 def _adapter_folder(adapter: str | Path, revision: str | None) -> Path:

@@ -7,6 +7,7 @@ from lpt.adapter import AdapterConfig
 from lpt.classifier import Prediction
 from lpt.data.folders import find_folder
 from lpt.data.readers import read_file
+from lpt.data.reading import Reading
 from lpt.errors import LptError
 
 
@@ -16,13 +17,13 @@ class GlueTask:
 
     Attributes:
         folder: folder of the task in GLUE's download.
-        columns: columns of the sentences in the test files; those of CoLA and QQP differ from their train.tsv.
+        columns: for each text, its column in the test files, then what it is called in training data of other sources.
         answers: the server's name of each label; None where it expects a number.
         test_sets: name, number of rows and submission file of each test file.
     """
 
     folder: str
-    columns: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
     answers: dict[str, str] | None
     test_sets: tuple[tuple[str, int, str], ...]
 
@@ -39,20 +40,29 @@ def _one(folder: str, rows: int) -> tuple[tuple[str, int, str], ...]:
     return (("test.tsv", rows, f"{folder}.tsv"),)
 
 
-PAIR = ("sentence1", "sentence2")
+PAIR = (("sentence1",), ("sentence2",))
 GLUE = {
-    "cola": GlueTask("CoLA", ("sentence",), _in_order("unacceptable", "acceptable"), _one("CoLA", 1063)),
-    "sst2": GlueTask("SST-2", ("sentence",), _in_order("negative", "positive"), _one("SST-2", 1821)),
-    "mrpc": GlueTask("MRPC", ("#1 String", "#2 String"), _in_order("not_equivalent", "equivalent"), _one("MRPC", 1725)),
+    "cola": GlueTask("CoLA", (("sentence", "4"),), _in_order("unacceptable", "acceptable"), _one("CoLA", 1063)),
+    "sst2": GlueTask("SST-2", (("sentence",),), _in_order("negative", "positive"), _one("SST-2", 1821)),
+    "mrpc": GlueTask(
+        "MRPC",
+        (("#1 String", "sentence1"), ("#2 String", "sentence2")),
+        _in_order("not_equivalent", "equivalent"),
+        _one("MRPC", 1725),
+    ),
     "stsb": GlueTask("STS-B", PAIR, None, _one("STS-B", 1379)),
-    "qqp": GlueTask("QQP", ("question1", "question2"), _in_order("not_duplicate", "duplicate"), _one("QQP", 390965)),
+    "qqp": GlueTask(
+        "QQP", (("question1",), ("question2",)), _in_order("not_duplicate", "duplicate"), _one("QQP", 390965)
+    ),
     "mnli": GlueTask(
         "MNLI",
-        PAIR,
+        (("sentence1", "premise"), ("sentence2", "hypothesis")),
         _by_name("entailment", "neutral", "contradiction"),
         (("test_matched.tsv", 9796, "MNLI-m.tsv"), ("test_mismatched.tsv", 9847, "MNLI-mm.tsv")),
     ),
-    "qnli": GlueTask("QNLI", ("question", "sentence"), _by_name("entailment", "not_entailment"), _one("QNLI", 5463)),
+    "qnli": GlueTask(
+        "QNLI", (("question",), ("sentence",)), _by_name("entailment", "not_entailment"), _one("QNLI", 5463)
+    ),
     "rte": GlueTask("RTE", PAIR, _by_name("entailment", "not_entailment"), _one("RTE", 3000)),
     "wnli": GlueTask("WNLI", PAIR, _in_order("not_entailment", "entailment"), _one("WNLI", 146)),
 }
@@ -78,23 +88,25 @@ def glue_task(config: AdapterConfig) -> GlueTask:
     return task
 
 
-def read_test_sets(task: GlueTask, given: str) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+def read_test_sets(task: GlueTask, given: str, reading: Reading) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     """Yield the name of each submission file, and the sentences it labels.
 
     Args:
         task: one of `GLUE`.
         given: GLUE's folder, or the task's.
+        reading: which columns the adapter takes for its first and second text.
 
     Raises:
-        LptError: a missing folder, file or column; an incomplete test set.
+        LptError: a missing folder, file or column; an incomplete test set; texts that are not GLUE's.
     """
+    wanted = _in_the_adapters_order(task, reading)
     folder = find_folder("--glue", given, task.folder, task.test_sets[0][0])
     for file, rows, submission in task.test_sets:
         path = folder / file
         if not path.is_file():
             raise LptError(f"--glue: {path} does not exist")
         columns = read_file(path)
-        missing = [name for name in task.columns if name not in columns.names]
+        missing = [name for name in wanted if name not in columns.names]
         if missing:
             raise LptError(
                 f"{path} is not GLUE's test file: it has the columns {', '.join(map(repr, columns.names))} and "
@@ -105,8 +117,23 @@ def read_test_sets(task: GlueTask, given: str) -> Iterator[tuple[str, list[tuple
                 f"{path} has {len(columns.rows)} rows, not GLUE's {rows}; its server accepts complete test sets only; "
                 "download it again"
             )
-        sentences = [columns.column("--glue", name) for name in task.columns]
+        sentences = [columns.texts("--glue", name) for name in wanted]
         yield submission, list(zip(*sentences, strict=True))
+
+
+def _in_the_adapters_order(task: GlueTask, reading: Reading) -> list[str]:
+    """The test files' columns, in the order in which the adapter takes them: its first text may be their second."""
+    given = [name for name in (reading.a, reading.b) if name is not None]
+    found = [names[0] for name in given for names in task.columns if name in names]
+    if len(found) != len(given) or len(set(found)) != len(task.columns):
+        theirs = [names[0] for names in task.columns]
+        options = " ".join(f"--{option}={name!r}" for option, name in zip("ab", theirs, strict=False))
+        raise LptError(
+            f"--glue: the adapter was trained on the columns {', '.join(map(repr, given))}, and GLUE's test files of "
+            f"{task.folder} have {', '.join(map(repr, theirs))}; say which is its first text and which its second, as "
+            f"in {options}"
+        )
+    return found
 
 
 def answer(task: GlueTask, prediction: Prediction) -> str:

@@ -162,7 +162,7 @@ def test_rows_that_are_right_are_no_problem(experiment, csv):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (GOOD + "a plot,2\n", ", row 120, line 122: label '2' is not one of the task's ('0', '1', 'bad', 'good'); "
+        (GOOD + "a plot,2\n", ", line 122: label '2' is not one of the task's ('0', '1', 'bad', 'good'); "
          "add it to task.files.values or correct the data"),
         (GOOD.replace("text,", "txt,"), " has no such column; it has 'txt', 'label'; did you mean 'txt'?"),
         ("text,label\n", ": the train split is empty; give it rows or name another"),

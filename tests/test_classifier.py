@@ -195,7 +195,7 @@ def damage_config(folder):
 
 def change_format(folder):
     path = folder / "adapter_config.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
+    path.write_text(path.read_text().replace('"format": 3', '"format": 2'))
 
 
 def change_shape(folder):
@@ -213,7 +213,7 @@ def change_setting(folder):
     [
         (damage_weights, "could not be read .*copy the adapter folder again"),
         (damage_config, "adapter_config.json is damaged"),
-        (change_format, "has format 3; this version of lpt reads format 2"),
+        (change_format, "has format 2; this version of lpt reads format 3"),
         (
             change_shape,
             r"does not fit its adapter_config.json \(method.generator.proj_down.bias: \(4,\), expected \(8,\)",
@@ -235,12 +235,27 @@ def test_an_adapter_that_is_neither_here_nor_on_the_hub_is_refused():
 
 
 def test_pairs_are_for_tasks_of_two_sentences_and_texts_for_the_others(config):
-    with pytest.raises(LptError, match="text 1: task 'reviews' takes one text per row"):
+    with pytest.raises(LptError, match=r"texts\[1\]: task 'reviews' takes one text per row"):
         build(config).predict(["a", ("a", "b")])
     pair = build(replace(config, template=config.template.replace("{a}", "{a} {b}")))
     assert len(pair.predict([("a film", "it was good")])) == 1
-    with pytest.raises(LptError, match="text 0: task 'reviews' takes a pair of texts"):
+    with pytest.raises(LptError, match=r"texts\[0\]: task 'reviews' takes a pair of texts"):
         pair.predict(["a film"])
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (None, "is missing"),
+        (b"a film", "is bytes"),
+        (7, "is 7, of type int"),
+        ({"text": "a"}, "is {'text': 'a'}, of type dict"),
+        ("a \ud800 film", r"has half of a character \(lone surrogate U\+D800\) at place 3"),
+    ],
+)
+def test_what_is_not_a_text_is_told_with_its_place_and_nothing_is_predicted(config, value, problem):
+    with pytest.raises(LptError, match=rf"^texts\[1\] {problem}"):
+        build(config).predict(["a film", value])
 
 
 def test_a_single_text_is_not_taken_for_a_list_of_its_letters(config):

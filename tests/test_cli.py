@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from lpt.adapter import CONFIG_NAME
 from lpt.backbones.pretrained import find_pretrained
 from lpt.cache import entries as cache_entries
 from lpt.cli import main
+from lpt.data.reading import Reading
+from lpt.data.tasks import FilesSource, Task
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +54,87 @@ def test_texts_from_stdin_a_file_and_the_command_line_give_the_same(adapter, tmp
     texts = ["a good film", "it was dull", "never again"]
     main(["predict", adapter, "--precision", "32", "--text", *texts])
     expected = capsys.readouterr().out
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts) + "\n"))
-    main(["predict", adapter, "--precision", "32"])
-    assert capsys.readouterr().out == expected
+    for start, end in ((b"", "\n"), (b"\xef\xbb\xbf", "\r\n")):  # Windows writes a byte order mark
+        feed(monkeypatch, start + (end.join(texts) + end).encode())
+        main(["predict", adapter, "--precision", "32"])
+        assert capsys.readouterr().out == expected
     (tmp_path / "texts.csv").write_text("review\n" + "\n".join(texts) + "\n")
     output = tmp_path / "answers.jsonl"
     file_options = ["--file", str(tmp_path / "texts.csv"), "--a", "review", "--output", str(output)]
     main(["predict", adapter, "--precision", "32", *file_options])
     assert output.read_text() == expected
     assert [path.name for path in tmp_path.glob("*.partial")] == []
+
+
+def feed(monkeypatch, content: bytes):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_bytes_that_are_not_utf8_are_told_with_their_line_or_number(adapter, capsys, monkeypatch):
+    feed(monkeypatch, b"a film\n\xe9tude\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", adapter, "--precision", "32"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: stdin, line 2: byte 0xe9 is not UTF-8; convert the text to UTF-8\n"
+    with pytest.raises(SystemExit):
+        main(["predict", adapter, "--text", "a film", "\udce9tude"])  # what Python makes of such an argument
+    assert capsys.readouterr().err == (
+        "error: --text: text 2 has half of a character (lone surrogate U+DCE9) at place 1; correct or remove it\n"
+    )
+
+
+def test_who_reads_the_first_lines_alone_gets_no_complaint(adapter):
+    """As `lpt predict ... | head -1` does."""
+    command = [sys.executable, "-m", "lpt", "predict", adapter, "--precision", "32", "--text", *["a film"] * 5000]
+    done = subprocess.run(
+        ["bash", "-c", '"$@" | head -1; exit ${PIPESTATUS[0]}', "bash", *command], capture_output=True
+    )
+    assert (done.returncode, done.stdout.count(b"\n"), done.stderr) == (141, 1, b"")
+
+
+@pytest.fixture
+def stars(adapter, tmp_path):
+    """The same adapter, trained on files with other columns and values."""
+    folder = tmp_path / "stars"
+    shutil.copytree(adapter, folder)
+    values = {"1": "bad", "5": "good", "3": "ignore"}
+    source = FilesSource(train="x.csv", a="review", label="stars", values=values, delimiter=";")
+    reading = Reading.of(Task(labels=["bad", "good"], source="files", files=source))
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    (folder / CONFIG_NAME).write_text(json.dumps(config | {"reading": asdict(reading)}))
+    return str(folder)
+
+
+def test_a_file_is_read_as_the_one_that_the_adapter_was_trained_on(stars, tmp_path, capsys):
+    main(["predict", stars, "--precision", "32", "--text", "a good film", "never again"])
+    labels = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    numbers = [{"bad": 1, "good": 5}[label] for label in labels]
+    path = tmp_path / "gold.csv"
+    path.write_text(f"stars;review\n{numbers[0]};a good film\n3;so so\n{numbers[1]};never again\n")
+    main(["evaluate", stars, "--precision", "32", "--file", str(path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 rows, 1 left out (label ignored by --values)"
+    assert lines[1].startswith("accuracy  1.000  ")
+    main(["predict", stars, "--precision", "32", "--file", str(path)])
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_options_say_where_a_file_differs_from_that(stars, tmp_path, capsys):
+    path = tmp_path / "gold.csv"
+    path.write_text("text,verdict\nnever again,x=y\nfine,n\n")
+    own = ["--a", "text", "--label", "verdict", "--delimiter", ",", "--values", "x=y=good", "n=bad"]
+    main(["evaluate", stars, "--precision", "32", "--file", str(path), *own])
+    assert capsys.readouterr().out.startswith("2 rows\n")
+    for options, message in (
+        ([], "--a='review': PATH has no such column; it has 'text,verdict'; if commas separate its cells: --del"),
+        (own[:6], "PATH, line 2: label 'x=y' is not one of the task's ('1', '5', '3'); add it to --values or correct"),
+        ([*own[:6], "--values", "x"], "--values 'x' has no =; write <value in the file>=<label>"),
+        ([*own[:6], "--values", "n=worse"], "--values maps 'n' to 'worse'; allowed: 'bad', 'good', or 'ignore' for"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["evaluate", stars, "--precision", "32", "--file", str(path), *options])
+        assert stop.value.code == 1
+        assert message in capsys.readouterr().err.replace(str(path), "PATH")
 
 
 def test_evaluate_scores_names_and_indices_of_labels(adapter, tmp_path, capsys):
@@ -102,7 +177,7 @@ def test_evaluate_scores_numbers_by_their_correlations(regression, tmp_path, cap
     path.write_text("text,label\na good film,6\n")
     with pytest.raises(SystemExit):
         main(["evaluate", regression, "--precision", "32", "--file", str(path)])
-    assert "gold.csv, row 0, line 2: label '6' is not a number from 0 to 5" in capsys.readouterr().err
+    assert "gold.csv, line 2: label '6' is not a number from 0 to 5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tiny import tiny_adapter
 from lpt import LatePromptClassifier
 from lpt.backbones.pretrained import find_pretrained
 from lpt.cli import main
+from lpt.data.reading import Reading
 from lpt.errors import LptError
 from lpt.glue import GLUE, read_test_sets
 
@@ -32,6 +33,7 @@ def make_adapter(tmp_path_factory):
             template=task.template.decoder,
             answer=task.template.answer,
             value_range=task.value_range,
+            reading=Reading.of(replace(task, source="tsv", data_dir="any")),
         )
         config = replace(config, **changes)
         torch.manual_seed(1)
@@ -119,23 +121,45 @@ def test_glues_answers_are_for_the_labels_of_our_tasks(name):
 )
 def test_real_test_sets_are_read_whole(name, first):
     task = GLUE[name]
-    ((submission, sentences),) = read_test_sets(task, str(REAL_FOLDER))
+    ((submission, sentences),) = read_test_sets(task, str(REAL_FOLDER), own_columns(task))
     assert (submission, len(sentences)) == (f"{task.folder}.tsv", task.test_sets[0][1])
     assert all(len(row) == len(task.columns) for row in sentences)
     assert first in (None, sentences[0])
 
 
-def complaint(*arguments) -> str:
+def own_columns(task):
+    """As an adapter reads that was trained on the columns of GLUE's test files."""
+    return Reading(**{option: names[0] for option, names in zip("ab", task.columns, strict=False)})
+
+
+def complaint(task, folder) -> str:
     with pytest.raises(LptError) as error:
-        list(read_test_sets(*arguments))
+        list(read_test_sets(task, folder, own_columns(task)))
     return str(error.value)
+
+
+@pytest.mark.usefixtures("small")
+def test_test_rows_are_read_in_the_order_of_the_adapters_texts(tmp_path):
+    write_tsv_folder(tmp_path, "mnli")
+    (_, plain), _ = read_test_sets(GLUE["mnli"], str(tmp_path), Reading(a="premise", b="hypothesis"))
+    (_, swapped), _ = read_test_sets(GLUE["mnli"], str(tmp_path), Reading(a="sentence2", b="sentence1"))
+    assert swapped == [(b, a) for a, b in plain]
+    with pytest.raises(LptError) as error:
+        list(read_test_sets(GLUE["mnli"], str(tmp_path), Reading(a="text", b="sentence1")))
+    assert str(error.value) == (
+        "--glue: the adapter was trained on the columns 'text', 'sentence1', and GLUE's test files of MNLI have "
+        "'sentence1', 'sentence2'; say which is its first text and which its second, as in --a='sentence1' "
+        "--b='sentence2'"
+    )
 
 
 @pytest.mark.usefixtures("small")
 def test_a_test_set_that_is_not_glues_is_refused(tmp_path):
     write_tsv_folder(tmp_path, "rte")
     path, task = tmp_path / "RTE" / "test.tsv", GLUE["rte"]
-    assert len(next(read_test_sets(task, str(tmp_path / "RTE")))[1]) == 4  # the task's own folder does too
+    assert (
+        len(next(read_test_sets(task, str(tmp_path / "RTE"), own_columns(task)))[1]) == 4
+    )  # the task's own folder does too
     whole = path.read_text()
     path.write_text(whole[: whole.rstrip().rindex("\n") + 1])
     assert (

@@ -14,6 +14,7 @@ from transformers import (
 
 from lpt.adapter import AdapterConfig
 from lpt.backbones.families import FAMILIES as KNOWN
+from lpt.data.reading import Reading, default_values
 
 LAYERS, HIDDEN, VOCABULARY = 4, 16, 50
 ENCODERS = tuple(name for name, family in KNOWN.items() if not family.causal)
@@ -155,4 +156,5 @@ def tiny_adapter(folder, shape):
         template="{a} It was" if shape in DECODERS else "{a} It was {mask} .",
         answer="{word} .",
         max_length=30,
+        reading=Reading(values=default_values(["bad", "good"])),
     )

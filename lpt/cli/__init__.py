@@ -5,12 +5,15 @@ it runs, so that `lpt --help` and bad options do not wait for torch.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from lpt import __version__
 from lpt.cli import bench, cache, evaluate, predict, report, sweep, train
 from lpt.errors import ConfigError, LptError
+
+BROKEN_PIPE = 141  # exit status, as shells have it: 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(words)
     try:
         arguments.command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        raise SystemExit(BROKEN_PIPE) from None
     except (LptError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None

@@ -1,15 +1,12 @@
 """`lpt evaluate`: score an adapter on labeled rows."""
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-from lpt.cli.adapters import adapter_options, load_classifier, read_columns, read_rows
+from lpt.cli.adapters import adapter_options, given_reading, load_classifier, read_columns
 from lpt.cli.arguments import Commands
 from lpt.errors import LptError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def add(commands: Commands) -> None:
@@ -18,10 +15,14 @@ def add(commands: Commands) -> None:
         "evaluate",
         parents=[adapter_options()],
         help="score labeled rows",
-        description="Score an adapter on a labeled file: each metric with its 95% interval.",
+        description="Score an adapter on a labeled file: each metric with its 95%% interval.",
     )
+    evaluate.add_argument("--label", metavar="COLUMN", help="column of the gold label (default: as the run read it)")
     evaluate.add_argument(
-        "--label", default="label", metavar="COLUMN", help="column of the gold label (default: label)"
+        "--values",
+        nargs="+",
+        metavar="VALUE=LABEL",
+        help="the label that each value in the file stands for, or ignore (default: as the run read it)",
     )
     evaluate.set_defaults(command=_evaluate)
 
@@ -29,40 +30,49 @@ def add(commands: Commands) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
-    from lpt.metrics import compute, interval
+    from lpt.data.labels import label_rows
+    from lpt.metrics import NUMBER_METRICS, compute, interval
 
     if arguments.file is None:
         raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
-    columns = read_columns(arguments.file)
-    gold = [value.strip() for value in columns.column("--label", arguments.label)]
     classifier = load_classifier(arguments)
-    labels = classifier.config.labels
-    truth, names, classes = _truth(columns, gold, classifier.config, arguments.file)
-    rows: list[Any] = [row[0] if len(row) == 1 else row for row in read_rows(arguments)]
+    config = classifier.config
+    reading = given_reading(arguments, config.reading)
+    if arguments.values is not None:
+        reading = replace(reading, values=_values(arguments.values, config))
+    labeled = label_rows(read_columns(arguments.file, reading), reading, config.labels, config.value_range, "--")
+    if labeled is None:
+        raise LptError(f"--file: no row of {arguments.file} has a label, all are -1; lpt predict needs none")
+    if not len(labeled):
+        raise LptError(f"--file: {arguments.file} has no row to score")
+    rows: list[Any] = [row[0] if len(row) == 1 else row for row in labeled.sentences]
     found = classifier.predict(rows, arguments.batch_size)
-    predicted = torch.tensor([labels.index(p.label) if p.value is None else p.value for p in found])
-    print(f"{len(found)} rows")
+    predicted = torch.tensor([config.labels.index(p.label) if p.value is None else p.value for p in found])
+    classes = None if config.value_range is not None else len(config.labels)
+    names = ["accuracy", "matthews", *(["f1"] if classes == 2 else [])] if classes else list(NUMBER_METRICS)
+    left_out = "".join(f", {count} left out ({reason})" for reason, count in labeled.dropped.items())
+    print(f"{len(found)} rows{left_out}")
+    truth = torch.tensor(labeled.labels)
     for name, value in compute(names, predicted, truth, classes).items():
         low, high = interval(name, predicted, truth, classes)
         print(f"{name:<9} {value:.3f}  (95% interval {low:.3f} to {high:.3f})")
 
 
-def _truth(columns: Any, gold: list[str], config: Any, file: Path) -> tuple["Tensor", list[str], int | None]:
-    """The gold labels `[N]`, the metrics that they allow, and the number of classes; None for numbers.
+def _values(given: list[str], config: Any) -> dict[str, str]:
+    """`--values` as a mapping.
 
     Raises:
-        LptError: a value is not a label, or not a number in range.
+        LptError: a part of it is no `value=label`, or its label is not one of the adapter's.
     """
-    import torch
-
-    from lpt.data.labels import default_values, numbers
-    from lpt.metrics import NUMBER_METRICS
+    from lpt.data.reading import check_label
 
     if config.value_range is not None:
-        return torch.tensor(numbers(columns, gold, config.value_range)), list(NUMBER_METRICS), None
-    labels, meaning = config.labels, default_values(config.labels)
-    for row, value in enumerate(gold):
-        if value not in meaning:
-            raise LptError(f"{file}, row {row}: label {value!r} is not one of {', '.join(labels)}")
-    metrics = ["accuracy", "matthews", *(["f1"] if len(labels) == 2 else [])]
-    return torch.tensor([labels.index(meaning[value]) for value in gold]), metrics, len(labels)
+        raise LptError("--values is for classes, and this adapter predicts numbers; remove it")
+    values = {}
+    for text in given:
+        value, equals, name = text.rpartition("=")
+        if not equals:
+            raise LptError(f"--values {text!r} has no =; write <value in the file>=<label>")
+        check_label(name, config.labels, f"--values maps {value!r} to {name!r}")
+        values[value] = name
+    return values

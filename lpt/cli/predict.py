@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from lpt.cli.adapters import adapter_options, load_classifier, read_rows
+from lpt.cli.adapters import adapter_options, given_reading, load_classifier, read_texts
 from lpt.cli.arguments import Commands
 from lpt.errors import LptError
 
@@ -25,7 +25,9 @@ def add(commands: Commands) -> None:
         description="Label texts, and print one JSON object for each. With --glue, write the files that GLUE's server "
         "takes.",
     )
-    predict.add_argument("--text", nargs="+", help="the texts, instead of --file or stdin")
+    predict.add_argument(
+        "--text", nargs="+", help="the texts, instead of --file or stdin; one that begins with -: --text=-meh"
+    )
     predict.add_argument(
         "--glue",
         metavar="FOLDER",
@@ -39,13 +41,33 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.glue is not None:
         _predict_glue(arguments)
         return
-    rows = ((text,) for text in arguments.text) if arguments.text else read_rows(arguments)
+    if arguments.text and arguments.file:
+        raise LptError("lpt predict labels --text or --file, not both; remove one")
+    if arguments.text:
+        _check_texts(arguments.text)
+    if arguments.file is not None and not arguments.file.is_file():
+        raise LptError(f"--file: {arguments.file} does not exist")
     classifier = load_classifier(arguments)
+    rows: Iterable[tuple[str, ...]] = (
+        ((text,) for text in arguments.text)
+        if arguments.text
+        else read_texts(arguments, given_reading(arguments, classifier.config.reading))
+    )
     if arguments.output is None:
         _write_predictions(sys.stdout, classifier, rows, arguments.batch_size)
         return
     with _all_or_nothing(arguments.output) as file:
         _write_predictions(file, classifier, rows, arguments.batch_size)
+
+
+def _check_texts(texts: list[str]) -> None:
+    """Raises LptError for an argument that is not UTF-8, which Python has read as half characters."""
+    from lpt.data.text import text_problem
+
+    for number, text in enumerate(texts, start=1):
+        problem = text_problem(text)
+        if problem is not None:
+            raise LptError(f"--text: text {number} {problem}")
 
 
 def _predict_glue(arguments: argparse.Namespace) -> None:
@@ -57,7 +79,7 @@ def _predict_glue(arguments: argparse.Namespace) -> None:
         raise LptError("lpt predict --glue needs --output=<folder for the submission files>")
     classifier = load_classifier(arguments)
     task = glue_task(classifier.config)
-    test_sets = list(read_test_sets(task, arguments.glue))
+    test_sets = list(read_test_sets(task, arguments.glue, given_reading(arguments, classifier.config.reading)))
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, rows in test_sets:
         with _all_or_nothing(arguments.output / name) as file:

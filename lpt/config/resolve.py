@@ -10,6 +10,7 @@ from lpt.config.checks import problems
 from lpt.config.explain import describe
 from lpt.config.fields import BASES, Schema
 from lpt.config.schema import Config
+from lpt.data.tasks import SOURCES
 from lpt.errors import ConfigError, LptError
 
 
@@ -70,11 +71,23 @@ def take_unknown(plain: dict[Any, Any], schema: Schema, group: str = "") -> Iter
 
 
 def _truth_values(plain: dict[Any, Any]) -> Iterator[str]:
-    """YAML reads an unquoted `No` as false, and the label word would be "False"."""
-    words = plain.get("task", {}).get("label_words")
-    for name, word in words.items() if isinstance(words, dict) else ():
-        if isinstance(word, bool):
+    """YAML reads an unquoted `No` as false, and the label or its word would be "False"."""
+    task = plain.get("task")
+    if not isinstance(task, dict):
+        return
+    places = [("task.labels", f"label {i + 1}", value) for i, value in enumerate(_list(task.get("labels")))]
+    words = {"task.label_words": task.get("label_words")}
+    words |= {f"task.{source}.values": (task.get(source) or {}).get("values") for source in SOURCES}
+    for option, mapping in words.items():
+        what = "the word for" if option == "task.label_words" else "the label for"
+        places += [(option, f"{what} {k!r}", v) for k, v in mapping.items()] if isinstance(mapping, dict) else []
+    for option, what, value in places:
+        if isinstance(value, bool):
             yield (
-                f"task.label_words: the word for {name!r} is read as the truth value {word}, as yes, no, on, off, true "
-                "and false are; put it in quotes"
+                f"{option}: {what} is read as the truth value {value}, as yes, no, on, off, true and false are; put it "
+                "in quotes"
             )
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

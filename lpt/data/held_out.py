@@ -1,8 +1,11 @@
 """Test rows for a source that has none: set aside from its training rows, the same for every run."""
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 
-from lpt.data.rows import LabeledRows
+from lpt.data.rows import LabeledRows, Sentences, text_key
 from lpt.errors import LptError
 from lpt.fewshot import stratified
 
@@ -13,8 +16,8 @@ LARGEST_SHARE = 5  # at most one row in five is set aside
 def hold_out_test(rows: LabeledRows, test_rows: int, balance: bool) -> dict[str, LabeledRows]:
     """Split rows into `train` and `test`: seeded, each class with its share, no text in both.
 
-    Rows without text are dropped, and of rows with the same text only the first is kept, so that no test text is
-    trained on.
+    Rows without text are dropped, and of rows with the same text (`text_key`) only the first is kept, so that no test
+    text is trained on; `train` says how many.
 
     Args:
         rows: all rows of the source.
@@ -24,9 +27,11 @@ def hold_out_test(rows: LabeledRows, test_rows: int, balance: bool) -> dict[str,
     Raises:
         LptError: too few rows to set any aside.
     """
-    kept_N = np.asarray(_distinct(rows), dtype=int)
+    distinct, dropped = _distinct(rows)
+    kept_N = np.asarray(distinct, dtype=int)
     if balance and len(kept_N):
         kept_N = _balanced(kept_N, np.asarray(rows.labels)[kept_N])
+        dropped["surplus of the larger classes"] = len(distinct) - len(kept_N)
     labels = np.asarray(rows.labels)[kept_N].tolist()
     test = stratified(labels, min(test_rows, len(kept_N) // LARGEST_SHARE), SEED)
     if not len(test):
@@ -34,18 +39,25 @@ def hold_out_test(rows: LabeledRows, test_rows: int, balance: bool) -> dict[str,
             f"{len(kept_N)} rows (without empty and repeated texts) are too few to set test rows aside; name a test "
             "split or file"
         )
-    return {"train": rows.take(np.delete(kept_N, test)), "test": rows.take(kept_N[test])}
+    train = replace(rows.take(np.delete(kept_N, test)), dropped=dict(Counter(rows.dropped) + dropped))
+    return {"train": replace(train, cautions=rows.cautions), "test": rows.take(kept_N[test])}
 
 
-def _distinct(rows: LabeledRows) -> list[int]:
-    """Positions of the rows with text, the first of each, regardless of case and white space."""
-    seen, positions = set(), []
+def _distinct(rows: LabeledRows) -> tuple[list[int], Counter[str]]:
+    """Positions of the rows with text, the first of each; and how many are left out for which reason."""
+    first: dict[Sentences, int] = {}
+    dropped: Counter[str] = Counter()
     for i, sentences in enumerate(rows.sentences):
-        key = tuple(" ".join(sentence.casefold().split()) for sentence in sentences)
-        if any(key) and key not in seen:
-            seen.add(key)
-            positions.append(i)
-    return positions
+        key = text_key(sentences)
+        if not any(key):
+            dropped["without text"] += 1
+        elif key not in first:
+            first[key] = i
+        elif rows.labels[i] == rows.labels[first[key]]:
+            dropped["text of an earlier row"] += 1
+        else:
+            dropped["text of an earlier row with another label"] += 1
+    return list(first.values()), dropped
 
 
 def _balanced(rows_N: np.ndarray, labels_N: np.ndarray) -> np.ndarray:

@@ -1,46 +1,68 @@
-"""From what the data has as labels to class indices, or to the values of a regression."""
+"""From raw columns to labeled rows: texts, and class indices or the values of a regression."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from lpt.data.readers import Columns
+from lpt.data.reading import Reading
 from lpt.data.rows import LabeledRows
-from lpt.data.tasks import IGNORE, Source, Task
+from lpt.data.tasks import IGNORE
 from lpt.errors import LptError
 
 
-def label_rows(columns: Columns, task: Task, source: Source) -> LabeledRows | None:
-    """Take sentences and labels out of raw columns, without the rows whose label is mapped to `IGNORE`.
+def label_rows(
+    columns: Columns, reading: Reading, labels: Sequence[str], value_range: Sequence[float] | None, prefix: str
+) -> LabeledRows | None:
+    """Take texts and labels out of raw columns, without the rows whose label stands for `IGNORE`.
+
+    Args:
+        columns: what a file or split has.
+        reading: which columns, and what is written for each label.
+        labels: class names, in class order.
+        value_range: lowest and highest value of a regression; None for classes.
+        prefix: what stands before the names of `reading` in the options that set them, for error messages.
 
     Returns:
         The rows; None where no row has a gold label, that is, every label is -1.
 
     Raises:
-        LptError: a missing column, an unknown label, a number out of range, a bad mapping of labels.
+        LptError: a missing column, a cell that is not a text, an unknown label, a number out of range.
     """
-    option = f"task.{task.source}"
-    sentences = [columns.column(f"{option}.a", source.a)]
-    if source.b is not None:
-        sentences.append(columns.column(f"{option}.b", source.b))
-    raw = [value.strip() for value in columns.column(f"{option}.label", source.label)]
-    rows = list(zip(*sentences, strict=True))
-    names = {} if task.value_range else label_values(task, source)
+    rows = texts(columns, reading, prefix)
+    raw = columns.cells(f"{prefix}label", reading.label)
     # The hub marks rows without a gold label with -1.
-    if set(raw) <= {"-1", "-1.0"} and names.get("-1", IGNORE) == IGNORE:
+    if set(raw) <= {"-1", "-1.0"} and reading.values.get("-1", IGNORE) == IGNORE:
         return None
-    if task.value_range:
-        return LabeledRows(rows, numbers(columns, raw, task.value_range), columns.index)
-    kept, labels = [], []
+    if value_range is not None:
+        return LabeledRows(rows, numbers(columns, raw, value_range), columns.index, columns.dropped)
+    kept, classes = [], []
     for i, value in enumerate(raw):
-        if value not in names:
+        name = reading.values.get(value)
+        if name is None:
             raise LptError(
-                f"{columns.locate(i)}: label {value!r} is not one of the task's ({', '.join(map(repr, names))}); "
-                f"add it to {option}.values or correct the data"
+                f"{columns.locate(i)}: label {value!r} is not one of the task's "
+                f"({', '.join(map(repr, reading.values))}); add it to {prefix}values or correct the data"
             )
-        if names[value] != IGNORE:
+        if name != IGNORE:
             kept.append(i)
-            labels.append(task.labels.index(names[value]))
-    return LabeledRows([rows[i] for i in kept], labels, [columns.index[i] for i in kept])
+            classes.append(labels.index(name))
+    dropped = Counter(columns.dropped)
+    if len(kept) < len(raw):
+        dropped[f"label ignored by {prefix}values"] += len(raw) - len(kept)
+    return LabeledRows([rows[i] for i in kept], classes, [columns.index[i] for i in kept], dict(dropped))
+
+
+def texts(columns: Columns, reading: Reading, prefix: str) -> list[tuple[str, ...]]:
+    """The one or two texts of each row.
+
+    Raises:
+        LptError: a missing column, or a cell that is not a text.
+    """
+    sentences = [columns.texts(f"{prefix}a", reading.a)]
+    if reading.b is not None:
+        sentences.append(columns.texts(f"{prefix}b", reading.b))
+    return list(zip(*sentences, strict=True))
 
 
 def numbers(columns: Columns, labels: Sequence[str], value_range: Sequence[float]) -> list[float]:
@@ -62,34 +84,8 @@ def numbers(columns: Columns, labels: Sequence[str], value_range: Sequence[float
             value = math.nan
         if not low <= value <= high:
             raise LptError(
-                f"{columns.locate(i)}: label {label!r} is not a number from {low:g} to {high:g}; correct the data or "
-                "set task.value_range=[lowest,highest]"
+                f"{columns.locate(i)}: label {label!r} is not a number from {low:g} to {high:g}, the task's "
+                "task.value_range; correct one of the two"
             )
         values.append(value)
     return values
-
-
-def label_values(task: Task, source: Source) -> Mapping[str, str]:
-    """Map each value in the data to a label name, or to `IGNORE` for rows that are not part of the task.
-
-    Raises:
-        LptError: a value mapped to a name that is not one of the task's labels.
-    """
-    if not source.values:
-        return default_values(task.labels)
-    values: dict[str, str] = source.values
-    for value, name in values.items():
-        if name != IGNORE and name not in task.labels:
-            raise LptError(
-                f"task.{task.source}.values maps {value!r} to {name!r}; allowed: "
-                f"{', '.join(map(repr, task.labels))}, or {IGNORE!r} for rows to leave out"
-            )
-    return values
-
-
-def default_values(labels: Sequence[str]) -> dict[str, str]:
-    """Map values in the data to label names where the task does not: the names themselves, or their index from 0."""
-    by_name = {name: name for name in labels}
-    # Stars 1 to 5 are names: a 0 there is a mistake, not the first class.
-    by_index = {} if any(map(str.isdigit, by_name)) else {str(i): name for i, name in enumerate(labels)}
-    return by_index | by_name

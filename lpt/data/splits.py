@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lpt.data.audit import Audit, audit
 from lpt.data.rows import LabeledRows
 from lpt.data.tasks import SPLITS
 from lpt.errors import LptError, did_you_mean
@@ -25,6 +26,8 @@ class Splits:
         test: rows of the main test set.
         test_split: the source's split that `test` is: "test", or "dev" where its test split has no labels.
         extra_tests: further test sets, by name.
+        audit: what is odd about them, and what was left out.
+        cautions: what a person should know of how the source was read.
     """
 
     train: LabeledRows
@@ -32,6 +35,8 @@ class Splits:
     test: LabeledRows
     test_split: str
     extra_tests: dict[str, LabeledRows]
+    audit: Audit
+    cautions: list[str]
 
     def tests(self) -> dict[str, LabeledRows]:
         """Return all test sets by name, `test` first."""
@@ -42,12 +47,13 @@ class Splits:
         return {"train": self.train, "validation": self.validation, **self.tests()}
 
     def describe(self, classes: Sequence[str] | None) -> dict[str, Any]:
-        """Return, per split, sizes in all and per class, and a fingerprint of the text and label of every row."""
+        """Return sizes in all and per class, a fingerprint of the text and label of every row, and the audit."""
         return {
             "sizes": {name: len(rows) for name, rows in self.by_name().items()},
             "sizes_per_class": {name: rows.sizes_per_class(classes) for name, rows in self.by_name().items()},
             "fingerprint": {name: _fingerprint(rows, classes) for name, rows in self.by_name().items()},
             "test_split": self.test_split,
+            "audit": self.audit,
         }
 
 
@@ -83,7 +89,10 @@ def sample_splits(
         if not size:
             raise LptError(f"class {name!r} has no training row; add some to the data or remove it from task.labels")
     extra_tests = {name: rows for name, rows in source.items() if name not in SPLITS}
-    return Splits(train, validation, source[test_split], test_split, extra_tests)
+    test = source[test_split]
+    found = audit({"train": train, "validation": validation, "test": test, **extra_tests}, source)
+    cautions = [caution for rows in source.values() for caution in rows.cautions]
+    return Splits(train, validation, test, test_split, extra_tests, found, cautions)
 
 
 def _take_validation(

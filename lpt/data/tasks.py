@@ -25,6 +25,8 @@ class Templates:
     # Template for decoders, with {a} and for pairs {b}; the label word is predicted after its end.
     answer: str = "{word} ."
     # Complete answer for head=continuation; {word} stands for the label's word or words.
+    space: bool = True
+    # Whether a label word or answer follows after a space; false in Chinese, Japanese, Thai.
 
 
 # Mappings in these schemas are typed Any because Hydra cannot set a typed mapping's keys from the command line;
@@ -100,6 +102,10 @@ class TsvSource(Source):
     # Whether the first line of each file has the column names; otherwise columns are numbered from 1.
     skip_short: bool = False
     # Whether to leave out rows that lack a column, of which GLUE's QQP has a few; otherwise they are an error.
+    delimiter: str | None = None
+    # What separates cells; null: a tab, or a comma in .csv files.
+    quoting: bool | None = None
+    # Whether cells may be in double quotes; null: in .csv files alone.
     train: str | None = "train.tsv"
     # File of the training rows.
     dev: str | None = "dev.tsv"
@@ -115,6 +121,10 @@ class FilesSource(Source):
 
     train: str | None = None
     # File of the training rows: .csv, .tsv, .jsonl or .parquet, also compressed as .bz2.
+    delimiter: str | None = None
+    # What separates cells; null: a comma in .csv files, a tab in .tsv files.
+    quoting: bool | None = None
+    # Whether cells may be in double quotes; null: in .csv files, not in .tsv files. pandas quotes in both.
 
 
 @dataclass

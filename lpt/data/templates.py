@@ -1,10 +1,11 @@
 """Sentences written into a template, as token ids, and the position where the answer is read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any
 
+from lpt.data.literal import LiteralTokenizer
 from lpt.data.rows import Sentences
 from lpt.errors import LptError
 
@@ -29,6 +30,8 @@ class Encoded:
 
 class Template:
     """Write sentences into a template and truncate them, never the template, to `max_length` tokens.
+
+    Special tokens of the tokenizer that are written in a sentence are text (`lpt.data.literal`).
 
     Args:
         tokenizer: a fast Hugging Face tokenizer.
@@ -56,17 +59,23 @@ class Template:
         if not causal and tokenizer.mask_token is None:
             raise LptError("the tokenizer has no mask token, which the encoder template needs")
         self.parts = _parse(text)
+        self.literal = LiteralTokenizer(tokenizer)
         self.pair = "b" in template_fields(text)
 
-    def render(self, sentences: Sentences) -> tuple[str, int]:
-        """Return the text, and the index of the character where the answer is: the mask's first, or the text's end."""
+    def render(self, sentences: Sentences, alias: Callable[[str], str] = lambda text: text) -> tuple[str, int]:
+        """Return the text, and the index of the character where the answer is: the mask's first, or the text's end.
+
+        Args:
+            sentences: what is written into the template.
+            alias: changes what the template itself has, the mask token included.
+        """
         fields = dict(zip("ab", (s.strip() for s in sentences), strict=False))
         text, answer = "", None
         for literal, field in self.parts:
-            text += literal
+            text += alias(literal)
             if field == "mask":
                 answer = len(text)
-                text += self.tokenizer.mask_token
+                text += alias(self.tokenizer.mask_token)
             elif field is not None:
                 text += fields[field]
         return text, len(text) if answer is None else answer
@@ -98,12 +107,15 @@ class Template:
             return []
         rendered = [self.render(row) for row in rows]
         tokens = self.tokenizer([text for text, _ in rendered], return_offsets_mapping=True, verbose=False)
-        return [
-            self._locate(ids, offsets, character)
-            for ids, offsets, (_, character) in zip(
-                tokens["input_ids"], tokens["offset_mapping"], rendered, strict=True
-            )
-        ]
+        encoded = []
+        for row, ids, offsets, (_, character) in zip(
+            rows, tokens["input_ids"], tokens["offset_mapping"], rendered, strict=True
+        ):
+            if any(map(self.literal.needed, row)):
+                text, character = self.render(row, self.literal.alias)
+                ids, offsets = self.literal.encode(text)
+            encoded.append(self._locate(ids, offsets, character))
+        return encoded
 
     def _locate(self, ids: list[int], offsets: list[tuple[int, int]], character: int) -> Encoded:
         if self.causal:
@@ -116,8 +128,7 @@ class Template:
             if not end:
                 raise LptError(f"a row without text leaves nothing to read in task.template={self.text!r}; remove it")
             return Encoded(ids[:end], end - 1, truncated=False)
-        # By place, not by id: a text may itself contain the mask token. The mask's span may include the space
-        # before it.
+        # The mask's span may include the space before it.
         mask = self.tokenizer.mask_token_id
         position = next(i for i, (start, stop) in enumerate(offsets) if ids[i] == mask and start <= character < stop)
         return Encoded(ids, position, truncated=False)
@@ -150,8 +161,12 @@ class Template:
 
     def _token_starts(self, text: str) -> list[int]:
         """The character at which each token of a text begins."""
-        tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return [start for start, _ in tokens["offset_mapping"]]
+        if self.literal.needed(text):
+            offsets = self.literal.encode(text, add_special_tokens=False)[1]
+        else:
+            tokens = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            offsets = tokens["offset_mapping"]
+        return [start for start, _ in offsets]
 
 
 def template_fields(text: str) -> list[str]:
@@ -196,20 +211,21 @@ def check_template(text: str, causal: bool) -> None:
     elif causal and "mask" in fields:
         problem = "has a {mask}, but a decoder answers after the template's end"
     elif causal and text != text.rstrip():
-        problem = "ends with a space; the label word brings its own"
+        problem = "ends with a space; the label word brings its own (task.template.space)"
     elif not causal and fields.count("mask") != 1:
         problem = "must contain {mask} exactly once"
     if problem:
         raise LptError(f"task.template.{kind}={text!r} {problem}")
 
 
-def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str]) -> list[int]:
+def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str], space: bool = True) -> list[int]:
     """Return one token id per class: that of its label word, with a leading space where the tokenizer has one.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
         words: label name -> word.
         labels: names in class order.
+        space: whether the word follows after a space.
 
     Raises:
         LptError: a class without word, a word of several tokens or unknown to the tokenizer (shows how each
@@ -218,7 +234,7 @@ def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str]) -> 
     check_label_words(words, labels)
     ids, bad = [], []
     for name in labels:
-        pieces = _pieces(tokenizer, words[name])
+        pieces = _pieces(tokenizer, words[name], space)
         ids += [tokenizer.convert_tokens_to_ids(piece) for piece in pieces[:1]]
         if len(pieces) != 1:
             bad.append(f"{name}: {words[name]!r} splits into {' + '.join(map(repr, pieces)) or 'nothing'}")
@@ -236,14 +252,17 @@ def label_word_ids(tokenizer: Any, words: dict[str, str], labels: list[str]) -> 
     return ids
 
 
-def answer_ids(tokenizer: Any, words: dict[str, str], labels: list[str], answer: str) -> list[list[int]]:
-    """Return the token ids of each class's complete answer, which follows a decoder's template after a space.
+def answer_ids(
+    tokenizer: Any, words: dict[str, str], labels: list[str], answer: str, space: bool = True
+) -> list[list[int]]:
+    """Return the token ids of each class's complete answer, which follows a decoder's template.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
         words: label name -> word or words.
         labels: names in class order.
         answer: the text with `{word}` in it.
+        space: whether it follows after a space.
 
     Raises:
         LptError: a class without word, a word unknown to the tokenizer, two classes with the same answer, or an
@@ -254,7 +273,7 @@ def answer_ids(tokenizer: Any, words: dict[str, str], labels: list[str], answer:
         raise LptError(f"task.template.answer={answer!r} must contain {{word}} exactly once, and no other field")
     ids = []
     for name in labels:
-        ids.append(tokenizer.convert_tokens_to_ids(_pieces(tokenizer, answer.format(word=words[name].strip()))))
+        ids.append(tokenizer.convert_tokens_to_ids(_pieces(tokenizer, answer.format(word=words[name].strip()), space)))
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids[-1]:
             raise LptError(f"task.label_words: the word {words[name]!r} for {name!r} is unknown to the tokenizer")
         if ids[-1] in ids[:-1]:
@@ -277,8 +296,9 @@ def check_label_words(words: dict[str, str], labels: list[str]) -> None:
         )
 
 
-def _pieces(tokenizer: Any, text: str) -> list[str]:
-    """Tokens of a text that follows another after a space."""
-    before = tokenizer.tokenize("a")  # some tokenizers put a space of their own in front of a whole text
-    pieces: list[str] = tokenizer.tokenize(f"a {text.strip()}")[len(before) :]
-    return pieces
+def _pieces(tokenizer: Any, text: str, space: bool) -> list[str]:
+    """Tokens of a text that follows another, after a space or directly."""
+    # Some tokenizers put a space of their own in front of a whole text, and so something stands before.
+    before = "a " if space else "\u3002"  # the ideographic full stop is part of no word
+    pieces: list[str] = tokenizer.tokenize(before + text.strip())
+    return pieces[len(tokenizer.tokenize(before.strip())) :]

@@ -15,6 +15,7 @@ from lpt.backbones.pretrained import Pretrained, find_pretrained
 from lpt.classifier import LatePromptClassifier
 from lpt.config.schema import Config
 from lpt.data.batches import EncodedSplit, EvaluationBatches
+from lpt.data.reading import Reading
 from lpt.data.sources import load_rows
 from lpt.data.splits import Splits, sample_splits
 from lpt.data.templates import check_template
@@ -78,7 +79,7 @@ def prepare(config: Config) -> Experiment:
     messages.say_rows(config, rows)
     classifier = build_classifier(config, pretrained, placement)
     splits = encode(config, rows, classifier)
-    messages.warn_about_rows(splits, classifier.config.max_length)
+    messages.warn_about_rows(rows, splits, classifier.config.max_length)
     length = mean_length(splits["train"])
     attention = set_attention(config, placement, classifier, length)
     trainable = any(p.requires_grad for p in classifier.parameters())
@@ -148,8 +149,10 @@ def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
         label_words=config.task.label_words or {},
         template=_template(config, pretrained.family.causal),
         answer=config.task.template.answer,
+        space=config.task.template.space,
         max_length=min(config.task.max_length, max_length(pretrained.config)),
         value_range=config.task.value_range,
+        reading=Reading.of(config.task),
     )
 
 

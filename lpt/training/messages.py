@@ -73,19 +73,18 @@ def describe_choices(config: Config, attention: str, plan: TrainingPlan) -> list
     return chosen
 
 
-def warn_about_rows(splits: dict[str, EncodedSplit], max_length: int) -> None:
-    """Say which texts are truncated to `max_length` tokens, and which test texts are training texts too."""
+def warn_about_rows(rows: Splits, splits: dict[str, EncodedSplit], max_length: int) -> None:
+    """Say what is odd about the rows, and which texts are truncated to `max_length` tokens."""
+    for caution in rows.cautions:
+        _say_within_width(f"warning: {caution}")
+    for message in rows.audit.messages():
+        _say_within_width(message)
     for name, split in splits.items():
         if split.truncated_share:
             _say_within_width(
                 f"{split.truncated_share:.1%} of the {name} texts are truncated to {max_length} tokens "
                 "(task.max_length)"
             )
-    known = set(splits["train"].labeled.sentences)
-    for name, split in splits.items():
-        shared = sum(sentences in known for sentences in split.labeled.sentences)
-        if shared and name not in ("train", "validation"):
-            say(f"warning: {shared} of the {len(split)} {name} texts are training texts too")
 
 
 def _say_within_width(text: str) -> None:

@@ -7,11 +7,12 @@ import json
 import math
 import os
 import types
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lpt.cache.facts import CacheFacts
+from lpt.data.audit import Audit
 from lpt.errors import LptError
 
 FILE = "result.json"
@@ -59,6 +60,8 @@ class DataFacts:
     # Which split of the source is the test set: "test", or "dev" where the test split has no labels.
     truncated: dict[str, float]
     # Fraction of the texts that were truncated.
+    audit: Audit = field(default_factory=Audit)
+    # Rows that were dropped, repeated, contradictory or shared between splits.
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def test_numbers_are_good_label_names_and_words(plain):
     assert config.task.label_words == {"1": "10", "2": "20"}
 
 
-def test_a_label_word_that_yaml_reads_as_a_truth_value_is_refused(plain):
+def test_a_label_or_its_word_that_yaml_reads_as_a_truth_value_is_refused(plain):
     words = OmegaConf.create("{rotten: No, fresh: 'Yes'}")
     assert words.rotten is False  # what YAML makes of it
     plain.task.label_words = words
@@ -94,7 +94,16 @@ def test_a_label_word_that_yaml_reads_as_a_truth_value_is_refused(plain):
         "task.label_words: the word for 'rotten' is read as the truth value False, as yes, no, on, off, true and false "
         "are; put it in quotes"
     ]
+    plain.task.labels = OmegaConf.create("[No, 'Yes']")
+    plain.task.files.values = OmegaConf.create("{0: off, 1: 'on'}")
     plain.task.label_words.rotten = "No"
+    assert complaints(plain)[:2] == [
+        "task.labels: label 1 is read as the truth value False, as yes, no, on, off, true and false are; put it in "
+        "quotes",
+        "task.files.values: the label for 0 is read as the truth value False, as yes, no, on, off, true and false are; "
+        "put it in quotes",
+    ]
+    plain.task.labels, plain.task.files.values = ["rotten", "fresh"], None
     assert resolve(plain).task.label_words == {"rotten": "No", "fresh": "Yes"}
 
 

@@ -87,3 +87,19 @@ def test_too_few_different_texts_to_set_any_aside_are_refused(texts, balance):
         f"{different} rows (without empty and repeated texts) are too few to set test rows aside; "
         "name a test split or file"
     )
+
+
+def test_what_was_left_out_is_counted_by_reason():
+    texts = ["a", "A ", " ", *(f"film {i}" for i in range(20)), "film 0", "film 1"]
+    labels = [0, 1, 0, *(i % 2 for i in range(20)), 0, 0]
+    rows = LabeledRows([(text,) for text in texts], labels, list(range(25)), dropped={"lacking a column": 4})
+    parts = hold_out_test(rows, 5, balance=True)
+    assert parts["train"].dropped == {
+        "lacking a column": 4,
+        "without text": 1,
+        "text of an earlier row": 1,
+        "text of an earlier row with another label": 2,
+        "surplus of the larger classes": 1,
+    }
+    assert parts["test"].dropped == {}
+    assert len(parts["train"]) + len(parts["test"]) == 20

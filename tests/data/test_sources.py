@@ -2,6 +2,7 @@ import bz2
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -76,7 +77,7 @@ def test_jsonl_text_may_hold_any_line_separator_of_unicode(tmp_path):
 
 
 def test_parquet_is_read_with_its_own_types(tmp_path):
-    columns = pa.table({"text": ["dull", None], "label": pa.array([0, 1]), "votes": [[1, 2], []]})
+    columns = pa.table({"text": ["dull", ""], "label": pa.array([0, 1]), "votes": [[1, 2], []]})
     assert read_one(tmp_path, "train.parquet", parquet(columns)) == LabeledRows([("dull",), ("",)], [0, 1], [0, 1])
 
 
@@ -129,6 +130,7 @@ def test_an_ignored_row_keeps_its_place_in_the_count(tmp_path):
     content = "text,label\nplot,plot\ndull,bad\nplot,plot\nfine,good\n"
     table = read_one(tmp_path, "train.csv", content, values={"plot": "ignore", "bad": "bad", "good": "good"})
     assert table.index == [1, 3]
+    assert table.dropped == {"label ignored by task.files.values": 2}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_labels_that_are_numbers_are_names_and_nothing_else(tmp_path):
     tables = load_rows(task)
     assert tables["train"].sizes_per_class(task.labels) == {"1": 8, "2": 8, "3": 8}
     write(tmp_path / "train.csv", "text,label\nawful,0\n")
-    with pytest.raises(LptError, match=r"row 0, line 2: label '0' is not one of the task's \('1', '2', '3'\); "):
+    with pytest.raises(LptError, match=r"line 2: label '0' is not one of the task's \('1', '2', '3'\); "):
         load_rows(task)
 
 
@@ -186,7 +188,8 @@ def test_a_missing_column_is_told_with_those_there_are(tmp_path):
         "task.files.a='text': train.csv has no such column; it has 'Text', 'label'; did you mean 'Text'?"
     )
     assert complaint_about(tmp_path, "train.csv", "text;label\nfine;good\n", a="text;label") == (
-        "task.files.label='label': train.csv has no such column; it has 'text;label'; did you mean 'text;label'?"
+        "task.files.label='label': train.csv has no such column; it has 'text;label'; if semicolons separate "
+        "its cells: task.files.delimiter=';'"
     )
     assert complaint_about(tmp_path, "train.csv", "text,label\nfine,good\n", b="question") == (
         "task.files.b='question': train.csv has no such column; it has 'text', 'label'"
@@ -196,13 +199,13 @@ def test_a_missing_column_is_told_with_those_there_are(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "place"),
     [
-        ("train.csv", "text,label\ndull,bad\nfine,goood\n", "row 1, line 3"),
-        ("train.csv", '\n\ntext,label\n"dull\nand long",bad\n\nfine,goood\n', "row 1, line 7"),
-        ("train.tsv", "text\tlabel\n\ndull\tbad\nfine\tgoood\n", "row 1, line 4"),
+        ("train.csv", "text,label\ndull,bad\nfine,goood\n", "line 3"),
+        ("train.csv", '\n\ntext,label\n"dull\nand long",bad\n\nfine,goood\n', "line 7"),
+        ("train.tsv", "text\tlabel\n\ndull\tbad\nfine\tgoood\n", "line 4"),
         (
             "train.jsonl",
             '\n{"text": "dull", "label": "bad"}\n\n{"text": "fine", "label": "goood"}\n',
-            "row 1, line 4",
+            "line 4",
         ),
     ],
 )
@@ -215,7 +218,7 @@ def test_an_unknown_label_is_told_with_row_and_line(tmp_path, name, content, pla
 
 def test_an_unknown_label_of_a_file_without_lines_is_told_with_its_row(tmp_path):
     content = parquet(pa.table({"text": ["dull", "fine"], "label": [0, 2]}))
-    assert complaint_about(tmp_path, "train.parquet", content).startswith("train.parquet, row 1: label '2' is not one")
+    assert complaint_about(tmp_path, "train.parquet", content).startswith("train.parquet, row 2: label '2' is not one")
 
 
 def test_values_must_lead_to_classes(tmp_path):
@@ -227,8 +230,8 @@ def test_values_must_lead_to_classes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "place"),
     [
-        ("train.csv", "text,label\ndull,bad\n\nfine\n", "row 1, line 4"),
-        ("train.tsv", "text\tlabel\ndull\tbad\nfine\n", "row 1, line 3"),
+        ("train.csv", "text,label\ndull,bad\n\nfine\n", "line 4"),
+        ("train.tsv", "text\tlabel\ndull\tbad\nfine\n", "line 3"),
     ],
 )
 def test_a_row_that_is_too_short_is_told_with_its_place(tmp_path, name, content, place):
@@ -238,17 +241,14 @@ def test_a_row_that_is_too_short_is_told_with_its_place(tmp_path, name, content,
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "place"),
+    ("name", "content", "remedy"),
     [
-        ("train.csv", "label,text\nbad,dull\ngood,fine, I think\n", "row 1, line 3"),
-        ("train.tsv", "label\ttext\nbad\tdull\ngood\tfine\tI think\n", "row 1, line 3"),
+        ("train.csv", "label,text\nbad,dull\ngood,fine, I think\n", "put a cell with ',' in quotes"),
+        ("train.tsv", "label\ttext\nbad\tdull\ngood\tfine\tI think\n", r"remove '\t' from the text"),
     ],
 )
-def test_a_text_that_a_separator_cuts_in_two_is_not_read_by_half(tmp_path, name, content, place):
-    assert complaint_about(tmp_path, name, content) == (
-        f"{name}, {place} has 3 columns, the header has 2; quote a cell that contains a comma (.csv), "
-        "remove a tab from a text (.tsv)"
-    )
+def test_a_text_that_a_separator_cuts_in_two_is_not_read_by_half(tmp_path, name, content, remedy):
+    assert complaint_about(tmp_path, name, content) == (f"{name}, line 3 has 3 columns, the header has 2; {remedy}")
 
 
 def test_an_open_quote_does_not_swallow_the_rest_of_a_csv(tmp_path):
@@ -264,15 +264,69 @@ def test_an_open_quote_does_not_swallow_the_rest_of_a_csv(tmp_path):
     [
         ("fine,good", "is not JSON (Expecting value); write one object per line"),
         ('["fine", "good"]', "is not a JSON object; write one object per line"),
-        (
-            '{"text": "fine \\ud83d", "label": "good"}',
-            "has a lone surrogate (half of a character, \\ud800 to \\udfff); correct the escape or remove it",
-        ),
+        ('{"text": "dull", "text": "fine", "label": "good"}', "the key 'text' is there twice; correct the line"),
+        ("[" * 100_000, "it is nested too deeply, or has too long a number; correct the line"),
     ],
 )
 def test_a_bad_json_line_is_told_with_its_number(tmp_path, line, message):
     content = '{"text": "dull \\ud83d\\ude00", "label": "bad"}\n\n' + line
-    assert complaint_about(tmp_path, "train.jsonl", content) == f"train.jsonl, line 3 {message}"
+    assert re.fullmatch(
+        rf"train\.jsonl, line 3:? {re.escape(message)}", complaint_about(tmp_path, "train.jsonl", content)
+    )
+
+
+TEXTS = [
+    ('"fine \\ud83d"', "has half of a character (lone surrogate U+D83D) at place 6; correct or remove it"),
+    ("null", "is missing; give it a text, or remove the row"),
+    ("007.5", None),  # not JSON
+    ("7", "is 7, of type int; write it as a text, in quotes"),
+    ('["fine"]', "is ['fine'], of type list; write it as a text, in quotes"),
+]
+
+
+@pytest.mark.parametrize(("cell", "problem"), TEXTS, ids=[cell for cell, _ in TEXTS])
+def test_what_is_not_a_text_is_told_with_its_place_and_never_made_one(tmp_path, cell, problem):
+    content = f'{{"text": "dull", "label": "bad"}}\n{{"text": {cell}, "label": "good"}}\n'
+    found = complaint_about(tmp_path, "train.jsonl", content)
+    assert (
+        found.startswith("train.jsonl, line 2 is not JSON")
+        if problem is None
+        else (found == f"train.jsonl, line 2: column 'text' {problem}")
+    )
+
+
+def test_of_two_columns_with_the_wanted_name_none_is_chosen(tmp_path):
+    message = "task.files.a='text': columns 1 and 3 of {} have this name; rename one of them"
+    content = "text,label,text\ndull,bad,fine\n"
+    assert complaint_about(tmp_path, "train.csv", content) == message.format("train.csv")
+    tabs = content.replace(",", "\t")
+    assert complaint_about(tmp_path, "train.tsv", tabs) == message.format("train.tsv")
+    arrays = [pa.array([text]) for text in ("dull", "bad", "fine")]
+    table = parquet(pa.table(arrays, names=["text", "label", "text"]))
+    assert complaint_about(tmp_path, "train.parquet", table) == message.format("train.parquet")
+    other = "id,id,text,label\n1,2,dull,bad\n"  # names that nobody asks for may be anything
+    assert read_one(tmp_path, "train.csv", other).sentences == [("dull",)]
+
+
+def test_a_csv_may_be_separated_by_semicolons_and_a_tsv_quoted(tmp_path):
+    semicolons = 'text;label\n"dull; long";bad\nfine, really;good\n'
+    expected = LabeledRows([("dull; long",), ("fine, really",)], [0, 1], [0, 1])
+    assert read_one(tmp_path, "train.csv", semicolons, delimiter=";") == expected
+    quoted = 'text\tlabel\n"a ""loud""\tfilm"\tbad\nplain\tgood\n'
+    expected = LabeledRows([('a "loud"\tfilm',), ("plain",)], [0, 1], [0, 1])
+    assert read_one(tmp_path, "train.tsv", quoted, quoting=True) == expected
+
+
+def test_a_tsv_that_pandas_wrote_gets_a_caution_until_it_is_said_what_its_quotes_are(tmp_path):
+    content = 'text\tlabel\n"a ""loud"" film"\tbad\n"dull"\tgood\n'
+    rows = read_one(tmp_path, "train.tsv", content)
+    assert rows.sentences == [('"a ""loud"" film"',), ('"dull"',)]
+    assert rows.cautions == [
+        f"{tmp_path / 'train.tsv'}: 1 texts are in quotes, with doubled quotes inside, as pandas and Excel write them; "
+        "these quotes are read as part of the text. Say what they are: task.files.quoting=true or false"
+    ]
+    for quoting in (True, False):
+        assert read_one(tmp_path, "train.tsv", content, quoting=quoting).cautions == []
 
 
 @pytest.mark.parametrize(
@@ -462,8 +516,8 @@ def test_a_label_that_is_no_number_of_the_range_is_told_with_its_place(tmp_path,
     with pytest.raises(LptError) as error:
         load_rows(numbers_task(tmp_path))
     assert str(error.value) == (
-        f"{tmp_path / 'train.csv'}, row 1, line 3: label {label!r} is not a number from 0 to 5; correct the data or "
-        "set task.value_range=[lowest,highest]"
+        f"{tmp_path / 'train.csv'}, line 3: label {label!r} is not a number from 0 to 5, the task's "
+        "task.value_range; correct one of the two"
     )
 
 
@@ -539,7 +593,7 @@ def test_a_missing_file_of_the_layout_is_told_unless_it_may_be_lacking(tmp_path)
 
 def test_a_headerless_file_counts_its_lines_from_the_first(tmp_path):
     write_tsv(tmp_path / "train.tsv", ("0", "dull"), ("2", "fine"))
-    with pytest.raises(LptError, match=r"train\.tsv, row 1, line 2: label '2' is not one of the task's"):
+    with pytest.raises(LptError, match=r"train\.tsv, line 2: label '2' is not one of the task's"):
         load_rows(tsv_task(tmp_path, "mr", header=False, a="2", label="1"))
 
 
@@ -581,6 +635,20 @@ def test_a_local_folder_in_hub_layout_is_a_hub_data_set(tmp_path, kind):
 
 
 @pytest.mark.usefixtures("datasets_cache")
+def test_a_csv_file_has_the_same_rows_whichever_source_reads_it(tmp_path):
+    texts = ["null", "None", "NA", "nan", "n/a", "", "NULL", "1e3", "-inf", "fine"]
+    write(
+        tmp_path / "data" / "train.csv", "text,label\n" + "".join(f"{text},{i % 2}\n" for i, text in enumerate(texts))
+    )
+    by_files = read(tmp_path / "data", train="train.csv", test="train.csv")["train"]
+    assert [text for (text,) in by_files.sentences] == texts
+    assert load_rows(hub_task(tmp_path / "data", test="train"))["train"] == by_files
+    write(tmp_path / "data" / "train.csv", "text,label\n007,0\n1,1\n")  # here pandas has made numbers of them
+    with pytest.raises(LptError, match="row 1: column 'text' is 7, of type int; write it as a text"):
+        load_rows(hub_task(tmp_path / "data", test="train"))
+
+
+@pytest.mark.usefixtures("datasets_cache")
 def test_a_single_rows_missing_label_is_told_with_its_row(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
@@ -588,7 +656,7 @@ def test_a_single_rows_missing_label_is_told_with_its_row(tmp_path):
     with pytest.raises(LptError) as error:
         load_rows(hub_task(folder))
     assert str(error.value) == (
-        f"{folder}, split train, row 1: label '-1' is not one of the task's ('0', '1', 'bad', 'good'); "
+        f"{folder}, split train, row 2: label '-1' is not one of the task's ('0', '1', 'bad', 'good'); "
         "add it to task.hub.values or correct the data"
     )
     ignoring = hub_task(folder, values={0: "bad", -1: "ignore"}, test="train")

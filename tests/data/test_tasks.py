@@ -237,10 +237,10 @@ def test_the_damaged_rows_of_qqps_files_are_left_out_and_the_others_keep_their_p
     train = load_rows(task)["train"]
     assert (train.index, train.labels) == ([0, 3, 4, 5], [0, 1, 0, 1])
     path.write_text(path.read_text().replace("train second 1 1\t1", "train second 1 1\t2"))
-    with pytest.raises(LptError, match=r"train\.tsv, row 5, line 7: label '2' is not one"):
+    with pytest.raises(LptError, match=r"train\.tsv, line 7: label '2' is not one"):
         load_rows(task)
     task.tsv.skip_short = False
-    with pytest.raises(LptError, match=r"row 2, line 4 has 2 columns, but task\.tsv\.a='question1' is column 4;"):
+    with pytest.raises(LptError, match=r"line 4 has 2 columns, but task\.tsv\.a='question1' is column 4;"):
         load_rows(task)
 
 

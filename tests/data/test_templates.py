@@ -167,28 +167,48 @@ def test_an_encoder_is_read_at_the_templates_mask(tokenizer, text, template):
 
 @ENCODERS
 @pytest.mark.parametrize(
-    ("template", "number"),
-    [("{a} It was {mask} .", 3), ("{mask} : {a}", 0), ("{a}{mask}", 3), ("{a} {mask} {b}", 3), ("{b}{mask}{a}", 2)],
+    "template", ["{a} It was {mask} .", "{mask} : {a}", "{a}{mask}", "{a} {mask} {b}", "{b}{mask}{a}"]
 )
-def test_mask_tokens_in_a_text_are_not_taken_for_the_templates(tokenizer, template, number):
+def test_special_tokens_in_an_encoders_text_are_text(tokenizer, template):
     tokenizer = tokenizer()
-    mask = tokenizer.mask_token
-    template = Template(tokenizer, template, False, 100)
-    sentences = (f"{mask} a {mask} {mask}", f"{mask}{mask}")[: 1 + template.pair]
-    (row,) = template.encode([sentences])
-    places = [i for i, token in enumerate(row.input_ids) if token == tokenizer.mask_token_id]
-    assert len(places) == (6 if template.pair else 4)
-    assert places.index(row.readout_position) == number
+    mask, special = tokenizer.mask_token, set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    template = Template(tokenizer, template, False, 200)
+    sentences = (f"{mask} a {mask} {' a '.join(tokenizer.all_special_tokens)}", f"{mask}{mask}")[: 1 + template.pair]
+    rows = template.encode([sentences, tuple("a" for _ in sentences)])
+    with_special, without = ([token for token in row.input_ids if token in special] for row in rows)
+    assert with_special == without
+    assert rows[0].input_ids[rows[0].readout_position] == tokenizer.mask_token_id
 
 
-@ENCODERS
-def test_special_tokens_in_a_text_do_not_move_the_answer(tokenizer):
+@DECODERS
+def test_special_tokens_in_a_decoders_text_are_text(tokenizer):
     tokenizer = tokenizer()
-    text = " a ".join(tokenizer.all_special_tokens)
-    (row,) = Template(tokenizer, "{mask} b {a}", False, 100).encode([(text,)])
-    assert row.readout_position == 1
-    (row,) = Template(tokenizer, "{a} b {mask}", False, 100).encode([(text,)])
-    assert row.readout_position == len(row.input_ids) - 2
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    text = f"b {' a '.join(tokenizer.all_special_tokens)}"
+    with_special, without = Template(tokenizer, "a {a}", True, 100).encode([(text,), ("b",)])
+    assert [i for i in with_special.input_ids if i in special] == [i for i in without.input_ids if i in special]
+    assert with_special.readout_position == len(with_special.input_ids) - 1
+    expected = tokenizer(f"a {text}", split_special_tokens=True)["input_ids"]
+    assert with_special.input_ids == expected[: len(with_special.input_ids)]
+
+
+def test_special_tokens_of_the_template_itself_are_meant():
+    tokenizer = byte_pairs()
+    rows = Template(tokenizer, "<s> {a} </s> was", True, 100).encode([("b </s> <pad>",), ("b",)])
+    start, end, pad = tokenizer.convert_tokens_to_ids(["<s>", "</s>", "<pad>"])
+    for row in rows:
+        assert (row.input_ids[0], row.input_ids.count(end), row.input_ids.count(pad)) == (start, 1, 0)
+
+
+def test_unigram_pieces_that_look_like_special_tokens_are_not_taken_for_them():
+    """SentencePiece keeps control tokens among its pieces, with a score that would beat all others."""
+    letters = [(c, -5.0) for c in "▁abcdefghijklmnopqrstuvwxyz</>"]
+    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("<mask>", 0.0), *letters]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=closed(tokenizer), mask_token="<mask>", **SPECIAL)
+    (row,) = Template(fast, "{a} {mask}", False, 100).encode([("</s> <mask>",)])
+    assert [i for i in row.input_ids if i < 5] == [0, 4, 2]
 
 
 @DECODERS
@@ -200,14 +220,6 @@ def test_a_decoder_is_read_at_its_last_token(tokenizer, text):
     if written[-1] == tokenizer.eos_token_id:  # which closes the text, and the answer comes before
         written = written[:-1]
     assert row == Encoded(written, len(written) - 1, truncated=False)
-
-
-@DECODERS
-def test_an_end_token_that_the_text_itself_has_is_kept(tokenizer):
-    tokenizer = tokenizer()
-    (row,) = Template(tokenizer, "a {a}", True, 100).encode([(f"b {tokenizer.eos_token}",)])
-    assert row.input_ids[row.readout_position] == tokenizer.eos_token_id
-    assert row.input_ids.count(tokenizer.eos_token_id) == 1
 
 
 def test_a_decoder_needs_something_to_read():
@@ -294,7 +306,7 @@ TRUNCATED = [
 def test_an_encoders_row_is_cut_to_any_length_and_keeps_template_and_mask(tokenizer, text):
     tokenizer = tokenizer()
     template = f"was was {{a}} was was {tokenizer.mask_token} was {{mask}} was"
-    whole = len(ids_of(tokenizer, Template(tokenizer, template, False, 10).render((text,))[0]))
+    whole = len(Template(tokenizer, template, False, 10_000).encode([(text,)])[0].input_ids)
     fixed = len(ids_of(tokenizer, Template(tokenizer, template, False, 10).render(("",))[0]))
     for max_length in {*range(fixed, min(fixed + 20, whole)), whole - 1, whole}:
         (row,) = Template(tokenizer, template, False, max_length).encode([(text,)])
@@ -382,7 +394,7 @@ def test_a_template_that_alone_is_too_long_is_refused(template, row, length, lim
         ("It was", True, "has no {a} for the text"),
         ("{b} is {mask}", False, "has no {a} for the text"),
         ("{a} is {mask}", True, "has a {mask}, but a decoder answers after the template's end"),
-        ("{a} is ", True, "ends with a space; the label word brings its own"),
+        ("{a} is ", True, "ends with a space; the label word brings its own (task.template.space)"),
         ("{a} is", False, "must contain {mask} exactly once"),
         ("{a} {mask} {mask}", False, "must contain {mask} exactly once"),
         ("{a} {{mask}}", False, "must contain {mask} exactly once"),
@@ -573,3 +585,16 @@ def test_cutting_leaves_room_for_the_answers():
 def test_a_template_too_long_with_its_answers_is_told_the_whole_limit():
     with pytest.raises(LptError, match=r"alone takes 3 tokens, more than task.max_length=5; raise"):
         Template(words(), DECODER, True, 5, answers=([7, 8, 7], [2, 2, 4])).encode([("a b c d e f",)])
+
+
+def test_without_space_answers_are_the_tokens_that_follow_directly():
+    tokenizer, words = byte_pairs(), {"bad": "was", "good": "\u597d"}
+    bad = tokenizer.convert_tokens_to_ids(["w", "a", "s"])
+    good = tokenizer("\u597d")["input_ids"]
+    assert answer_ids(tokenizer, words, ["bad", "good"], "{word}", space=False) == [bad, good]
+    spaced_answers = answer_ids(tokenizer, words, ["bad", "good"], "{word}")
+    assert spaced_answers == [tokenizer.convert_tokens_to_ids(["Ġwas"]), [tokenizer.convert_tokens_to_ids("Ġ"), *good]]
+    one = spaced()  # puts a space of its own in front of a whole text
+    assert label_word_ids(one, {"x": "a", "y": "great"}, ["x", "y"], space=False) == one.convert_tokens_to_ids(
+        ["a", "great"]
+    )

@@ -3,6 +3,7 @@ import torch
 
 from lpt import hardware
 from lpt.config.schema import Config, MethodConfig, OptimConfig, TrainerConfig
+from lpt.data.audit import Audit
 from lpt.data.batches import EncodedSplit
 from lpt.data.rows import LabeledRows
 from lpt.data.splits import Splits
@@ -79,7 +80,7 @@ def rows(*texts):
 
 
 def test_each_split_has_a_line_with_its_classes_and_the_test_set_its_source():
-    drawn = Splits(rows(*"abcdefghijkl"), rows("m", "n"), rows("o", "p", "q"), "dev", {})
+    drawn = Splits(rows(*"abcdefghijkl"), rows("m", "n"), rows("o", "p", "q"), "dev", {}, Audit(), [])
     heading, *lines = messages.describe_rows(Config(task=Task(name="films", labels=["bad", "good"])), drawn)
     assert heading == "films, drawn with fewshot=full fewshot.seed=13:"
     fingerprints = [found[:8] for found in drawn.describe(["bad", "good"])["fingerprint"].values()]
@@ -103,14 +104,15 @@ def test_what_was_left_open_is_said_as_the_options_that_would_ask_for_it():
     assert messages.describe_choices(config, "lean", untrained) == ["backbone.attention=lean"]
 
 
-def test_truncated_texts_and_test_texts_seen_in_training_are_named(capsys):
+def test_truncated_texts_and_what_is_odd_about_the_rows_are_said(capsys):
     encoded = [Encoded([1], 0, False), Encoded([1], 0, True)]
-    splits = {name: EncodedSplit(encoded, rows("a", name)) for name in ("train", "validation", "test")}
-    messages.warn_about_rows(splits, max_length=8)
+    splits = {name: EncodedSplit(encoded, rows("a", name)) for name in ("train", "test")}
+    odd = Audit(shared={"test and train": 1})
+    given = Splits(splits["train"].labeled, rows("v"), splits["test"].labeled, "test", {}, odd, ["quotes are kept"])
+    messages.warn_about_rows(given, splits, max_length=8)
     assert capsys.readouterr().out.splitlines() == [
-        *(
-            f"50.0% of the {name} texts are truncated to 8 tokens (task.max_length)"
-            for name in ("train", "validation", "test")
-        ),
-        "warning: 1 of the 2 test texts are training texts too",
+        "warning: quotes are kept",
+        "warning: 1 row of test has the text of a row of train",
+        "50.0% of the train texts are truncated to 8 tokens (task.max_length)",
+        "50.0% of the test texts are truncated to 8 tokens (task.max_length)",
     ]
