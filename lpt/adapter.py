@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from lpt.data.reading import Reading, TextFormat
 from lpt.errors import LptError
+from lpt.files import whole_file, write_text
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter.safetensors"
@@ -59,14 +60,15 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def save_adapter(folder: Path, config: AdapterConfig, module: nn.Module) -> None:
-    """Write the trained tensors of `module` and what they belong to."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the trained tensors of `module` and what they belong to.
+
+    Raises:
+        LptError: the folder cannot be written to.
+    """
     state = {name: tensor.cpu().contiguous() for name, tensor in trained_state(module).items()}
-    partial = [folder / f"{name}.partial" for name in (WEIGHTS_NAME, CONFIG_NAME)]
-    save_file(state, partial[0], metadata={"format": "pt"})
-    partial[1].write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
-    for path in partial:  # whole files only
-        path.replace(path.with_suffix(""))
+    with whole_file(folder / WEIGHTS_NAME, binary=True) as file:
+        file.write(save(state, metadata={"format": "pt"}))
+    write_text(folder / CONFIG_NAME, json.dumps(asdict(config), indent=2) + "\n")
 
 
 def load_adapter_config(folder: Path) -> AdapterConfig:

@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +11,7 @@ from typing import IO, Any
 from lpt.cli.adapters import adapter_options, given_reading, load_classifier, read_texts
 from lpt.cli.arguments import Commands
 from lpt.errors import LptError
+from lpt.files import whole_file
 
 CHUNK = 4096  # rows in memory at a time
 
@@ -56,7 +56,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.output is None:
         _write_predictions(sys.stdout, classifier, rows, arguments.batch_size)
         return
-    with _all_or_nothing(arguments.output) as file:
+    with whole_file(arguments.output) as file:
         _write_predictions(file, classifier, rows, arguments.batch_size)
 
 
@@ -80,22 +80,12 @@ def _predict_glue(arguments: argparse.Namespace) -> None:
     classifier = load_classifier(arguments)
     task = glue_task(classifier.config)
     test_sets = list(read_test_sets(task, arguments.glue, given_reading(arguments, classifier.config.reading)))
-    arguments.output.mkdir(parents=True, exist_ok=True)
     for name, rows in test_sets:
-        with _all_or_nothing(arguments.output / name) as file:
+        with whole_file(arguments.output / name) as file:
             file.write("index\tprediction\n")
             for i, (_, found) in enumerate(_predictions(classifier, rows, arguments.batch_size)):
                 file.write(f"{i}\t{answer(task, found)}\n")
         print(f"{len(rows)} rows in {arguments.output / name}")
-
-
-@contextmanager
-def _all_or_nothing(path: Path) -> Iterator[IO[str]]:
-    """Open a file for writing that appears when it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        yield file
-    partial.replace(path)
 
 
 def _write_predictions(file: IO[str], classifier: Any, rows: Iterable[tuple[str, ...]], batch_size: int) -> None:

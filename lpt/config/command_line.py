@@ -20,12 +20,13 @@ from lpt import ranks
 from lpt.config.compose import Composer, compose_points, composer, plain_config
 from lpt.config.explain import describe
 from lpt.config.fields import Schema, fields_of, values_problems
-from lpt.config.flags import Arguments, parse, read_arguments
+from lpt.config.flags import Arguments, assignment, parse, read_arguments
 from lpt.config.resolve import resolve
 from lpt.config.resume import has_run, restore
 from lpt.config.schema import PLUGIN_SCHEMAS, TrainerConfig
 from lpt.errors import ConfigError, LptError
 from lpt.sweep.ledger import FILE as LEDGER
+from lpt.training.result import is_taken
 
 ONE_VALUE = (
     "several values need the flag -m, which runs one after the other; a list goes in brackets, a text with a comma in "
@@ -264,8 +265,8 @@ def _folder_problems(option: str, folder: Path, new: bool) -> Iterator[str]:
     except OSError as error:
         yield f"{option}={folder}: cannot write in {existing} ({error.strerror}); choose another folder"
         return
-    if new and ((folder / ".hydra").exists() or any(folder.glob("*/.hydra"))):
-        remedy = f", or resume it by resume={folder}" if option == "hydra.run.dir" else ""
+    if new and (is_taken(folder) or any(folder.glob("*/.hydra"))):
+        remedy = f", or resume it by {assignment('resume', folder)}" if option == "hydra.run.dir" else ""
         yield f"{option}={folder} already holds a run; choose another folder{remedy}"
 
 

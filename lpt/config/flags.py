@@ -1,6 +1,7 @@
 """The flags of `train.py`: Hydra's own, read before Hydra is there to end at the first that is wrong."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,3 +117,13 @@ def parse(text: str, loader: Any = None) -> Override:
     """
     (override,) = OverridesParser.create(loader).parse_overrides([text])
     return override
+
+
+def assignment(option: str, value: str | Path) -> str:
+    """`option=value` as Hydra reads it, whatever characters the value has; for a shell it may need quotes around it."""
+    text = str(value)
+    if re.fullmatch(r"[\w./@%+-]+", text, re.ASCII):
+        return f"{option}={text}"
+    # Backslashes mean themselves, except before a quote.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    return f"{option}='{escaped}'"

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from lpt import ranks
 from lpt.config.command_line import check_command_line, report
-from lpt.config.flags import read_arguments
+from lpt.config.flags import assignment, read_arguments
 from lpt.config.help import show_help
 from lpt.config.place import CONF_DIR, typed_program
 from lpt.config.resolve import resolve
@@ -44,19 +44,23 @@ class Training:
             SystemExit: the only run has failed, or an interruption.
         """
         from lpt.training.run import run  # here, so that --help and bad options do not wait for torch
+        from lpt.training.stop import Interrupted
 
+        folder = run_dir()
         try:
             config = resolve(saved_config(cfg) if cfg.resume else cfg)
-            result = run(config, run_dir(), sweep_name())
+            result = run(config, folder, sweep_name())
         except LptError as error:
             point = point_name(sys.argv[1:])
             if point is None:
                 raise SystemExit(report(error)) from None
             self.note_failure(report(error, point))
             return math.nan
+        except Interrupted as interruption:
+            _say_how_to_resume(folder)
+            raise SystemExit(interruption.exit_status) from None
         except (KeyboardInterrupt, SystemExit):  # the second is how Lightning ends after Ctrl-C
-            if ranks.is_first():
-                print(f"\ninterrupted; resume with: {_resume_command(run_dir())}", file=sys.stderr)
+            _say_how_to_resume(folder)
             raise SystemExit(INTERRUPTED) from None
         return result.objective
 
@@ -83,5 +87,7 @@ def main() -> None:
         raise SystemExit(training.exit_status)
 
 
-def _resume_command(folder: Path) -> str:
-    return shlex.join([*typed_program(), f"resume={folder}"])
+def _say_how_to_resume(folder: Path) -> None:
+    if ranks.is_first():
+        command = shlex.join([*typed_program(), assignment("resume", folder)])
+        print(f"\ninterrupted; resume with: {command}", file=sys.stderr)

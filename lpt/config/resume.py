@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from lpt import ranks
 from lpt.config.explain import describe
-from lpt.config.flags import parse, read_arguments
+from lpt.config.flags import assignment, parse, read_arguments
 from lpt.config.resolve import schema_of, take_unknown
 from lpt.errors import ConfigError
 from lpt.sweep.ledger import FILE as LEDGER
@@ -93,8 +93,7 @@ def complete_arguments(argv: Sequence[str]) -> list[str]:
         keys[override.key_or_group] = override
     resumed, path = keys.get("resume"), keys.get("backbone.path")
     if resumed is not None and resumed.value() is not None:
-        folder = str(resumed.value()).replace("'", "\\'")
-        arguments += [f"hydra.run.dir='{folder}'", "hydra.output_subdir=null"]
+        arguments += [assignment("hydra.run.dir", str(resumed.value())), "hydra.output_subdir=null"]
     if path is not None and not {"backbone", "backbone.name"} & keys.keys():
         swept = path.is_sweep_override()
         name = "'${path_name:${backbone.path}}'" if swept else path_name(str(path.value()))

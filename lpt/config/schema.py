@@ -157,6 +157,8 @@ class TrainerConfig:
     # float32.
     compile: bool = False
     # Have torch.compile fuse layers k..L: faster steps after a minute or more of compiling.
+    save_every: Annotated[float, above(0)] = 300.0
+    # Seconds between checkpoints to resume from; every evaluation leaves one too.
     log_every: Count = 10
     # Steps between lines of metrics.csv.
     progress: bool = True

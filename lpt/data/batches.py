@@ -208,6 +208,11 @@ class TrainBatches(Sampler[list[Weighted]]):
             return list(range(len(self.lengths)))
         return sorted(int(row) for batch in self._batches(0)[:rest] for row in batch)
 
+    def rows_of(self, step: int) -> list[int]:
+        """The rows of an optimizer step, from 1, over all ranks."""
+        epoch, place = divmod(step - 1, self.steps_per_epoch)
+        return [int(row) for row in self._batches(epoch)[place]]
+
     def _batches(self, epoch: int) -> list[np.ndarray]:
         """An epoch's batches of all ranks, in order."""
         random = np.random.default_rng([self.seed, epoch])

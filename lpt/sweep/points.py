@@ -11,7 +11,16 @@ from typing import Any
 from lpt.config.schema import Config
 
 # Results do not depend on these options, so neither does the identity of a point.
-IRRELEVANT = ("resume", "experiment", "bench", "logger", "cache", "trainer.progress", "trainer.log_every")
+IRRELEVANT = (
+    "resume",
+    "experiment",
+    "bench",
+    "logger",
+    "cache",
+    "trainer.progress",
+    "trainer.log_every",
+    "trainer.save_every",
+)
 # What the cached states depend on.
 TRUNK = ("backbone.", "task.", "fewshot.", "trainer.precision", "trainer.accelerator")
 HASH_SHOWN = 8  # digits of the hash in a name

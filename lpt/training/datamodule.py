@@ -92,6 +92,10 @@ class PromptData(pl.LightningDataModule):
             **self._ranks(),
         )
 
+    def rows_of(self, step: int) -> list[int]:
+        """The training rows of an optimizer step, from 1, over all processes, by their place in the split."""
+        return self._train_batches().rows_of(step)
+
     def evaluation_loader(self, split: str) -> DataLoader[Weighted]:
         """Every row of a split once, over all processes."""
         lengths = self.splits[split].lengths

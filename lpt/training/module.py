@@ -1,5 +1,6 @@
 """The LightningModule: a classifier trained on weighted rows, evaluated on every row once."""
 
+import math
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from lpt.adapter import check_state, trained_state
 from lpt.classifier import LatePromptClassifier
 from lpt.data.batches import Batch
 from lpt.data.regression import interpolate
+from lpt.errors import LptError
 from lpt.hardware import peak_memory_bytes, wait
 from lpt.training.optimizer import Schedule, build_optimizer
 from lpt.training.predictions import SplitPredictions
@@ -33,6 +35,51 @@ def norm_ratio(prompt_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None)
     attended_BT = torch.ones_like(h_BT) if attention_mask is None else attention_mask.bool().float()
     ratio: Tensor = prompt_BP.mean() * attended_BT.sum() / (h_BT * attended_BT).sum()
     return ratio
+
+
+class NotFiniteError(LptError):
+    """Training has met a number that is not finite, and has ended before it spread further.
+
+    Args:
+        step: the optimizer step, from 1.
+        what: what is not finite.
+    """
+
+    def __init__(self, step: int, what: str):
+        self.step = step
+        super().__init__(f"step {step}: {what}")
+
+
+class FiniteWatch:
+    """Raises NotFiniteError for a number that is not finite: on a CPU at once, on a GPU one step later.
+
+    By then the GPU has long computed it, and nothing waits.
+    """
+
+    def __init__(self) -> None:
+        self._noted: tuple[int, Tensor, torch.cuda.Event | None] | None = None
+
+    def note(self, step: int, value: Tensor) -> None:
+        """Look at the scalar that this step, from 1, has computed."""
+        self.check()
+        on_host, event = value.detach().to("cpu", non_blocking=True), None
+        if value.is_cuda:
+            event = torch.cuda.Event()
+            event.record()
+        self._noted = step, on_host, event
+        if event is None:
+            self.check()
+
+    def check(self) -> None:
+        """Look at what was noted last."""
+        if self._noted is None:
+            return
+        step, value, event = self._noted
+        self._noted = None
+        if event is not None:
+            event.synchronize()
+        if not np.isfinite(value.numpy()):
+            raise NotFiniteError(step, "the loss or its gradient is not finite")
 
 
 class PromptModule(pl.LightningModule):
@@ -66,6 +113,7 @@ class PromptModule(pl.LightningModule):
         self._writes_line = False  # whether loggers get this step
         self._last_line = (0, 0.0)  # rows and seconds of training up to there
         self._grad_norm = torch.zeros(())
+        self._watch = FiniteWatch()
         self._prompt_norm_ratio: Tensor | None = None
 
     # Training
@@ -83,13 +131,16 @@ class PromptModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout, and decide whether loggers hear of this step."""
-        # Dropout as a function of the step: a resumed run draws the masks that the undisturbed one did.
-        place = np.random.SeedSequence([self.seed, self.global_rank, self.current_epoch, batch_idx])
-        torch.manual_seed(int(place.generate_state(1)[0]))
+        self.seed_dropout(batch_idx)
         ends_step = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
         trainer: Any = self.trainer
         due = (self.global_step + 1) % trainer.log_every_n_steps == 0
         self._writes_line = ends_step and due and bool(self.trainer.loggers)
+
+    def seed_dropout(self, batch_idx: int) -> None:
+        """Have dropout depend on the step alone: a resumed run draws the masks that the undisturbed one did."""
+        place = np.random.SeedSequence([self.seed, self.global_rank, self.current_epoch, batch_idx])
+        torch.manual_seed(int(place.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted loss of a micro-batch, a scalar."""
@@ -97,6 +148,8 @@ class PromptModule(pl.LightningModule):
             loss = self._loss_with_prompt_norm(batch)
         else:
             loss = (self.classifier.losses(batch) * batch.weights).sum()
+        # On all ranks alike: by way of the gradients, which become NaN with it, a loss that is not finite reaches all.
+        loss = loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
         self.train_tokens += batch.num_tokens
         self.train_rows += len(batch.rows)
         self._step_loss = self._step_loss + loss.detach() / self.trainer.accumulate_grad_batches
@@ -116,6 +169,9 @@ class PromptModule(pl.LightningModule):
         assert gradient_clip_val is not None
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         self._grad_norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val)
+        # Of float16, gradients overflow now and then, and their step is left out; their scale adapts.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self._watch.note(self.global_step + 1, self._step_loss if scaled else self._grad_norm)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, at the learning rate that is logged with it."""
@@ -162,6 +218,7 @@ class PromptModule(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Stop the clock."""
+        self._watch.check()
         self.train_seconds += time.perf_counter() - self._started
         self.train_steps = self.global_step - self._first_step
 
@@ -176,6 +233,7 @@ class PromptModule(pl.LightningModule):
     def on_validation_start(self) -> None:
         """Stop the clock while training rows wait."""
         if self.trainer.state.fn == "fit":
+            self._watch.check()
             self.train_seconds += time.perf_counter() - self._started
 
     def on_validation_end(self) -> None:
@@ -201,11 +259,15 @@ class PromptModule(pl.LightningModule):
 
     def _log_evaluation(self, split: str) -> None:
         self.predictions = self._gather()
+        bad = int((~np.isfinite(self.predictions.probabilities).all(1)).sum())
+        if bad:
+            raise NotFiniteError(self.global_step, f"the scores of {bad} {split} rows are not finite")
         values = {"loss": self.predictions.loss} | self.predictions.metrics(self.metric_names)
         # Every rank has gathered the same rows and computed the same values: nothing is left to synchronize.
         for name, value in values.items():
             prominent = name == self.metric_names[0]
-            self.log(f"{split}/{name}", value, prog_bar=prominent)
+            # What is evaluated after training is no point of its curves.
+            self.log(f"{split}/{name}", value, prog_bar=prominent, logger=self.trainer.state.fn == "fit")
 
     def take_predictions(self) -> SplitPredictions:
         """The predictions of the evaluation just done, of all processes."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lpt.data.batches import EncodedSplit
 from lpt.data.regression import interpolate
+from lpt.files import write_text
 from lpt.metrics import compute, interval
 
 
@@ -70,6 +71,5 @@ class SplitPredictions:
 
     def write(self, path: Path, split: EncodedSplit, labels: list[str]) -> None:
         """Write one JSON object per row."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         lines = map(json.dumps, self.rows(split, labels))
-        path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        write_text(path, "\n".join([*lines, ""]))

@@ -5,7 +5,6 @@ The file is always valid JSON: a number that is not finite is written as null, a
 
 import json
 import math
-import os
 import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from lpt.cache.facts import CacheFacts
 from lpt.data.audit import Audit
 from lpt.errors import LptError
+from lpt.files import write_text
 
 FILE = "result.json"
 FORMAT = 2  # raised when a field changes its name or meaning
@@ -152,11 +152,13 @@ class CompletedRun(RunIdentity):
 
 
 def write_result(folder: Path, result: CompletedRun | FailedRun) -> None:
-    """Write `result.json` into a run folder, whole or not at all."""
-    partial = folder / f"{FILE}.partial"
+    """Write `result.json` into a run folder, whole or not at all.
+
+    Raises:
+        LptError: it cannot be written.
+    """
     content = _finite({"format": FORMAT, **asdict(result)})
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, folder / FILE)
+    write_text(folder / FILE, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_result(folder: Path) -> CompletedRun | FailedRun | None:
@@ -178,6 +180,17 @@ def read_result(folder: Path) -> CompletedRun | FailedRun | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LptError(f"{path} cannot be read: {error or type(error).__name__}") from None
     raise ResultFormatError(f"{path} has format {found}, and this version of lpt reads format {FORMAT}; run it again")
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether there is a run in this folder; one that failed before its first checkpoint leaves nothing to lose."""
+    if not (folder / ".hydra").exists() and not (folder / FILE).exists():
+        return False
+    try:
+        failed = isinstance(read_result(folder), FailedRun)
+    except LptError:
+        return True
+    return not failed or (folder / "checkpoints").exists()
 
 
 def _finite(value: Any) -> Any:

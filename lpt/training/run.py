@@ -1,5 +1,6 @@
 """One experiment from configuration to result: prepare, train, restore the best step, evaluate, write."""
 
+import shlex
 import time
 from pathlib import Path
 
@@ -9,19 +10,21 @@ from lpt.cache.trunk import TrunkCache
 from lpt.config.schema import Config
 from lpt.errors import LptError
 from lpt.ranks import global_rank
-from lpt.training.checkpoints import BestOnValidation, last_checkpoint, step_to_resume
+from lpt.training.checkpoints import Checkpoints, checkpoint_to_resume, read_checkpoint
 from lpt.training.datamodule import PromptData
 from lpt.training.experiment import Experiment, prepare
 from lpt.training.first_process import announce_rank, say
 from lpt.training.loggers.build import build_loggers, closing, show_on_dashboards
 from lpt.training.loggers.finished_run import FinishedRun
-from lpt.training.module import PromptModule
+from lpt.training.module import NotFiniteError, PromptModule
 from lpt.training.optimizer import Schedule
 from lpt.training.predictions import SplitPredictions
 from lpt.training.record import completed_run, identity, training_facts
-from lpt.training.result import FILE, CompletedRun, FailedRun, read_result, write_result
+from lpt.training.result import FILE, CompletedRun, FailedRun, is_taken, read_result, write_result
 from lpt.training.summary import show_result
 from lpt.training.trainer import build_trainer, quiet_lightning
+
+SHOWN = 16  # rows that an error names
 
 
 def run(config: Config, run_dir: Path, sweep: str | None = None) -> CompletedRun:
@@ -41,7 +44,7 @@ def run(config: Config, run_dir: Path, sweep: str | None = None) -> CompletedRun
     started = time.perf_counter()
     rank = global_rank(config.trainer.devices)
     announce_rank(rank)
-    if (run_dir / FILE).exists() and config.resume is None:
+    if config.resume is None and (run_dir / FILE).exists() and is_taken(run_dir):
         raise LptError(f"{run_dir} already holds a run; choose another hydra.run.dir, or resume it: resume={run_dir}")
     try:
         return _run(config, run_dir, sweep, started)
@@ -57,13 +60,17 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> Co
     experiment = prepare(config)
     cache = build_cache(config)
     data, module = build_data(experiment, cache), build_module(experiment)
-    checkpoints = BestOnValidation(run_dir, config.task.metrics[0]) if experiment.trains else None
-    first_step = 0 if config.resume is None else step_to_resume(run_dir)
+    checkpoints = Checkpoints(run_dir, config.task.metrics[0], config.trainer.save_every) if experiment.trains else None
+    begin = None if config.resume is None else checkpoint_to_resume(run_dir)
+    first_step = 0 if begin is None else int(read_checkpoint(begin)["global_step"])
     loggers = build_loggers(config, run_dir, sweep, first_step)
     with closing(loggers):
         trainer = build_trainer(config, experiment.placement, experiment.plan, loggers, checkpoints, run_dir)
         if checkpoints is not None:
-            fit(trainer, module, data, None if config.resume is None else last_checkpoint(run_dir))
+            try:
+                fit(trainer, module, data, begin)
+            except NotFiniteError as error:
+                raise explained(error, config, data, run_dir) from None
             checkpoints.restore_best(trainer, module, data)
         predictions = evaluate(trainer, module, data, list(experiment.rows.tests()))
         train = training_facts(trainer, module, experiment.placement.accelerator)
@@ -72,10 +79,10 @@ def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> Co
         result = completed_run(experiment, predictions, train, cache, best_step, seconds)
         if trainer.is_global_zero:
             write_files(experiment, predictions, run_dir)
+            write_result(run_dir, result)  # before anything that may fail for reasons of its own
+            show_result(result, run_dir)
             tests = {name: (predictions[name], experiment.splits[name]) for name in experiment.rows.tests()}
             show_on_dashboards(loggers, FinishedRun(result, tests, config, run_dir))
-            write_result(run_dir, result)
-            show_result(result, run_dir)
     return result
 
 
@@ -113,11 +120,24 @@ def fit(trainer: pl.Trainer, module: PromptModule, data: PromptData, checkpoint:
 
     Raises:
         KeyboardInterrupt: Ctrl-C, also where Lightning makes something else of it.
+        NotFiniteError: a loss, a gradient or a score is not finite.
     """
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # how Lightning ends after Ctrl-C
         raise KeyboardInterrupt("interrupted") from None
+
+
+def explained(error: NotFiniteError, config: Config, data: PromptData, run_dir: Path) -> LptError:
+    """The same error with its rows, the usual causes, and the command that looks for the cause."""
+    index = data.splits["train"].labeled.index
+    rows = [str(index[row]) for row in data.rows_of(max(error.step, 1))]
+    shown = ", ".join(rows[:SHOWN]) + (", ..." if len(rows) > SHOWN else "")
+    return LptError(
+        f"{error}, and training has ended there. Its training rows (index in the source): {shown}. Usual causes: a "
+        f"learning rate that is too high (optim.lr={config.optim.lr:g}), or float16 (trainer.precision=bf16 or 32 has "
+        f"a larger range). To see which row and which module it was: {shlex.join(['lpt', 'replay', str(run_dir)])}"
+    )
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from lpt.backbones.placement import Placement
 from lpt.config.schema import Config
-from lpt.training.checkpoints import BestOnValidation
+from lpt.training.checkpoints import Checkpoints
 from lpt.training.plan import TrainingPlan
 from lpt.training.progress import progress
 
@@ -21,7 +21,6 @@ from lpt.training.progress import progress
 NOTES = (
     "does not have many workers",  # rows are in memory
     "GPU available but not used",
-    "Checkpoint directory .* exists and is not empty",  # as it does when resuming
     "Found .* module\\(s\\) in eval mode",  # the trunk
     "Experiment logs directory",
     "It is recommended to use .self.log",  # every rank logs what it has gathered from all
@@ -35,7 +34,7 @@ def build_trainer(
     placement: Placement,
     plan: TrainingPlan,
     loggers: list[Logger],
-    checkpoints: BestOnValidation | None,
+    checkpoints: Checkpoints | None,
     run_dir: Path,
 ) -> pl.Trainer:
     """The trainer that fits and evaluates.
@@ -55,7 +54,7 @@ def build_trainer(
         devices=trainer.devices,
         num_nodes=trainer.nodes,
         strategy=_strategy(trainer.processes),
-        plugins=precision_plugin(placement),
+        plugins=[precision_plugin(placement), *([] if checkpoints is None else [checkpoints.files])],
         max_epochs=plan.epochs,
         max_steps=plan.total_steps,
         # In micro-batches, and across epochs: evaluation is a matter of steps.

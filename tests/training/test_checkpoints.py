@@ -1,14 +1,18 @@
+import csv
 import json
 import shutil
+import signal
 
 import pytest
 import torch
 from experiment import make_experiment
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from lpt.data.batches import TrainBatches
 from lpt.errors import LptError
+from lpt.training import checkpoints
+from lpt.training.checkpoints import Checkpoints, WholeCheckpoints, read_checkpoint
 from lpt.training.module import PromptModule
+from lpt.training.stop import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -47,46 +51,179 @@ def test_the_end_of_training_is_evaluated_too(experiment):
     assert steps[-1] >= 7
 
 
-@pytest.fixture
-def interrupted(experiment, monkeypatch, request):
-    """A run that died in the middle of its second epoch, two steps after its last checkpoint."""
-    name = request.node.name
+# Resumed, bit for bit
 
-    def die(self, outputs, batch, batch_idx):
-        if self.global_step == 10:
-            raise RuntimeError("power cut")
+OFTEN = "trainer.save_every=1e-9"  # a checkpoint after every step
+TIMES = {"train/examples_per_second", "train/peak_memory_gb"}
+SELDOM = {"seldom": ("trainer.save_every=1000",)}  # beside those of evaluations
+CASES = {
+    "cached": (),
+    "uncached": ("cache=off", "lpt.trunk_dropout=true"),
+    "read-only": ("lpt.read_only=true",),
+    "micro-batches": ("optim.gradient_accumulation=2",),
+}
+OPTIONS = ("trainer.eval_every=4", OFTEN)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(PromptModule, "on_train_batch_end", die)
-        with pytest.raises(RuntimeError, match="power cut"):
-            experiment.run(name, "trainer.eval_every=4")
-    assert experiment.result(name)["status"] == "failed"
-    assert experiment.result(name)["error"] == "power cut"
-    return name
+
+class PowerCutError(Exception):
+    pass
+
+
+def power_cut(*_, **__):
+    raise PowerCutError("power cut")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(experiment):
-    """The same run, to its end."""
-    return experiment.run("undisturbed", "trainer.eval_every=4")
+    """The files of runs that nobody disturbed, by case."""
+    found = {}
+
+    def ask(case):
+        if case not in found:
+            experiment.run(f"undisturbed {case}", *OPTIONS, *(CASES | SELDOM)[case])
+            found[case] = traces(experiment.run_dir(f"undisturbed {case}"))
+        return found[case]
+
+    return ask
 
 
-def test_a_resumed_run_ends_as_the_undisturbed_one(experiment, interrupted, undisturbed):
-    folder = experiment.run_dir(interrupted)
-    resumed = experiment.run(interrupted, "trainer.eval_every=4", f"resume='{folder}'")
-    assert resumed["metrics"] == undisturbed["metrics"]
-    assert resumed["best_step"] == undisturbed["best_step"]
-    for column in ("train/loss", "validation/loss", "lr"):
-        assert experiment.curve(interrupted, column) == pytest.approx(experiment.curve("undisturbed", column)), column
+def traces(folder):
+    """All that a run has computed: trained tensors, optimizer, lines of metrics.csv, predictions, scores."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        lines = [{k: v for k, v in line.items() if k not in TIMES} for line in csv.DictReader(file)]
+    predictions = {path.name: path.read_text() for path in (folder / "predictions").iterdir()}
+    checkpoints = {name: read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for name in ("best", "last")}
+    kept = ("state_dict", "optimizer_states", "lr_schedulers", "global_step")
+    return {
+        "metrics.csv": lines,
+        "predictions": predictions,
+        **{f"{name}: {key}": flat(content[key]) for name, content in checkpoints.items() for key in kept},
+        "scores": json.loads((folder / "result.json").read_text())["metrics"],
+    }
 
 
-def test_the_test_above_would_notice_rows_that_are_served_twice(experiment, interrupted, undisturbed, monkeypatch):
-    start = TrainBatches.__init__
-    monkeypatch.setattr(TrainBatches, "__init__", lambda self, *a, **k: start(self, *a, **(k | {"first_step": 0})))
-    folder = experiment.run_dir(interrupted)
-    experiment.run(interrupted, "trainer.eval_every=4", f"resume='{folder}'")
-    curves = [experiment.curve(name, "train/loss") for name in (interrupted, "undisturbed")]
-    assert curves[0] != pytest.approx(curves[1])
+def differences(found, expected):
+    return [key for key in expected if found[key] != expected[key]]
+
+
+def flat(value):
+    """The same with lists of bits for tensors, so that == compares them."""
+    if isinstance(value, torch.Tensor):
+        return value.numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: flat(item) for key, item in value.items()}
+    return [flat(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def ask_to_end(number):
+    return lambda *_, **__: signal.raise_signal(number)
+
+
+def interrupt(experiment, monkeypatch, name, case, cls, method, step, fault=power_cut):
+    """Start a run in which `cls.method`, called at this step, is a fault."""
+    plain = getattr(cls, method)
+
+    def faulty(self, *arguments, **options):
+        module = next((a for a in (self, *arguments) if hasattr(a, "global_step")), None)
+        if (step if module is None else module.global_step) == step:
+            fault(self, *arguments, **options)
+        return plain(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cls, method, faulty)
+        experiment.run(name, *OPTIONS, *(CASES | SELDOM)[case])
+
+
+def resume(experiment, name, case, *options):
+    experiment.run(name, *OPTIONS, *(CASES | SELDOM)[case], f"resume='{experiment.run_dir(name)}'", *options)
+
+
+MOMENTS = {  # an hour at which anything can happen: class, method, steps
+    "before a step": (PromptModule, "training_step", (5, 6, 17)),
+    "before the first line of metrics.csv": (PromptModule, "training_step", (0, 1)),
+    "after a step": (PromptModule, "on_train_batch_end", (5, 6, 8, 18)),
+    "during an evaluation": (PromptModule, "validation_step", (4, 8, 18)),
+    "before a checkpoint is written": (WholeCheckpoints, "write_held", (None,)),
+    "between two epochs": (PromptModule, "on_train_epoch_end", (6, 12)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_that_is_cut_off_anywhere_and_resumed_ends_with_the_same_bits(experiment, undisturbed, monkeypatch, case):
+    for moment, (cls, method, steps) in MOMENTS.items():
+        for step in steps if case == "cached" else steps[:1]:
+            name = f"{case} {moment} {step}"
+            with pytest.raises(PowerCutError):
+                interrupt(experiment, monkeypatch, name, case, cls, method, step)
+            assert experiment.result(name)["error"] == "power cut"
+            resume(experiment, name, case)
+            assert differences(traces(experiment.run_dir(name)), undisturbed(case)) == [], name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_run_that_is_asked_to_end_finishes_its_step_and_loses_nothing(experiment, undisturbed, monkeypatch, number):
+    for step in (0, 3, 5, 9):  # 3 and 9 are followed by an evaluation and by the end of an epoch
+        name = f"{number.name} {step}"
+        with pytest.raises(Interrupted) as end:
+            interrupt(experiment, monkeypatch, name, "seldom", PromptModule, "training_step", step, ask_to_end(number))
+        assert end.value.exit_status == 128 + number
+        assert signal.getsignal(number) is not None
+        last = read_checkpoint(experiment.run_dir(name) / "checkpoints" / "last.ckpt")
+        assert last["global_step"] == step + 1
+        resume(experiment, name, "cached")
+        assert differences(traces(experiment.run_dir(name)), undisturbed("cached")) == [], name
+
+
+def test_an_evaluation_that_takes_too_long_to_wait_for_is_done_again(experiment, undisturbed, monkeypatch):
+    monkeypatch.setattr(checkpoints, "PATIENCE", -1.0)
+    ask = ask_to_end(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        interrupt(experiment, monkeypatch, "long evaluation", "cached", PromptModule, "validation_step", 8, ask)
+    assert read_checkpoint(experiment.run_dir("long evaluation") / "checkpoints" / "last.ckpt")["global_step"] == 7
+    resume(experiment, "long evaluation", "cached")
+    assert differences(traces(experiment.run_dir("long evaluation")), undisturbed("cached")) == []
+
+
+@pytest.mark.parametrize("mistake", ["rows served twice", "other dropout"])
+def test_the_tests_above_would_notice_a_mistake(experiment, undisturbed, monkeypatch, mistake):
+    with pytest.raises(PowerCutError):
+        interrupt(experiment, monkeypatch, mistake, "cached", PromptModule, "training_step", 9)
+    if mistake == "rows served twice":
+        start = TrainBatches.__init__
+        monkeypatch.setattr(TrainBatches, "__init__", lambda self, *a, **k: start(self, *a, **(k | {"first_step": 0})))
+    else:
+        seed = PromptModule.on_train_batch_start
+        monkeypatch.setattr(PromptModule, "on_train_batch_start", lambda self, b, i: (seed(self, b, i), torch.rand(1)))
+    resume(experiment, mistake, "cached")
+    assert "last: state_dict" in differences(traces(experiment.run_dir(mistake)), undisturbed("cached"))
+
+
+def test_a_flat_score_does_not_keep_progress_from_being_saved(experiment, monkeypatch):
+    """Lightning's own checkpoints are written when the best score improves, and not otherwise."""
+    monkeypatch.setattr(Checkpoints, "_note_score", lambda self, score, step: step == 4)
+    with pytest.raises(PowerCutError):
+        interrupt(experiment, monkeypatch, "flat", "seldom", PromptModule, "training_step", 14)
+    folder = experiment.run_dir("flat") / "checkpoints"
+    steps = {path.stem: read_checkpoint(path)["global_step"] for path in folder.iterdir()}
+    assert steps == {"best": 4, "previous": 8, "last": 12}
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[: len(content) // 2], lambda content: b"", lambda _: b"x" * 99]
+)
+def test_a_damaged_checkpoint_is_named_and_passed_over(experiment, undisturbed, monkeypatch, capsys, damage):
+    name = f"damaged {len(damage(b'12'))}"
+    with pytest.raises(PowerCutError):
+        interrupt(experiment, monkeypatch, name, "cached", PromptModule, "training_step", 9)
+    last, previous = (experiment.run_dir(name) / "checkpoints" / f"{each}.ckpt" for each in ("last", "previous"))
+    last.write_bytes(damage(last.read_bytes()))
+    resume(experiment, name, "cached")
+    assert f"warning: {last} is damaged (" in capsys.readouterr().out
+    assert differences(traces(experiment.run_dir(name)), undisturbed("cached")) == []
+    for path in (last, previous):
+        path.write_bytes(damage(path.read_bytes()))
+    resume(experiment, name, "cached")  # from the first step
+    assert differences(traces(experiment.run_dir(name)), undisturbed("cached")) == []
 
 
 def test_a_moved_run_keeps_its_best_step_when_it_is_resumed(experiment, plain):
@@ -107,25 +244,27 @@ def test_a_resumption_that_fails_leaves_the_result_that_was_there(experiment, pl
     assert experiment.result("plain") == json.loads(json.dumps(plain))
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(experiment, interrupted):
+def test_a_checkpoint_of_another_configuration_is_refused(experiment, plain):
     with pytest.raises(LptError, match=r"checkpoint does not fit .*proj_down.weight: \(8, 16\), expected \(4, 16\)"):
-        experiment.run(
-            interrupted, "trainer.eval_every=4", f"resume='{experiment.run_dir(interrupted)}'", "lpt.bottleneck=4"
-        )
+        experiment.run("plain", f"resume='{experiment.run_dir('plain')}'", "lpt.bottleneck=4")
 
 
-def test_a_run_without_a_checkpoint_is_not_resumed(experiment):
-    folder = experiment.run_dir("without checkpoint")
-    with pytest.raises(LptError) as error:
-        experiment.run("without checkpoint", f"resume='{folder}'")
-    assert str(error.value) == (
-        f"resume={folder}: this run was interrupted before its first checkpoint (there is no "
-        f"{folder}/checkpoints/last.ckpt); start it again in another folder, without resume"
-    )
+@pytest.mark.parametrize("failure", ["full disk", "read-only", "half written"])
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_good_ones(experiment, monkeypatch, failure):
+    with pytest.raises(PowerCutError):
+        interrupt(experiment, monkeypatch, failure, "cached", PromptModule, "training_step", 9)
+    folder = experiment.run_dir(failure) / "checkpoints"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
+    def fail(content, file):
+        if failure == "half written":
+            file.write(b"half")
+        else:
+            raise OSError(28 if failure == "full disk" else 30, "No space left on device")
 
-def test_a_checkpoint_that_cannot_be_written_is_an_error(experiment, monkeypatch):
-    """Lightning would continue silently."""
-    monkeypatch.setattr(ModelCheckpoint, "_save_checkpoint", lambda self, trainer, path: None)
-    with pytest.raises(LptError, match=r"best.ckpt could not be written; is the disk full or the folder read-only\?$"):
-        experiment.run("full disk", "trainer.max_steps=2")
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(LptError, match=r"new\.ckpt (could not be written|is damaged)"):
+        resume(experiment, failure, "cached")
+    monkeypatch.undo()
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "new.ckpt"}
+    assert after == before

@@ -1,13 +1,22 @@
 """`metrics.csv` in the run folder."""
 
 import csv
+import io
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from lpt.files import write_text
+
+FILE = "metrics.csv"
 
 
-class MetricsFile(CSVLogger):
-    """`metrics.csv` in the run folder itself. A resumed run keeps the lines up to the step that it starts from.
+class MetricsFile(Logger):
+    """`metrics.csv`, on disk after every line. A resumed run keeps the lines up to the step that it starts from.
 
     Args:
         run_dir: the run folder.
@@ -15,22 +24,60 @@ class MetricsFile(CSVLogger):
     """
 
     def __init__(self, run_dir: Path, first_step: int):
-        path = run_dir / "metrics.csv"
-        earlier: list[dict[str, str]] = []
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                earlier = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
-        # Every line at once: a run that is killed leaves what it had.
-        super().__init__(save_dir=run_dir, name="", version="", flush_logs_every_n_steps=1)
-        if earlier:
-            self.experiment.metrics = earlier
-            self.experiment.save()
+        super().__init__()
+        self._path = run_dir / FILE
+        self._columns: list[str] = []
+        self._lines: list[dict[str, Any]] = [line for line in read_lines(self._path) if int(line["step"]) < first_step]
 
     @property
-    def log_dir(self) -> str:
-        """The run folder, without a folder for each version."""
-        return str(self.root_dir)
+    def name(self) -> str:
+        """Its file's."""
+        return FILE
 
-    def save(self) -> None:
-        """Write the lines so far, without Lightning's hparams.yaml: `.hydra/` has the configuration."""
-        self.experiment.save()
+    @property
+    def version(self) -> str:
+        """There is one."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self._path.parent)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write a line; where it has new columns, or is there already, the whole file."""
+        line: dict[str, Any] = {**metrics, "step": step}
+        whole = not line.keys() <= set(self._columns)
+        last = self._lines[-1] if self._lines else {}
+        if last.keys() == line.keys() and str(last["step"]) == str(step):  # of a run that was killed right after it
+            self._lines.pop()
+            whole = True
+        self._lines.append(line)
+        if whole:
+            self._columns = sorted({name for each in self._lines for name in each})
+            write_text(self._path, self._text(self._lines, header=True))
+        else:
+            with self._path.open("a", encoding="utf-8", newline="") as file:
+                file.write(self._text([line]))
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: `.hydra/` has the configuration."""
+
+    def _text(self, lines: list[dict[str, Any]], header: bool = False) -> str:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(lines)
+        return text.getvalue()
+
+
+def read_lines(path: Path) -> list[dict[str, str]]:
+    """Column -> text for each complete line of a `metrics.csv`; none where there is no file."""
+    try:
+        complete, newline, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    except FileNotFoundError:
+        return []
+    lines = csv.DictReader((complete + newline).splitlines())
+    return [{name: value for name, value in line.items() if value} for line in lines if line.get("step")]

@@ -64,5 +64,4 @@ def logged_columns():
     """Columns of `metrics.csv` -> how many values two epochs of six steps leave in it."""
     of_a_step = ("loss", "grad_norm", "prompt_norm_ratio", "examples_per_second", "peak_memory_gb")
     steps = {"lr": 12, **{f"train/{name}": 12 for name in of_a_step}}
-    # Validation rows after each epoch and by what is kept; test rows by what is kept.
-    return steps | {"validation/loss": 3, "validation/accuracy": 3, "test/loss": 1, "test/accuracy": 1}
+    return steps | {"validation/loss": 2, "validation/accuracy": 2}

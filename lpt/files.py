@@ -1,0 +1,67 @@
+"""Files that are whole or not there at all, whatever happens while they are written."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from lpt.errors import LptError
+
+PARTIAL = ".partial"  # what is being written has this at the end of its name
+
+
+@contextmanager
+def whole_file(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
+    """Open a file that appears under its name when it is complete and on disk; until then the old one stays.
+
+    Args:
+        path: the file; its folder is made if it does not exist.
+        binary: whether bytes are written, instead of UTF-8 text.
+
+    Raises:
+        LptError: it cannot be written; what was there before is untouched.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") if binary else partial.open("w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _remove(partial)
+        raise LptError(
+            f"{path} could not be written ({error.strerror or error}); is the disk full, or the folder read-only or "
+            "gone? What was there before is untouched"
+        ) from None
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        LptError: as for `whole_file`.
+    """
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name survive a power failure too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems cannot
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
