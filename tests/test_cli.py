@@ -190,7 +190,10 @@ def test_evaluate_scores_numbers_by_their_correlations(regression, tmp_path, cap
             ["predict", "ADAPTER", "--accelerator", "cpu", "--quantization", "nf4", "--text", "a"],
             "backbone.quantization=nf4 needs a GPU",
         ),
-        (["predict", "ADAPTER", "--text", "a", "--output", "/absent/folder/x"], "/absent/folder"),
+        (
+            ["predict", "ADAPTER", "--text", "a", "--output", "/dev/null/x"],
+            "/dev/null/x could not be written (File exists)",
+        ),
     ],
 )
 def test_bad_input_ends_in_one_line_and_status_1(adapter, capsys, arguments, message):

@@ -3,6 +3,7 @@
 Hydra stops at the first bad override, and knows neither ranges nor the other points of a sweep.
 """
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
@@ -266,7 +267,8 @@ def _folder_problems(option: str, folder: Path, new: bool) -> Iterator[str]:
         yield f"{option}={folder}: cannot write in {existing} ({error.strerror}); choose another folder"
         return
     if new and (is_taken(folder) or any(folder.glob("*/.hydra"))):
-        remedy = f", or resume it by {assignment('resume', folder)}" if option == "hydra.run.dir" else ""
+        resume = shlex.quote(assignment("resume", folder))
+        remedy = f", or resume it by {resume}" if option == "hydra.run.dir" else ""
         yield f"{option}={folder} already holds a run; choose another folder{remedy}"
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lpt.config.command_line import report
 from lpt.config.compose import compose_points, plain_config
-from lpt.config.flags import read_arguments
+from lpt.config.flags import assignment, read_arguments
 from lpt.config.main import Training
 from lpt.config.place import train_program
 from lpt.config.resolve import resolve
@@ -96,7 +96,8 @@ class QueueLauncher(Launcher):
     def _point(self, overrides: Sequence[str]) -> Point:
         cfg = self._loader.load_sweep_config(self._config, list(overrides))
         swept = swept_options(sys.argv[1:], self._config.hydra.sweeper.get("params"))
-        return make_point(overrides, resolve(plain_config(cfg)), swept)
+        cfg = plain_config(cfg)
+        return make_point(overrides, resolve(cfg), swept, _plan(cfg))
 
 
 def recomposed(ledger: Ledger, rows: Sequence[Row]) -> list[Point]:
@@ -108,7 +109,12 @@ def recomposed(ledger: Ledger, rows: Sequence[Row]) -> list[Point]:
     if not rows:
         return []
     composed = compose_points([row.point.overrides for row in rows], ledger["start"]["flags"])
-    return [row.point.recomposed(resolve(cfg)) for row, cfg in zip(rows, composed, strict=True)]
+    return [row.point.recomposed(resolve(cfg), _plan(cfg)) for row, cfg in zip(rows, composed, strict=True)]
+
+
+def _plan(cfg: DictConfig) -> str:
+    """A composition as YAML, with the values of today for what it refers to, such as environment variables."""
+    return OmegaConf.to_yaml(cfg, resolve=True)
 
 
 def one_of_each_kind(ledger: Ledger) -> list[Point]:
@@ -152,7 +158,7 @@ def work_on(
     with SweepView(folder, len(unfinished)) as view:
         queue = Queue(
             ledger,
-            partial(train_command, start["flags"]),
+            train_command,
             place_for(options, [ledger.row(name).point for name in names]),
             view,
             cwd=cwd,
@@ -191,16 +197,9 @@ def place_for(options: dict[str, Any], points: Sequence[Point]) -> Place:
     return LocalMachine(options["workers"], max((point.devices for point in points), default=1))
 
 
-def train_command(flags: Sequence[str], point: Point, folder: Path, resuming: bool) -> list[str]:
-    """The command to start for a point, from its beginning or from its last checkpoint."""
-    if resuming:
-        return [*train_program(), f"resume={_quoted(folder)}"]
-    return [*train_program(), *flags, *point.overrides, "hydra.mode=RUN", f"hydra.run.dir={_quoted(folder)}"]
-
-
-def _quoted(folder: Path) -> str:
-    """A path as an override's value, whatever its characters."""
-    return "'" + str(folder).replace("'", "\\'") + "'"
+def train_command(point: Point, folder: Path, resuming: bool) -> list[str]:
+    """The command to start for a point: its plan is in its folder, and begun or not, it is resumed there."""
+    return [*train_program(), assignment("resume", folder)]
 
 
 def _job_return(objective: float | None, overrides: Sequence[str]) -> JobReturn:

@@ -18,7 +18,7 @@ from lpt.errors import LptError
 from lpt.sweep.points import Point, differences, in_order
 
 FILE = "sweep.db"
-FORMAT = 2
+FORMAT = 3
 SHOWN = 10  # lines of a complaint about drift
 
 
@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS points (
     hash TEXT NOT NULL UNIQUE,
     overrides TEXT NOT NULL,
     config TEXT NOT NULL,
+    plan TEXT NOT NULL,
     status TEXT NOT NULL DEFAULT 'pending',
     attempts INTEGER NOT NULL DEFAULT 0,
     place TEXT,
@@ -49,7 +50,7 @@ CREATE TABLE IF NOT EXISTS points (
     error TEXT
 );
 """
-COLUMNS = "name, overrides, config, status, attempts, place, job, started, ended, objective, error"
+COLUMNS = "name, overrides, config, plan, status, attempts, place, job, started, ended, objective, error"
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,9 @@ class Ledger:
             self["start"] = start
         self._db.executemany("DELETE FROM points WHERE name = ?", [[name] for name in replaced])
         self._db.executemany(
-            "INSERT INTO points (name, hash, overrides, config) VALUES (?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
-            [(p.name, p.hash, json.dumps(p.overrides), json.dumps(p.facts, sort_keys=True)) for p in points],
+            "INSERT INTO points (name, hash, overrides, config, plan) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (hash) DO NOTHING",
+            [(p.name, p.hash, json.dumps(p.overrides), json.dumps(p.facts, sort_keys=True), p.plan) for p in points],
         )
         self._db.execute("COMMIT")
 
@@ -240,5 +242,5 @@ def _drift_complaint(folder: Path, drifted: Iterable[tuple[Point, Row]]) -> str:
 
 
 def _row(values: Sequence[Any]) -> Row:
-    name, overrides, config, status, *others = values
-    return Row(Point(name, tuple(json.loads(overrides)), json.loads(config)), Status(status), *others)
+    name, overrides, config, plan, status, *others = values
+    return Row(Point(name, tuple(json.loads(overrides)), json.loads(config), plan), Status(status), *others)

@@ -37,17 +37,20 @@ class Point:
     # The options given on the command line, except those that tell Hydra how to sweep.
     facts: dict[str, Any]
     # Option -> value, for all options that results depend on.
+    plan: str = ""
+    # The whole configuration that the overrides were composed to when the point was planned, as YAML: what it runs,
+    # whatever becomes of the configuration files in the meantime.
 
     @property
     def hash(self) -> str:
         """The hash of all that results depend on."""
         return content_hash(self.facts)
 
-    def recomposed(self, config: Config) -> "Point":
+    def recomposed(self, config: Config, plan: str) -> "Point":
         """The same point with the configuration that its overrides compose to today."""
         facts = result_facts(config)
         name = self.name.removesuffix(self.hash[:HASH_SHOWN]) + content_hash(facts)[:HASH_SHOWN]
-        return Point(name, self.overrides, facts)
+        return Point(name, self.overrides, facts, plan)
 
     @property
     def kind(self) -> tuple[str, ...]:
@@ -68,17 +71,18 @@ class Point:
         return int(self.facts.get("trainer.nodes", 1))
 
 
-def make_point(overrides: Sequence[str], config: Config, swept: Iterable[str]) -> Point:
+def make_point(overrides: Sequence[str], config: Config, swept: Iterable[str], plan: str = "") -> Point:
     """The point that `overrides` compose to.
 
     Args:
         overrides: as given on the command line.
         config: what they compose to.
         swept: options that vary in the sweep, for the readable part of the name.
+        plan: what they compose to, as YAML.
     """
     own = tuple(text for text in overrides if not _of_sweep(text))
     facts = result_facts(config)
-    return Point(_name(own, list(swept), content_hash(facts)), own, facts)
+    return Point(_name(own, list(swept), content_hash(facts)), own, facts, plan)
 
 
 def result_facts(config: Config) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Whatever is killed at whatever moment, nothing is done twice and little is lost:
 before its process starts, its own folder holds its progress, and it is resumed from its last checkpoint.
 """
 
+import json
 import os
 import shlex
 import shutil
@@ -11,7 +12,6 @@ import signal
 import socket
 import threading
 import time
-import zipfile
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from lpt.errors import LptError
+from lpt.files import write_text
 from lpt.sweep.ledger import Ledger, Row, Status
 from lpt.sweep.points import Point
 from lpt.training.result import CompletedRun, FailedRun, read_result
@@ -200,7 +201,7 @@ class Queue:
         folder = self._folder(row)
         resuming = has_checkpoint(folder)
         self._ledger.started(row.name, self._place.name)
-        _prepare(folder, resuming)
+        _prepare(folder, row.point, resuming)
         log = folder / LOG
         with log.open("a") as file:
             file.write(f"--- attempt {row.attempts + 1}{', from its last checkpoint' if resuming else ''}\n")
@@ -304,17 +305,18 @@ def _result(folder: Path) -> CompletedRun | FailedRun | None:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is a complete checkpoint to resume from, and the configuration to do it with."""
-    last = folder / "checkpoints" / "last.ckpt"
-    return zipfile.is_zipfile(last) and (folder / ".hydra" / "config.yaml").is_file()
+    """Whether a point has left a checkpoint, and the configuration to resume it with. The run judges if it is good."""
+    return any((folder / "checkpoints").glob("*.ckpt")) and (folder / ".hydra" / "config.yaml").is_file()
 
 
-def _prepare(folder: Path, resuming: bool) -> None:
+def _prepare(folder: Path, point: Point, resuming: bool) -> None:
     """Make a point's folder ready for an attempt: remove the last result and, unless resuming, all but the log."""
     folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
         if path.name == "result.json" or not (resuming or path.name == LOG):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    write_text(folder / ".hydra" / "config.yaml", point.plan)
+    write_text(folder / ".hydra" / "overrides.yaml", json.dumps(point.overrides) + "\n")  # which is YAML too
 
 
 def _why(folder: Path, exit_status: int | None) -> str:

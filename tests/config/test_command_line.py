@@ -1,5 +1,6 @@
 """The command line: every complaint at once, in the user's terms, and before anything is written."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ import slurm
 from groups import choices, one_of
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from results import failed
 
 from lpt.config.command_line import check_command_line
 from lpt.config.compose import compose_points
@@ -402,12 +404,20 @@ def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_made(tmp_path, f
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(saved_run, tmp_path):
-    assert complaints("", f'hydra.run.dir="{saved_run}"') == [
-        f"hydra.run.dir={saved_run} already holds a run; choose another folder, or resume it by resume={saved_run}"
-    ]
+    (complaint,) = complaints("", f'hydra.run.dir="{saved_run}"')
+    told, resume = complaint.split(", or resume it by ")
+    assert told == f"hydra.run.dir={saved_run} already holds a run; choose another folder"
+    assert complaints("", *shlex.split(resume)) == []  # as a shell gives it to the command
     assert complaints("-m seed=1,2", f"hydra.sweep.dir={tmp_path}") == [
         f"hydra.sweep.dir={tmp_path} already holds a run; choose another folder"
     ]
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_leaves_its_folder_free(saved_run):
+    (saved_run / "result.json").write_text(json.dumps(failed("no such column")))
+    assert complaints("", f'hydra.run.dir="{saved_run}"') == []
+    (saved_run / "checkpoints").mkdir()
+    assert "already holds a run" in complaints("", f'hydra.run.dir="{saved_run}"')[0]
 
 
 def test_a_folder_that_holds_a_sweep_can_be_swept_into_again(saved_run, tmp_path):

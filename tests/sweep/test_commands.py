@@ -19,10 +19,12 @@ from lpt.cli import main
 from lpt.config.command_line import check_command_line
 from lpt.config.compose import compose_points
 from lpt.config.resolve import resolve
+from lpt.config.resume import restore
+from lpt.config.saved import read_saved_overrides
 from lpt.sweep import launcher
 from lpt.sweep.launcher import train_command, work_on
 from lpt.sweep.ledger import Ledger, enter
-from lpt.sweep.points import make_point
+from lpt.sweep.points import make_point, result_facts
 
 OPTIONS = {"workers": 2, "retries": 0, "grace_period": 1.0}
 
@@ -38,7 +40,7 @@ def job(monkeypatch):
     monkeypatch.setattr(launcher, "compose_points", lambda points, flags: [composed(tuple(each)) for each in points])
 
     def set_to(script: str) -> None:
-        monkeypatch.setattr(launcher, "train_command", lambda flags, *arguments: shell(script)(*arguments))
+        monkeypatch.setattr(launcher, "train_command", shell(script))
 
     set_to(DONE)
     return set_to
@@ -54,7 +56,10 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
 def begin(folder: Path, *lines: str, work: bool = True, search: str | None = None) -> Ledger:
     """A sweep over the points of these command lines."""
     overrides = [shlex.split(line) for line in lines]
-    points = [make_point(given, resolve(composed(tuple(given))), ["seed"]) for given in overrides]
+    points = []
+    for given in overrides:
+        cfg = composed(tuple(given))
+        points.append(make_point(given, resolve(cfg), ["seed"], OmegaConf.to_yaml(cfg, resolve=True)))
     ledger = Ledger(folder, create=True)
     names = enter(ledger, points, start={"flags": [], "cwd": str(folder), "options": OPTIONS, "search": search})
     if work:
@@ -176,15 +181,28 @@ def changed(overrides):
     return composed((*overrides, "optim.max_grad_norm=2"))
 
 
+def test_a_point_runs_what_was_composed_when_it_was_planned(folder, job, monkeypatch):
+    """Files of conf/ are edited while a sweep runs: neither its points nor what is recorded of them change."""
+    ledger = begin(folder, "seed=1 'task.files.values={true: good, 0: bad}'", "seed=2 lpt.layer=2", work=False)
+    monkeypatch.setattr(launcher, "compose_points", None)
+    work_on(ledger, [row.name for row in ledger.rows()], OPTIONS)
+    for row in ledger.rows():
+        ran = resolve(restore(folder / row.name, []))
+        assert result_facts(ran) == row.point.facts
+        assert read_saved_overrides(folder / row.name) == list(row.point.overrides)
+    assert set(ran.task.files.values or {}) == set()
+    first = resolve(restore(folder / ledger.rows()[0].name, []))
+    assert set(first.task.files.values) == {"true", "True", "TRUE", "0"}
+    ledger.close()
+
+
 def test_the_command_of_a_point_is_one_that_a_training_run_accepts(tmp_path):
-    folder = tmp_path / "it's a sweep, of mine" / "point"
+    folder = tmp_path / "it's a sweep, of mine = yours" / "point"
     (cfg,) = compose_points([["lpt.layer=4"]])
     point = make_point(["lpt.layer=4", "hydra.sweep.dir=x"], resolve(cfg), ["lpt.layer"])
-    _, train, *arguments = train_command(["--config-dir", str(tmp_path)], point, folder, False)
-    assert Path(train).name == "train.py"
-    check_command_line(arguments)
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
-    _, _, *arguments = train_command([], point, folder, True)
+    _, train, *arguments = train_command(point, folder, False)
+    assert Path(train).name == "train.py"
     assert len(arguments) == 1
     check_command_line(arguments)

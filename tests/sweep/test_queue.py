@@ -142,17 +142,6 @@ def test_a_result_that_the_ledger_does_not_know_of_counts(folder):
     assert (row.status, row.objective, view.names("started")) == ("completed", 1.0, [])
 
 
-def test_an_incomplete_checkpoint_is_not_resumed_from(folder):
-    (point,) = points(1)
-    sweep(folder, [point])
-    last = folder / point.name / "checkpoints" / "last.ckpt"
-    assert has_checkpoint(folder / point.name)
-    (folder / point.name / "result.json").unlink()
-    last.write_bytes(last.read_bytes()[:-5])
-    sweep(folder, [point])
-    assert (folder / f"{point.name}.steps").read_text().split() == [*"12345", *"12345"]
-
-
 def test_a_second_launcher_is_refused_with_the_name_of_the_first(folder):
     process = launcher(folder)
     until(lambda: workers_of(folder))
