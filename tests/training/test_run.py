@@ -295,7 +295,8 @@ def test_no_step_waits_for_the_device(experiment, cache, logger, monkeypatch):
     assert waits("two steps", 2) == waits("several", 5 if logger == "csv" else 6)
 
 
-def test_compiled_layers_train_as_the_others_do(tmp_path, monkeypatch):
+@pytest.mark.parametrize("read_only", ["false", "true"])
+def test_compiled_layers_train_as_the_others_do(tmp_path, monkeypatch, read_only):
     compile_layers, compiled = SplitBackbone.compile, []
 
     def without_machine_code(self, **options):  # which takes a minute to make
@@ -305,6 +306,7 @@ def test_compiled_layers_train_as_the_others_do(tmp_path, monkeypatch):
     monkeypatch.setattr(SplitBackbone, "compile", without_machine_code)
     experiment = make_experiment(tmp_path, "llama")  # has no dropout
     options = ("trainer.max_steps=3", "trainer.eval_batch_size=64", "cache=memory", "lpt.layer=4")
+    options += (f"lpt.read_only={read_only}",)
     losses = [
         experiment.run(f"compile={wanted}", *options, f"trainer.compile={wanted}")["metrics"]["test"]["loss"]
         for wanted in ("false", "true")
