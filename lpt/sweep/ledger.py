@@ -12,14 +12,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from lpt.console import say
 from lpt.errors import LptError
 from lpt.sweep.points import Point, differences, in_order
 
 FILE = "sweep.db"
 FORMAT = 3
 SHOWN = 10  # lines of a complaint about drift
+PATIENCE, RETRY = 3600.0, 1.0  # seconds
+TRANSIENT = ("database is locked", "database or disk is full", "disk I/O error")
+
+T = TypeVar("T")
 
 
 class Status(StrEnum):
@@ -121,11 +126,19 @@ class Ledger:
 
     def __getitem__(self, key: str) -> Any:
         """A fact about the whole sweep; None where it was never set."""
-        row = self._db.execute("SELECT value FROM sweep WHERE key = ?", [key]).fetchone()
+        row = self._execute("SELECT value FROM sweep WHERE key = ?", [key]).fetchone()
         return None if row is None else json.loads(row[0])
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._db.execute("INSERT OR REPLACE INTO sweep VALUES (?, ?)", [key, json.dumps(value)])
+        self._execute("INSERT OR REPLACE INTO sweep VALUES (?, ?)", [key, json.dumps(value)])
+
+    def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run a statement, waiting while the database is locked or its disk is full: points run on meanwhile.
+
+        Raises:
+            LptError: it is still so after `PATIENCE`.
+        """
+        return patiently(lambda: self._db.execute(sql, values), self.folder / FILE)
 
     @property
     def resume_command(self) -> str:
@@ -135,7 +148,7 @@ class Ledger:
 
     def add(self, points: Iterable[Point], replaced: Iterable[str], start: dict[str, Any] | None) -> None:
         """Add the points that are not there yet, in place of those named `replaced`, and how to start them."""
-        self._db.execute("BEGIN")  # all or nothing
+        self._execute("BEGIN IMMEDIATE")  # all or nothing
         if start is not None:
             self["start"] = start
         self._db.executemany("DELETE FROM points WHERE name = ?", [[name] for name in replaced])
@@ -144,15 +157,15 @@ class Ledger:
             "ON CONFLICT (hash) DO NOTHING",
             [(p.name, p.hash, json.dumps(p.overrides), json.dumps(p.facts, sort_keys=True), p.plan) for p in points],
         )
-        self._db.execute("COMMIT")
+        self._execute("COMMIT")
 
     def rows(self) -> list[Row]:
         """The entry of every point, in the order added."""
-        return [_row(values) for values in self._db.execute(f"SELECT {COLUMNS} FROM points ORDER BY rowid")]
+        return [_row(values) for values in self._execute(f"SELECT {COLUMNS} FROM points ORDER BY rowid")]
 
     def row(self, name: str) -> Row:
         """The entry of the point of this name."""
-        return _row(self._db.execute(f"SELECT {COLUMNS} FROM points WHERE name = ?", [name]).fetchone())
+        return _row(self._execute(f"SELECT {COLUMNS} FROM points WHERE name = ?", [name]).fetchone())
 
     def started(self, name: str, place: str) -> None:
         """Record that a process for this point is about to start: before it does, so that none is ever unknown."""
@@ -184,7 +197,39 @@ class Ledger:
         self._set(name, ended, time.time(), status, objective, error)
 
     def _set(self, name: str, assignments: str, *values: Any) -> None:
-        self._db.execute(f"UPDATE points SET {assignments} WHERE name = ?", [*values, name])
+        self._execute(f"UPDATE points SET {assignments} WHERE name = ?", [*values, name])
+
+
+def patiently(work: Callable[[], T], database: Path, causes: tuple[type[Exception], ...] = ()) -> T:
+    """Do something with a database, and again while it is locked or its disk is full; says so.
+
+    Args:
+        work: what to do.
+        database: its file, for messages.
+        causes: what a library around SQLite raises.
+
+    Raises:
+        LptError: it is still so after `PATIENCE`.
+    """
+    began, said = time.monotonic(), False
+    kinds: tuple[type[Exception], ...] = (sqlite3.OperationalError, *causes)
+    while True:
+        try:
+            return work()
+        except kinds as error:
+            told = f"{error} {error.__cause__}"
+            reason = next((text for text in TRANSIENT if text in told), None)
+            if reason is None:
+                raise
+            if time.monotonic() - began > PATIENCE:
+                raise LptError(
+                    f"{database} cannot be used ({reason}), for {PATIENCE / 60:.0f} minutes now; end what holds it or "
+                    "free the disk, and resume the sweep"
+                ) from None
+            if not said:
+                say(f"{database} cannot be used now ({reason}); waiting, while running points run on")
+                said = True
+            time.sleep(RETRY)
 
 
 def enter(

@@ -9,7 +9,8 @@ import csv
 import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lpt.config.place import typed_program
 from lpt.console import say
 from lpt.errors import LptError
 from lpt.sweep.launcher import QueueLauncher
+from lpt.sweep.ledger import patiently
 
 STUDY = "optuna.db"
 
@@ -84,19 +86,24 @@ class Search(Sweeper):
         space = {o.get_key_element(): _distribution(o) for o in overrides if o.is_sweep_override()}
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        study = self._study(folder)
+        study = _patiently(folder, self._study, folder)
+        try:
+            check_space(space, study.trials, folder)
+        except LptError as error:
+            raise SystemExit(report(error)) from None
+        tell = partial(_patiently, folder, study.tell)
         while (missing := self._trials - len(_finished(study))) > 0:
-            trials = [study.ask(space) for _ in range(min(missing, self._parallel_trials))]
-            watch = Watch(trials, self._config.task.metrics[0]) if self._prune else None
+            trials = [_patiently(folder, study.ask, space) for _ in range(min(missing, self._parallel_trials))]
+            watch = Watch(trials, self._config.task.metrics[0], folder) if self._prune else None
             points = [[*fixed, *(f"{option}={value}" for option, value in t.params.items())] for t in trials]
             returns = self._launcher.launch(points, 0, watch, _command(folder))
             for trial, result in zip(trials, returns, strict=True):
                 if watch and trial.number in watch.pruned:
-                    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                    tell(trial, state=optuna.trial.TrialState.PRUNED)
                 elif math.isnan(result.return_value):
-                    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                    tell(trial, state=optuna.trial.TrialState.FAIL)
                 else:
-                    study.tell(trial, result.return_value)
+                    tell(trial, result.return_value)
         if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
             status = f"lpt sweep status {shlex.quote(str(folder))}"
             raise SystemExit(report(LptError(f"no trial of the search was completed; to see why: {status}")))
@@ -133,10 +140,11 @@ class Watch:
     Args:
         trials: the trials, in the order of their points.
         metric: the metric to compare by, on the validation rows.
+        folder: the sweep folder.
     """
 
-    def __init__(self, trials: Sequence[Any], metric: str):
-        self._trials = trials
+    def __init__(self, trials: Sequence[Any], metric: str, folder: Path):
+        self._trials, self._folder = trials, folder
         self._column = f"validation/{metric}"
         self._seen: dict[int, int] = {}
         self.pruned: set[int] = set()
@@ -147,10 +155,48 @@ class Watch:
         for step, value in evaluations(folder, self._column):
             if step > self._seen.get(trial.number, -1):
                 self._seen[trial.number] = step
-                trial.report(value, step)
-                if trial.should_prune():
+                _patiently(self._folder, trial.report, value, step)
+                if _patiently(self._folder, trial.should_prune):
                     self.pruned.add(trial.number)
         return trial.number in self.pruned
+
+
+def check_space(space: Mapping[str, Any], trials: Sequence[Any], folder: Path) -> None:
+    """Raises LptError where an option was searched over other values before, which Optuna cannot mix."""
+    before = {option: found for trial in trials for option, found in trial.distributions.items()}
+    complaints = [
+        f"{option} was searched over {_values(before[option])}, and now over {_values(wanted)}"
+        for option, wanted in space.items()
+        if option in before and not _compatible(before[option], wanted)
+    ]
+    if complaints:
+        raise LptError(
+            f"hydra.sweep.dir={folder} holds a search over other values: {'; '.join(complaints)}. Give the same "
+            "values, or choose another folder"
+        )
+
+
+def _compatible(old: Any, new: Any) -> bool:
+    from optuna.distributions import check_distribution_compatibility
+
+    try:
+        check_distribution_compatibility(old, new)
+    except ValueError:
+        return False
+    return True
+
+
+def _values(distribution: Any) -> str:
+    choices = getattr(distribution, "choices", None)
+    return f"{distribution.low}..{distribution.high}" if choices is None else ", ".join(map(str, choices))
+
+
+def _patiently(folder: Path, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """As `patiently`, of something that Optuna does with its database."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import OperationalError
+
+    return patiently(lambda: call(*arguments, **options), folder / STUDY, (StorageInternalError, OperationalError))
 
 
 def evaluations(folder: Path, column: str) -> list[tuple[int, float]]:

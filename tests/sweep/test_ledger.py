@@ -1,12 +1,13 @@
 """The ledger: what it refuses, and what becomes of a sweep whose defaults have changed."""
 
+import sqlite3
 from dataclasses import replace
 
 import pytest
 from miniature import DONE, points, shell, sweep
 
 from lpt.errors import LptError
-from lpt.sweep.ledger import FILE, FORMAT, Ledger, enter
+from lpt.sweep.ledger import FILE, FORMAT, TRANSIENT, Ledger, enter, patiently
 
 
 @pytest.fixture
@@ -89,3 +90,28 @@ def test_different_options_with_the_same_values_are_the_same_point(folder):
         enter(ledger, [point, replace(point, name="another", overrides=("seed=0", "optim.lr=1"))]) == [point.name] * 2
     )
     assert len(ledger.rows()) == 1
+
+
+@pytest.mark.parametrize("reason", TRANSIENT)
+def test_a_ledger_that_cannot_be_used_for_a_while_is_waited_for(folder, monkeypatch, capsys, reason):
+    monkeypatch.setattr("lpt.sweep.ledger.RETRY", 0.0)
+    failures = iter(range(3))
+
+    def work():
+        if next(failures, None) is not None:
+            raise sqlite3.OperationalError(reason)
+        return "done"
+
+    assert patiently(work, folder / FILE) == "done"
+    assert capsys.readouterr().out == (
+        f"{folder / FILE} cannot be used now ({reason}); waiting, while running points run on\n"
+    )
+    monkeypatch.setattr("lpt.sweep.ledger.PATIENCE", -1.0)
+    failures = iter(range(3))
+    with pytest.raises(LptError, match="end what holds it or free the disk, and resume the sweep"):
+        patiently(work, folder / FILE)
+
+
+def test_other_failures_of_a_ledger_are_not_waited_for(folder):
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        Ledger(folder, create=True)._execute("SELECT * FROM absent")

@@ -1,7 +1,9 @@
 """The search asks Optuna for points, has them worked on, and resumes where it was interrupted."""
 
 import math
+import sqlite3
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -131,7 +133,7 @@ def test_a_trial_worse_than_the_median_of_the_earlier_ones_is_stopped(tmp_path):
     verdicts = []
     for quality in (0.9, 0.8, 0.2, 0.95):
         trial = study.ask()
-        watch = Watch([trial], "accuracy")
+        watch = Watch([trial], "accuracy", tmp_path)
         folder = tmp_path / str(quality)
         folder.mkdir()
         verdicts.append([])
@@ -150,3 +152,35 @@ def test_half_written_metrics_are_read_later(tmp_path):
     assert evaluations(tmp_path, "validation/accuracy") == [(1, 0.5)]
     (tmp_path / "metrics.csv").write_text("step,validation/accu")
     assert evaluations(tmp_path, "validation/accuracy") == []
+
+
+def test_a_search_over_other_values_than_before_is_refused_in_one_line(tmp_path, capsys):
+    make(tmp_path, trials=2)[0].sweep(SPACE)
+    with pytest.raises(SystemExit):
+        make(tmp_path, trials=4)[0].sweep([*SPACE[:2], "generator=npg,mppg", "seed=3"])
+    assert capsys.readouterr().err == (
+        f"error: hydra.sweep.dir={tmp_path} holds a search over other values: generator was searched over npg, appg, "
+        "and now over npg, mppg. Give the same values, or choose another folder\n"
+    )
+
+
+def test_a_search_outlives_a_locked_database_and_says_so(tmp_path, monkeypatch, capsys):
+    """SQLite gives up after seconds, and Optuna with it."""
+    monkeypatch.setattr("lpt.sweep.ledger.RETRY", 0.01)
+    made, launcher = make(tmp_path, trials=3)
+    made.sweep([*SPACE])
+    calls = []
+
+    def launch(*arguments):
+        calls.append(holder.execute("BEGIN EXCLUSIVE"))
+        Timer(6.0, lambda: holder.execute("COMMIT")).start()
+        return plain(*arguments)
+
+    holder = sqlite3.connect(tmp_path / STUDY, isolation_level=None, check_same_thread=False)
+    more, launcher = make(tmp_path, trials=4)
+    plain, launcher.launch = launcher.launch, launch
+    more.sweep([*SPACE])
+    assert len(calls) == 1
+    said = capsys.readouterr().out
+    assert said.count(f"{tmp_path / STUDY} cannot be used now (database is locked); waiting") == 1
+    holder.close()

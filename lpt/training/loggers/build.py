@@ -10,6 +10,7 @@ from lpt.config.schema import Config
 from lpt.training.first_process import is_first_process
 from lpt.training.loggers.dashboard import Dashboard
 from lpt.training.loggers.finished_run import FinishedRun
+from lpt.training.loggers.guarded import Guarded
 from lpt.training.loggers.metrics_file import MetricsFile
 from lpt.training.loggers.mlflow import MlflowDashboard
 from lpt.training.loggers.tensorboard import TensorBoardDashboard
@@ -26,7 +27,7 @@ def build_loggers(config: Config, run_dir: Path, sweep: str | None, first_step: 
         first_step: optimizer steps already taken, where a run is resumed.
 
     Raises:
-        LptError: W&B cannot be used.
+        LptError: the dashboard cannot be used. One that fails later is left, with a warning.
     """
     name = config.logger.name
     if name == "none":
@@ -35,11 +36,11 @@ def build_loggers(config: Config, run_dir: Path, sweep: str | None, first_step: 
     if is_first_process():
         match name:
             case "wandb":
-                loggers.append(WandbDashboard(config, run_dir, sweep))
+                loggers.append(Guarded(WandbDashboard(config, run_dir, sweep), "logger=wandb"))
             case "tensorboard":
-                loggers.append(TensorBoardDashboard(config, run_dir, first_step))
+                loggers.append(Guarded(TensorBoardDashboard(config, run_dir, first_step), "logger=tensorboard"))
             case "mlflow":
-                loggers.append(MlflowDashboard(config, run_dir, sweep))
+                loggers.append(Guarded(MlflowDashboard(config, run_dir, sweep), "logger=mlflow"))
     return loggers
 
 

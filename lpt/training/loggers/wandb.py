@@ -17,6 +17,8 @@ from lpt.training.first_process import say
 from lpt.training.loggers.dashboard import Dashboard
 from lpt.training.loggers.finished_run import FinishedRun
 
+LONGEST_NAME = 128  # characters that W&B takes
+INIT_TIMEOUT = 30.0  # seconds
 SUMMARY = ("metrics", "intervals", "train", "trainable_parameters", "data", "lpt")  # of result.json
 
 Mode = Literal["online", "offline", "disabled"]
@@ -74,7 +76,7 @@ class WandbDashboard(WandbLogger, Dashboard):
         import wandb
 
         result = run.result
-        name = re.sub(r"[^\w.-]", "-", f"{result.task}-{result.backbone}-{result.method}")
+        name = re.sub(r"[^\w.-]", "-", f"{result.task}-{result.backbone}-{result.method}")[:LONGEST_NAME]
         artifact = wandb.Artifact(name, type="adapter", metadata=run.scores | {"lpt": asdict(result.lpt)})
         # Not copied: of an offline run the copy would lie outside the run folder.
         artifact.add_dir(str(adapter), policy="immutable", skip_cache=True)
@@ -91,13 +93,13 @@ def _start(config: Config, run_dir: Path, sweep: str | None) -> tuple[Any, Mode]
     """A W&B run, and whether it is online."""
     import wandb
 
-    settings = wandb.Settings(silent=True)
+    settings = wandb.Settings(silent=True, init_timeout=INIT_TIMEOUT)
     wandb.setup(settings)
     try:
         mode = _mode(config.logger.offline)
         run = wandb.init(
             project=config.logger.project,
-            name=_swept_values() or run_dir.name,
+            name=(_swept_values() or run_dir.name)[:LONGEST_NAME],
             group=config.logger.group or sweep,
             dir=run_dir,
             mode=mode,

@@ -55,3 +55,42 @@ def test_dashboards_hear_whether_the_run_failed():
     with pytest.raises(KeyboardInterrupt), closing([bad]):
         raise KeyboardInterrupt
     assert (good.ended, bad.ended) == (False, True)
+
+
+class Failing(Remembering):
+    """Fails where it is told to."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.calls = at, []
+
+    def log_metrics(self, metrics, step=None):
+        self.call("log_metrics")
+
+    def show(self, run):
+        self.call("show")
+
+    def end(self, failed):
+        self.call("end")
+
+    def call(self, name):
+        self.calls.append(name)
+        if name == self.at:
+            raise ConnectionError("no route to host\nand much more")
+
+
+@pytest.mark.parametrize(("at", "calls"), [("log_metrics", 1), ("show", None), ("end", None)])
+def test_a_dashboard_that_fails_is_left_with_one_warning_and_the_run_is_completed(
+    experiment, monkeypatch, capsys, at, calls
+):
+    dashboard = Failing(at)
+    monkeypatch.setattr("lpt.training.loggers.build.TensorBoardDashboard", lambda *_: dashboard)
+    experiment.run(f"fails in {at}", "logger=tensorboard", "trainer.max_steps=3")
+    assert experiment.result(f"fails in {at}")["status"] == "completed"
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert warnings == [
+        "warning: logger=tensorboard has failed and hears no more of this run (no route to host); the run is not "
+        "affected, and its folder has everything"
+    ]
+    assert dashboard.calls[-1] == at
+    assert calls in (None, len(dashboard.calls))

@@ -1,6 +1,8 @@
+import time
+
 import pytest
 
-from lpt.training.loggers.mlflow import MlflowDashboard
+from lpt.errors import LptError
 
 tracking = pytest.importorskip("mlflow.tracking")
 
@@ -41,8 +43,26 @@ def test_mlflow_gets_configuration_curves_tables_and_adapter(experiment, logged_
 
 def test_mlflow_marks_a_failed_run_on_the_server_that_is_named(experiment, folder, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-    monkeypatch.setattr(MlflowDashboard, "show", lambda self, run: 1 / 0)
+    monkeypatch.setattr("lpt.training.run.evaluate", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         experiment.run("fails", "logger=mlflow", "logger.project=failures", "trainer.max_steps=1")
     _, run = the_run(folder, "failures")
     assert run.info.status == "FAILED"
+
+
+def test_a_server_that_does_not_answer_is_told_within_seconds(experiment, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    began = time.monotonic()
+    with pytest.raises(LptError, match=r"^logger=mlflow: http://127\.0\.0\.1:9 cannot be used \(.*see that it runs"):
+        experiment.run("no server", "logger=mlflow", "trainer.max_steps=1")
+    assert time.monotonic() - began < 20
+    assert experiment.result("no server")["status"] == "failed"
+
+
+def test_a_deleted_experiment_is_told_in_one_line(experiment, folder):
+    experiment.run("first", "logger=mlflow", "logger.project=deleted", "trainer.max_steps=1")
+    client = tracking.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client.delete_experiment(client.get_experiment_by_name("deleted").experiment_id)
+    with pytest.raises(LptError, match="if the experiment was deleted, choose another") as error:
+        experiment.run("second", "logger=mlflow", "logger.project=deleted", "trainer.max_steps=1")
+    assert "\n" not in str(error.value)
