@@ -7,15 +7,14 @@ adapter/adapter.safetensors     the trained tensors
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from lpt.data.reading import Reading, TextFormat
 from lpt.errors import LptError
 from lpt.files import whole_file, write_text
+
+if TYPE_CHECKING:  # so that a wrong folder is told before torch is imported
+    from torch import Tensor, nn
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter.safetensors"
@@ -54,21 +53,30 @@ class AdapterConfig:
     format: int = FORMAT
 
 
-def trained_state(module: nn.Module) -> dict[str, Tensor]:
+def trained_state(module: "nn.Module") -> "dict[str, Tensor]":
     """Name -> trained tensor; the names of the parameters that require a gradient."""
     return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 
 
-def save_adapter(folder: Path, config: AdapterConfig, module: nn.Module) -> None:
+def save_adapter(folder: Path, config: AdapterConfig, module: "nn.Module") -> None:
     """Write the trained tensors of `module` and what they belong to.
 
     Raises:
         LptError: the folder cannot be written to.
     """
+    from safetensors.torch import save
+
     state = {name: tensor.cpu().contiguous() for name, tensor in trained_state(module).items()}
     with whole_file(folder / WEIGHTS_NAME, binary=True) as file:
         file.write(save(state, metadata={"format": "pt"}))
     write_text(folder / CONFIG_NAME, json.dumps(asdict(config), indent=2) + "\n")
+
+
+def local_folder(adapter: str | Path) -> Path | None:
+    """Return the folder that an adapter is named by; None where the name is a hub id."""
+    folder = Path(adapter).expanduser()
+    local = folder.is_dir() or isinstance(adapter, Path) or str(adapter).startswith((".", "/", "~"))
+    return folder if local else None
 
 
 def load_adapter_config(folder: Path) -> AdapterConfig:
@@ -91,12 +99,15 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
         raise LptError(f"{path} is damaged ({error})") from error
 
 
-def load_adapter_weights(folder: Path, module: nn.Module) -> None:
+def load_adapter_weights(folder: Path, module: "nn.Module") -> None:
     """Copy an adapter's tensors into the trained parameters of `module`.
 
     Raises:
         LptError: the file is missing or damaged, or names and shapes are not exactly the trained ones.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = folder / WEIGHTS_NAME
     try:
         state = load_file(path)
@@ -106,7 +117,7 @@ def load_adapter_weights(folder: Path, module: nn.Module) -> None:
     module.load_state_dict(state, strict=False)
 
 
-def check_state(module: nn.Module, state: dict[str, Tensor], problem: str) -> None:
+def check_state(module: "nn.Module", state: "dict[str, Tensor]", problem: str) -> None:
     """Raises LptError, starting with `problem`, unless `state` is exactly what `module` trains, by name and shape."""
     expected = {name: tuple(tensor.shape) for name, tensor in trained_state(module).items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lpt.adapter import AdapterConfig, load_adapter_config, load_adapter_weights, save_adapter
+from lpt.adapter import AdapterConfig, load_adapter_config, load_adapter_weights, local_folder, save_adapter
 from lpt.assets.hub import hub_answers
 from lpt.backbones.context import Context
 from lpt.backbones.placement import Placement
@@ -219,14 +219,14 @@ def _answers(config: AdapterConfig, tokenizer: Any) -> list[list[int]] | None:
 
 
 def _adapter_folder(adapter: str | Path, revision: str | None) -> Path:
-    folder = Path(adapter).expanduser()
-    if folder.is_dir() or isinstance(adapter, Path) or str(adapter).startswith((".", "/", "~")):
+    folder = local_folder(adapter)
+    if folder is not None:
         return folder
     hub_answers()
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(adapter, revision=revision, allow_patterns=["adapter*"]))
+        return Path(snapshot_download(str(adapter), revision=revision, allow_patterns=["adapter*"]))
     except (OSError, ValueError) as error:
         raise LptError(
             f"{adapter!r} is neither a folder here nor an adapter on the hub ({str(error).partition(chr(10))[0]})"

@@ -95,7 +95,13 @@ def problems(nodes: int, devices: int) -> Iterator[str]:
             )
     else:
         on_each = os.environ.get("SLURM_NTASKS_PER_NODE", "1" if count == 1 else "?")  # Lightning requires it
-        if count != nodes * devices or on_each != str(devices):
+        if "SLURM_STEP_ID" not in os.environ and count != 1:
+            yield (
+                f"this Slurm job has {count} tasks, but srun has not started this process, which would wait for the "
+                f"others; start it by srun --nodes={nodes} --ntasks-per-node={devices}, or ask for a job of one task "
+                "(#SBATCH --ntasks=1)"
+            )
+        elif count != nodes * devices or on_each != str(devices):
             yield (
                 f"Slurm has started {count} tasks, {on_each} on each node, and {asked} need srun --nodes={nodes} "
                 f"--ntasks-per-node={devices}"

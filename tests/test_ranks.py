@@ -110,8 +110,8 @@ def test_where_nothing_is_known_to_all_the_folder_must_be_given(environment, var
             2,
             1,
             [
-                "Slurm has started 2 tasks, ? on each node, and trainer.nodes=2 x trainer.devices=1 need srun "
-                "--nodes=2 --ntasks-per-node=1"
+                "this Slurm job has 2 tasks, but srun has not started this process, which would wait for the others; "
+                "start it by srun --nodes=2 --ntasks-per-node=1, or ask for a job of one task (#SBATCH --ntasks=1)"
             ],
         ),
         (

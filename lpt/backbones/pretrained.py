@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import CONFIG_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
-from lpt.assets.hub import hub_answers
+from lpt.assets.hub import hub_answers, hub_trouble
 from lpt.assets.wheels import model_folder
 from lpt.backbones.families import Family, family_of
 from lpt.backbones.quantization import is_quantized, loading_options
@@ -215,8 +215,9 @@ def find_pretrained(path: str, revision: str | None = None) -> Pretrained:
             problem = f"its config.json cannot be used: {_short(error)}"
         elif not online:
             problem = (
-                "there is no such folder, and as a hub id it cannot be had: the hub is out of reach, and its cache "
-                "lacks it. Without a network, give a local folder, or use backbone=smollm2-135m, which needs only pip"
+                "there is no such folder, and as a hub id it cannot be had: the hub is out of reach "
+                f"({hub_trouble()}), and its cache lacks it. Without a network, give a local folder, or use "
+                "backbone=smollm2-135m, which needs only pip"
             )
         else:
             problem = f"there is no such folder, and the hub does not give it: {_short(error)}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lpt.adapter import load_adapter_config, local_folder
 from lpt.backbones.names import ACCELERATORS, AUTO, PRECISIONS, QUANTIZATIONS
 from lpt.cli.arguments import positive
 from lpt.data.reading import Reading
@@ -65,6 +66,9 @@ def load_classifier(arguments: argparse.Namespace) -> "LatePromptClassifier":
         from lpt.registry import load_plugins
 
         load_plugins(arguments.plugin)
+    folder = local_folder(arguments.adapter)
+    if folder is not None:
+        load_adapter_config(folder)  # so that a wrong one is told at once
     from lpt.classifier import LatePromptClassifier  # here, so that --help does not wait for torch
 
     return LatePromptClassifier.from_pretrained(

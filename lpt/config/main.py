@@ -15,7 +15,10 @@ from lpt.config.help import show_help
 from lpt.config.place import CONF_DIR, typed_program
 from lpt.config.resolve import resolve
 from lpt.config.resume import complete_arguments, point_name, run_dir, saved_config, sweep_name
+from lpt.config.schema import Config
+from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
+from lpt.training.result import write_failure
 
 INTERRUPTED = 130  # exit status, as shells have it: 128 + SIGINT
 
@@ -43,26 +46,31 @@ class Training:
         Raises:
             SystemExit: the only run has failed, or an interruption.
         """
-        from lpt.training.run import run  # here, so that --help and bad options do not wait for torch
-        from lpt.training.stop import Interrupted
-
         folder = run_dir()
         try:
             config = resolve(saved_config(cfg) if cfg.resume else cfg)
-            result = run(config, folder, sweep_name())
+            # Before torch is imported, so that what is wrong with the user's own files is told within a second.
+            rows = _read_own_rows(config, folder)
+            return self._run(config, folder, rows)
         except LptError as error:
             point = point_name(sys.argv[1:])
             if point is None:
                 raise SystemExit(report(error)) from None
             self.note_failure(report(error, point))
             return math.nan
+
+    def _run(self, config: Config, folder: Path, rows: Splits | None) -> float:
+        from lpt.training.run import run  # here, so that --help and bad options do not wait for torch
+        from lpt.training.stop import Interrupted
+
+        try:
+            return run(config, folder, sweep_name(), rows).objective
         except Interrupted as interruption:
             _say_how_to_resume(folder)
             raise SystemExit(interruption.exit_status) from None
         except (KeyboardInterrupt, SystemExit):  # the second is how Lightning ends after Ctrl-C
             _say_how_to_resume(folder)
             raise SystemExit(INTERRUPTED) from None
-        return result.objective
 
 
 def main() -> None:
@@ -85,6 +93,18 @@ def main() -> None:
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(training)()
     if training.exit_status:
         raise SystemExit(training.exit_status)
+
+
+def _read_own_rows(config: Config, folder: Path) -> Splits | None:
+    """The rows of the user's own files; None where they come from elsewhere."""
+    if config.task.source not in ("tsv", "files"):
+        return None
+    try:
+        return read_rows(config.task, config.fewshot)
+    except LptError as error:
+        if ranks.is_first():
+            write_failure(folder, config, error)
+        raise
 
 
 def _say_how_to_resume(folder: Path) -> None:

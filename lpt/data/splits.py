@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from lpt.data.audit import Audit, audit
 from lpt.data.rows import LabeledRows
-from lpt.data.tasks import SPLITS
+from lpt.data.sources import load_rows
+from lpt.data.tasks import SPLITS, Task
 from lpt.errors import LptError, did_you_mean
 from lpt.fewshot import fingerprint, sample_per_class, sample_total, stratified
 
@@ -55,6 +56,25 @@ class Splits:
             "test_split": self.test_split,
             "audit": self.audit,
         }
+
+
+class Sampling(Protocol):
+    """How the rows of an experiment are chosen: the configuration's `fewshot`."""
+
+    protocol: str
+    k: int | None
+    k_dev: int
+    seed: int
+
+
+def read_rows(task: Task, sampling: Sampling) -> Splits:
+    """Read a task's data and choose the rows of an experiment.
+
+    Raises:
+        LptError: data that cannot be read, or that does not have the rows asked for.
+    """
+    few = sampling
+    return sample_splits(load_rows(task), task.classes, protocol=few.protocol, k=few.k, k_dev=few.k_dev, seed=few.seed)
 
 
 def sample_splits(

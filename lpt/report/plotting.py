@@ -21,6 +21,7 @@ ACCENT = "#0072B2"
 COLORS = (ACCENT, "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#8C6BB1")  # after Okabe and Ito
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # a class may be called $0-$50
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9.5,

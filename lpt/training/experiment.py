@@ -16,8 +16,7 @@ from lpt.classifier import LatePromptClassifier
 from lpt.config.schema import Config
 from lpt.data.batches import EncodedSplit, EvaluationBatches
 from lpt.data.reading import Reading
-from lpt.data.sources import load_rows
-from lpt.data.splits import Splits, sample_splits
+from lpt.data.splits import Splits, read_rows
 from lpt.data.templates import check_template
 from lpt.hardware import check_compiler, choose_gradient_accumulation
 from lpt.heads import check_head
@@ -64,8 +63,12 @@ class Experiment:
         return sum(p.numel() for p in self.classifier.method.backbone.parameters())
 
 
-def prepare(config: Config) -> Experiment:
+def prepare(config: Config, rows: Splits | None = None) -> Experiment:
     """Build what the configuration describes, and say what was chosen.
+
+    Args:
+        config: the configuration.
+        rows: those of `read_rows`, where they have been read already.
 
     Raises:
         LptError: whatever does not fit together: machine, backbone, task, rows, method.
@@ -74,7 +77,8 @@ def prepare(config: Config) -> Experiment:
     placement = place(config)
     pretrained = find_pretrained(config.backbone.path, config.backbone.revision)
     check_fit(config, pretrained)
-    rows = read_rows(config)
+    if rows is None:
+        rows = read_rows(config.task, config.fewshot)
     messages.say_placement(config, placement)
     messages.say_rows(config, rows)
     classifier = build_classifier(config, pretrained, placement)
@@ -101,17 +105,6 @@ def check_fit(config: Config, pretrained: Pretrained) -> None:
     causal = pretrained.family.causal
     check_template(_template(config, causal), causal)
     check_head(config.head.name, causal)
-
-
-def read_rows(config: Config) -> Splits:
-    """Read the task's data and choose the rows of this run.
-
-    Raises:
-        LptError: data that cannot be read, or that does not have the rows asked for.
-    """
-    few = config.fewshot
-    source = load_rows(config.task)
-    return sample_splits(source, config.task.classes, protocol=few.protocol, k=few.k, k_dev=few.k_dev, seed=few.seed)
 
 
 def build_classifier(config: Config, pretrained: Pretrained, placement: Placement) -> LatePromptClassifier:

@@ -5,7 +5,6 @@ import torch
 
 from lpt.cache.trunk import TrunkCache
 from lpt.classifier import LatePromptClassifier
-from lpt.config.schema import Config
 from lpt.hardware import peak_memory_bytes
 from lpt.training.environment import git_state, hardware, package_versions
 from lpt.training.experiment import Experiment
@@ -14,24 +13,10 @@ from lpt.training.predictions import SplitPredictions
 from lpt.training.result import (
     CompletedRun,
     DataFacts,
-    Fewshot,
     LatePromptFacts,
-    RunIdentity,
     TrainFacts,
+    identity,
 )
-
-
-def identity(config: Config) -> RunIdentity:
-    """What is known of a run before it starts."""
-    few = config.fewshot
-    return RunIdentity(
-        task=config.task.name,
-        backbone=config.backbone.name,
-        method=config.method.name,
-        head=config.head.name,
-        seed=config.seed,
-        fewshot=Fewshot(few.protocol, few.k, few.k_dev, few.seed),
-    )
 
 
 def completed_run(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lpt.cache.facts import CacheFacts
+from lpt.config.schema import Config
 from lpt.data.audit import Audit
 from lpt.errors import LptError
 from lpt.files import write_text
@@ -149,6 +150,25 @@ class CompletedRun(RunIdentity):
     def objective(self) -> float:
         """The primary metric on the validation rows."""
         return self.metrics["validation"][self.primary_metric]
+
+
+def identity(config: Config) -> RunIdentity:
+    """What is known of a run before it starts."""
+    few = config.fewshot
+    return RunIdentity(
+        task=config.task.name,
+        backbone=config.backbone.name,
+        method=config.method.name,
+        head=config.head.name,
+        seed=config.seed,
+        fewshot=Fewshot(few.protocol, few.k, few.k_dev, few.seed),
+    )
+
+
+def write_failure(folder: Path, config: Config, error: BaseException) -> None:
+    """Write why a run has failed, unless it was a resumption of one that is completed."""
+    if not isinstance(read_result(folder), CompletedRun):
+        write_result(folder, FailedRun(**vars(identity(config)), error=str(error) or type(error).__name__))
 
 
 def write_result(folder: Path, result: CompletedRun | FailedRun) -> None:

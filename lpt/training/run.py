@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 
 from lpt.cache.trunk import TrunkCache
 from lpt.config.schema import Config
+from lpt.data.splits import Splits
 from lpt.errors import LptError
 from lpt.ranks import global_rank
 from lpt.training.checkpoints import Checkpoints, checkpoint_to_resume, read_checkpoint
@@ -19,21 +20,22 @@ from lpt.training.loggers.finished_run import FinishedRun
 from lpt.training.module import NotFiniteError, PromptModule
 from lpt.training.optimizer import Schedule
 from lpt.training.predictions import SplitPredictions
-from lpt.training.record import completed_run, identity, training_facts
-from lpt.training.result import FILE, CompletedRun, FailedRun, is_taken, read_result, write_result
+from lpt.training.record import completed_run, training_facts
+from lpt.training.result import FILE, CompletedRun, is_taken, write_failure, write_result
 from lpt.training.summary import show_result
 from lpt.training.trainer import build_trainer, quiet_lightning
 
 SHOWN = 16  # rows that an error names
 
 
-def run(config: Config, run_dir: Path, sweep: str | None = None) -> CompletedRun:
+def run(config: Config, run_dir: Path, sweep: str | None = None, rows: Splits | None = None) -> CompletedRun:
     """Train and test what `config` describes; leave `result.json` and the rest in `run_dir`.
 
     Args:
         config: from `lpt.config.schema.resolve`.
         run_dir: an existing folder.
         sweep: name of the sweep that this run is part of.
+        rows: from `lpt.data.splits.read_rows`, where they have been read already.
 
     Returns:
         What `result.json` holds.
@@ -47,17 +49,16 @@ def run(config: Config, run_dir: Path, sweep: str | None = None) -> CompletedRun
     if config.resume is None and (run_dir / FILE).exists() and is_taken(run_dir):
         raise LptError(f"{run_dir} already holds a run; choose another hydra.run.dir, or resume it: resume={run_dir}")
     try:
-        return _run(config, run_dir, sweep, started)
+        return _run(config, run_dir, sweep, rows, started)
     except BaseException as error:
-        # A resumption that fails leaves the result that is there.
-        if rank == 0 and not isinstance(read_result(run_dir), CompletedRun):
-            write_result(run_dir, FailedRun(**vars(identity(config)), error=str(error) or type(error).__name__))
+        if rank == 0:
+            write_failure(run_dir, config, error)
         raise
 
 
-def _run(config: Config, run_dir: Path, sweep: str | None, started: float) -> CompletedRun:
+def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, started: float) -> CompletedRun:
     quiet_lightning()
-    experiment = prepare(config)
+    experiment = prepare(config, rows)
     cache = build_cache(config)
     data, module = build_data(experiment, cache), build_module(experiment)
     checkpoints = Checkpoints(run_dir, config.task.metrics[0], config.trainer.save_every) if experiment.trains else None
