@@ -126,7 +126,7 @@ def test_options_say_where_a_file_differs_from_that(stars, tmp_path, capsys):
     main(["evaluate", stars, "--precision", "32", "--file", str(path), *own])
     assert capsys.readouterr().out.startswith("2 rows\n")
     for options, message in (
-        ([], "--a='review': PATH has no such column; it has 'text,verdict'; if commas separate its cells: --del"),
+        ([], "--a='review': PATH has no such column; it has 'text,verdict'; if commas separate its cells: \"--del"),
         (own[:6], "PATH, line 2: label 'x=y' is not one of the task's ('1', '5', '3'); add it to --values or correct"),
         ([*own[:6], "--values", "x"], "--values 'x' has no =; write <value in the file>=<label>"),
         ([*own[:6], "--values", "n=worse"], "--values maps 'n' to 'worse'; allowed: 'bad', 'good', or 'ignore' for"),

@@ -213,11 +213,20 @@ class SplitBackbone(nn.Module):
     def train(self, mode: bool = True) -> "SplitBackbone":
         """Set the mode of what a method has added; the model's own modules drop nothing unless they are asked to."""
         super().train(mode)
-        below = self.trunk_dropout or (self.train_embeddings and self.dropout)
-        for modules, drops in ((self._other_modules, below), (self._upper_modules, self.dropout)):
+        for modules, drops in self._own_modules():
             for module in modules:
                 module.training = mode and drops
         return self
+
+    def wrongly_in_train_mode(self) -> list[str]:
+        """Names of the model's own modules that are in train mode, though they are to drop nothing."""
+        quiet = {id(module) for modules, drops in self._own_modules() if not drops for module in modules}
+        return [name or "the model" for name, m in self.model.named_modules() if m.training and id(m) in quiet]
+
+    def _own_modules(self) -> list[tuple[list[nn.Module], bool]]:
+        """The model's own modules below and above layer k, each with whether they drop anything while training."""
+        below = self.trunk_dropout or (self.train_embeddings and self.dropout)
+        return [(self._other_modules, below), (self._upper_modules, self.dropout)]
 
     def keep_twins(self, copy_weights: bool) -> None:
         """Keep layers k..L as they are now, to `read` texts with: called before a method changes them.

@@ -77,17 +77,17 @@ def rows_fingerprint(split: EncodedSplit) -> str:
 def _hash(start: str, state: dict[str, Tensor]) -> str:
     digest = hashlib.blake2b(start.encode(), digest_size=16)
     for name, tensor in state.items():
-        for part, plain in _plain(name, tensor):
+        for part, plain in plain_tensors(name, tensor):
             digest.update(f"{part} {tuple(plain.shape)} {plain.dtype}".encode())
             digest.update(plain.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _plain(name: str, tensor: Any) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that a quantized one is made of, by name; any other is its own."""
+def plain_tensors(name: str, tensor: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors that a quantized one is made of, by name; any other is its own."""
     if not hasattr(tensor, "__tensor_flatten__"):
         yield name, tensor
         return
     parts, _ = tensor.__tensor_flatten__()
     for part in parts:
-        yield from _plain(f"{name}.{part}", getattr(tensor, part))
+        yield from plain_tensors(f"{name}.{part}", getattr(tensor, part))

@@ -107,7 +107,7 @@ class Columns:
         """A hint, where the only column's name looks like several."""
         found = [text for text in DELIMITERS if len(self.names) == 1 and text in self.names[0]]
         prefix = option.rpartition(".")[0] + "." if "." in option else "--"
-        return "".join(f"; if {DELIMITERS[text]} separate its cells: {prefix}delimiter={text!r}" for text in found)
+        return "".join(f'; if {DELIMITERS[text]} separate its cells: "{prefix}delimiter={text!r}"' for text in found)
 
 
 def read_file(path: Path, text_format: TextFormat = DEFAULT_FORMAT) -> Columns:

@@ -16,8 +16,10 @@ from lpt.data.batches import Batch
 from lpt.data.regression import interpolate
 from lpt.errors import LptError
 from lpt.hardware import peak_memory_bytes, wait
+from lpt.training.freeze import Promise
 from lpt.training.optimizer import Schedule, build_optimizer
 from lpt.training.predictions import SplitPredictions
+from lpt.training.result import FreezeFacts
 
 GIGABYTE = 1e9
 
@@ -114,13 +116,16 @@ class PromptModule(pl.LightningModule):
         self._last_line = (0, 0.0)  # rows and seconds of training up to there
         self._grad_norm = torch.zeros(())
         self._watch = FiniteWatch()
+        self._promise: Promise | None = None
+        self.certificate: FreezeFacts | None = None  # when training has ended
         self._prompt_norm_ratio: Tensor | None = None
 
     # Training
 
     def on_fit_start(self) -> None:
-        """Have dropout on from layer k on; the backbone keeps its trunk in eval mode."""
+        """Put what a method adds into train mode; the backbone keeps its own modules as they are to be."""
         self.train()  # Lightning leaves modes as they are
+        self._promise = Promise.of(self.classifier)
 
     def on_train_start(self) -> None:
         """Start the clock."""
@@ -217,10 +222,12 @@ class PromptModule(pl.LightningModule):
             self.log("train/prompt_norm_ratio", self._prompt_norm_ratio, sync_dist=True)
 
     def on_train_end(self) -> None:
-        """Stop the clock."""
+        """Stop the clock, and certify what was frozen."""
         self._watch.check()
         self.train_seconds += time.perf_counter() - self._started
         self.train_steps = self.global_step - self._first_step
+        assert self._promise is not None
+        self.certificate = self._promise.certify(self.classifier, self.trainer.optimizers)
 
     def configure_optimizers(self) -> Any:
         """AdamW, and its learning rate at every step."""
@@ -293,7 +300,14 @@ class PromptModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what is trained, and nothing of the backbone."""
         checkpoint["state_dict"] = trained_state(self)
+        checkpoint["frozen_hash"] = None if self._promise is None else self._promise.hash
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises LptError unless the checkpoint has exactly what is trained."""
+        """Raises LptError unless the checkpoint has exactly what is trained, and is of the same frozen weights."""
         check_state(self, checkpoint["state_dict"], "the checkpoint does not fit this configuration")
+        frozen = checkpoint.get("frozen_hash")
+        if frozen is not None and frozen != Promise.of(self.classifier).hash:
+            raise LptError(
+                "the backbone's weights, or their number format, are not those that this run was started with; resume "
+                "it with the same weights and trainer.precision, or start it again"
+            )

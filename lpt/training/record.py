@@ -13,6 +13,7 @@ from lpt.training.predictions import SplitPredictions
 from lpt.training.result import (
     CompletedRun,
     DataFacts,
+    FreezeFacts,
     LatePromptFacts,
     TrainFacts,
     identity,
@@ -26,6 +27,7 @@ def completed_run(
     cache: TrunkCache,
     best_step: int,
     wall_seconds: float,
+    freeze: FreezeFacts | None,
 ) -> CompletedRun:
     """What `result.json` is going to hold.
 
@@ -34,6 +36,7 @@ def completed_run(
         train: from `training_facts`.
         best_step: optimizer steps before the values that were tested; 0 where nothing was trained.
         wall_seconds: since the run began.
+        freeze: the freeze certificate; None where nothing was trained.
     """
     config, placement, classifier = experiment.config, experiment.placement, experiment.classifier
     names = config.task.metrics
@@ -58,6 +61,7 @@ def completed_run(
         hardware=hardware(placement.accelerator, config.trainer.processes),
         versions=package_versions(),
         git=git_state(),
+        freeze=freeze,
     )
 
 

@@ -78,6 +78,17 @@ class TrainFacts:
 
 
 @dataclass(frozen=True)
+class FreezeFacts:
+    """The freeze certificate: checked when training had ended, or the run would have failed."""
+
+    hash: str
+    # Of every frozen parameter, the same before and after training.
+    frozen_parameters: int
+    trained: list[str]
+    # Names of the trained parameters, exactly those of the optimizer.
+
+
+@dataclass(frozen=True)
 class Hardware:
     """What times were measured on."""
 
@@ -145,6 +156,8 @@ class CompletedRun(RunIdentity):
     versions: dict[str, str]
     git: GitState | None
     # None outside a checkout.
+    freeze: FreezeFacts | None = None
+    # None where nothing was trained.
 
     @property
     def objective(self) -> float:

@@ -77,7 +77,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, 
         train = training_facts(trainer, module, experiment.placement.accelerator)
         best_step = 0 if checkpoints is None else checkpoints.best_step
         seconds = time.perf_counter() - started
-        result = completed_run(experiment, predictions, train, cache, best_step, seconds)
+        result = completed_run(experiment, predictions, train, cache, best_step, seconds, module.certificate)
         if trainer.is_global_zero:
             write_files(experiment, predictions, run_dir)
             write_result(run_dir, result)  # before anything that may fail for reasons of its own

@@ -321,8 +321,8 @@ def test_a_hub_id_offline_that_the_cache_lacks_ends_in_one_clear_error(path, rev
     at = f" (backbone.revision={revision})" if revision else ""
     assert complaint(find_pretrained, path, revision) == (
         f"backbone.path='{path}'{at}: there is no such folder, and as a hub id it cannot be had: the hub is out of "
-        "reach (HF_HUB_OFFLINE is set), and its cache lacks it. Without a network, give a local folder, or use backbone=smollm2-135m, which "
-        "needs only pip"
+        "reach (HF_HUB_OFFLINE is set), and its cache lacks it. Without a network, give a local folder, or use "
+        "backbone=smollm2-135m, which needs only pip"
     )
 
 

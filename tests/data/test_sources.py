@@ -189,7 +189,7 @@ def test_a_missing_column_is_told_with_those_there_are(tmp_path):
     )
     assert complaint_about(tmp_path, "train.csv", "text;label\nfine;good\n", a="text;label") == (
         "task.files.label='label': train.csv has no such column; it has 'text;label'; if semicolons separate "
-        "its cells: task.files.delimiter=';'"
+        "its cells: \"task.files.delimiter=';'\""
     )
     assert complaint_about(tmp_path, "train.csv", "text,label\nfine,good\n", b="question") == (
         "task.files.b='question': train.csv has no such column; it has 'text', 'label'"
