@@ -12,6 +12,7 @@ from lpt.classifier import LatePromptClassifier
 from lpt.data.ahead import ahead
 from lpt.data.batches import EncodedSplit, EvaluationBatches, TrainBatches, Weighted
 from lpt.data.ragged import Kept
+from lpt.training.together import check_agreement
 
 
 class PromptData(pl.LightningDataModule):
@@ -25,6 +26,7 @@ class PromptData(pl.LightningDataModule):
         gradient_accumulation: micro-batches per optimizer step.
         eval_batch_size: rows per device.
         seed: of the order of training rows.
+        in_common: name -> value of what all processes of a run must have alike.
 
     Attributes:
         test_split: name of the test set that is tested next.
@@ -39,8 +41,10 @@ class PromptData(pl.LightningDataModule):
         gradient_accumulation: int = 1,
         eval_batch_size: int = 32,
         seed: int = 0,
+        in_common: dict[str, Any] | None = None,
     ):
         super().__init__()
+        self.in_common = in_common or {}
         self.splits, self.classifier, self.cache, self.seed = splits, classifier, cache, seed
         self.batch_size, self.gradient_accumulation, self.eval_batch_size = (
             batch_size,
@@ -53,6 +57,7 @@ class PromptData(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Fetch or compute what the frozen model says of the splits of this stage; every process computes its share."""
         assert self.trainer is not None
+        check_agreement(self.trainer, self.in_common)
         backbone, strategy = self.classifier.method.backbone, cast(Any, self.trainer.strategy)
         backbone.to(strategy.root_device)
         ranks = strategy if self.trainer.world_size > 1 else None

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -23,6 +24,7 @@ from lpt.training.predictions import SplitPredictions
 from lpt.training.record import completed_run, training_facts
 from lpt.training.result import FILE, CompletedRun, is_taken, write_failure, write_result
 from lpt.training.summary import show_result
+from lpt.training.together import lost_process
 from lpt.training.trainer import build_trainer, quiet_lightning
 
 SHOWN = 16  # rows that an error names
@@ -96,10 +98,12 @@ def build_cache(config: Config) -> TrunkCache:
 def build_data(experiment: Experiment, cache: TrunkCache) -> PromptData:
     """The batches of an experiment, for Lightning."""
     config = experiment.config
+    described = experiment.rows.describe(config.task.classes)
     return PromptData(
         experiment.splits,
         experiment.classifier,
         cache,
+        in_common={"data": described["fingerprint"], "configuration": asdict(replace(config, resume=None))},
         batch_size=config.optim.batch_size,
         gradient_accumulation=experiment.plan.gradient_accumulation,
         eval_batch_size=config.trainer.eval_batch_size,
@@ -122,11 +126,17 @@ def fit(trainer: pl.Trainer, module: PromptModule, data: PromptData, checkpoint:
     Raises:
         KeyboardInterrupt: Ctrl-C, also where Lightning makes something else of it.
         NotFiniteError: a loss, a gradient or a score is not finite.
+        LptError: another process of the run is lost.
     """
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # how Lightning ends after Ctrl-C
         raise KeyboardInterrupt("interrupted") from None
+    except RuntimeError as error:
+        lost = lost_process(trainer, error)
+        if lost is None:
+            raise
+        raise lost from None
 
 
 def explained(error: NotFiniteError, config: Config, data: PromptData, run_dir: Path) -> LptError:

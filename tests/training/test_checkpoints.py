@@ -1,4 +1,3 @@
-import csv
 import json
 import shutil
 import signal
@@ -6,6 +5,7 @@ import signal
 import pytest
 import torch
 from experiment import make_experiment
+from traces import differences, traces
 
 from lpt.data.batches import TrainBatches
 from lpt.errors import LptError
@@ -54,7 +54,6 @@ def test_the_end_of_training_is_evaluated_too(experiment):
 # Resumed, bit for bit
 
 OFTEN = "trainer.save_every=1e-9"  # a checkpoint after every step
-TIMES = {"train/examples_per_second", "train/peak_memory_gb"}
 SELDOM = {"seldom": ("trainer.save_every=1000",)}  # beside those of evaluations
 CASES = {
     "cached": (),
@@ -85,34 +84,6 @@ def undisturbed(experiment):
         return found[case]
 
     return ask
-
-
-def traces(folder):
-    """All that a run has computed: trained tensors, optimizer, lines of metrics.csv, predictions, scores."""
-    with (folder / "metrics.csv").open(newline="") as file:
-        lines = [{k: v for k, v in line.items() if k not in TIMES} for line in csv.DictReader(file)]
-    predictions = {path.name: path.read_text() for path in (folder / "predictions").iterdir()}
-    checkpoints = {name: read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for name in ("best", "last")}
-    kept = ("state_dict", "optimizer_states", "lr_schedulers", "global_step")
-    return {
-        "metrics.csv": lines,
-        "predictions": predictions,
-        **{f"{name}: {key}": flat(content[key]) for name, content in checkpoints.items() for key in kept},
-        "scores": json.loads((folder / "result.json").read_text())["metrics"],
-    }
-
-
-def differences(found, expected):
-    return [key for key in expected if found[key] != expected[key]]
-
-
-def flat(value):
-    """The same with lists of bits for tensors, so that == compares them."""
-    if isinstance(value, torch.Tensor):
-        return value.numpy().tobytes()
-    if isinstance(value, dict):
-        return {key: flat(item) for key, item in value.items()}
-    return [flat(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def ask_to_end(number):

@@ -1,0 +1,157 @@
+"""Real processes that are really killed, again and again; what they end with is what an undisturbed one has.
+
+`make test` runs a small share, with fixed seeds; `make torture` the long form (`LPT_TORTURE=<number of kills>`).
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+from experiment import make_experiment
+from slurm import free_port
+from traces import differences, traces
+
+from lpt.training.result import CompletedRun, read_result
+
+KILLS = int(os.environ.get("LPT_TORTURE", "5"))
+OPTIONS = ("trainer.eval_every=4", "trainer.save_every=1e-9", "trainer.max_epochs=4", "trainer.progress=false")
+CASES = {
+    "cached": (1, ()),
+    "uncached": (1, ("cache=off", "lpt.trunk_dropout=true")),
+    "read-only": (1, ("lpt.read_only=true",)),
+    "two processes": (2, ("trainer.devices=2",)),
+}
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="starts processes by fork"),
+    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    return make_experiment(tmp_path_factory.mktemp("an experiment"))
+
+
+def start(experiment, name: str, options, ranks: int) -> list[int]:
+    """The processes of a run. They are forked, as importing torch in each takes longer than the run."""
+    port, pids = free_port(), []
+    for rank in range(ranks):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with open(os.devnull, "w") as null:
+                    os.dup2(null.fileno(), 1)
+                    os.dup2(null.fileno(), 2)
+                if ranks > 1:
+                    os.environ |= {
+                        "TORCHELASTIC_RUN_ID": "torture",
+                        "MASTER_ADDR": "127.0.0.1",
+                        "MASTER_PORT": port,
+                        "RANK": str(rank),
+                        "LOCAL_RANK": str(rank),
+                        "WORLD_SIZE": str(ranks),
+                        "LOCAL_WORLD_SIZE": str(ranks),
+                    }
+                torch.set_num_threads(1)
+                experiment.run(name, *options)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        pids.append(pid)
+    return pids
+
+
+def wait(pids: list[int], seconds: float) -> None:
+    """Until all have ended, or for some seconds."""
+    left, until = list(pids), time.monotonic() + seconds
+    while left and time.monotonic() < until:
+        left = [pid for pid in left if os.waitpid(pid, os.WNOHANG)[0] == 0]
+        time.sleep(0.002)
+    pids[:] = left
+
+
+def kill(pids: list[int], chance: random.Random) -> None:
+    """Kill all processes of a run, or one, and the others when they have noticed; now and then they are asked first."""
+    if chance.random() < 0.3:
+        for pid in chance.sample(pids, chance.randint(1, len(pids))):
+            os.kill(pid, chance.choice([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]))
+        wait(pids, chance.choice([0.0, 0.05, 5.0]))
+    for pid in list(pids):
+        if pid in pids:  # it may have ended meanwhile
+            os.kill(pid, signal.SIGKILL)
+            wait(pids, chance.choice([0.0, 0.1]))
+    wait(pids, 20)
+    assert not pids, "a process outlives SIGKILL"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(experiment, case):
+    ranks, own = CASES[case]
+    options, chance, kills, lives = (*OPTIONS, *own), random.Random(case), 0, 0
+    plain = start(experiment, f"undisturbed {case}", options, ranks)
+    began = time.monotonic()
+    wait(plain, 120)
+    whole = time.monotonic() - began
+    expected = traces(experiment.run_dir(f"undisturbed {case}"))
+    while kills < KILLS:
+        name, lives = f"{case} {lives}", lives + 1
+        while not isinstance(read_result(experiment.run_dir(name)), CompletedRun):
+            resumed = (f"resume='{experiment.run_dir(name)}'",) if experiment.run_dir(name).exists() else ()
+            pids = start(experiment, name, (*options, *resumed), ranks)
+            if kills < KILLS:
+                wait(pids, chance.uniform(0, whole))
+            else:
+                wait(pids, 120)
+            if pids:
+                kill(pids, chance)
+                kills += 1
+        assert differences(traces(experiment.run_dir(name)), expected) == [], name
+    print(f"{case}: {kills} kills in {lives} runs, each compared bit for bit; a run takes {whole:.1f} s")
+
+
+@contextmanager
+def small_disk(folder, size: str):
+    """A file system of a few kilobytes; None where this user may not mount one."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("may not mount a small disk here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk as Linux does")
+def test_a_full_disk_is_told_in_one_line_and_what_was_saved_is_resumed_from(experiment, tmp_path, monkeypatch):
+    plain = experiment.run("whole disk", *OPTIONS)
+    with small_disk(tmp_path / "disk", "256k") as disk:
+        monkeypatch.setattr(type(experiment), "run_dir", lambda self, name: disk / name)
+        (disk / "x").mkdir()
+        chance, faults = random.Random(0), 0
+        ballast = disk / "ballast"
+        for _ in range(max(2, KILLS // 10)):
+            resumed = (f"resume='{disk / 'x'}'",) if (disk / "x" / "checkpoints").exists() else ()
+            ballast.write_bytes(bytes(chance.randrange(150, 245) * 1024))
+            try:
+                experiment.run("x", *OPTIONS, *resumed)
+            except Exception as error:
+                faults += 1
+                message = str(error)
+                assert "\n" not in message
+                assert "could not be written" in message or "No space left" in message, message
+            ballast.unlink()
+            if isinstance(read_result(disk / "x"), CompletedRun):
+                break
+        result = experiment.run("x", *OPTIONS, f"resume='{disk / 'x'}'")
+        assert faults
+        assert result["metrics"] == plain["metrics"]
+        assert result["best_step"] == plain["best_step"]
+    print(f"{faults} runs met a full disk")
