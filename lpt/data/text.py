@@ -40,6 +40,8 @@ def read_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
     for number, line in enumerate(stream, start=1):
         if number == 1:
             line = line.removeprefix(BYTE_ORDER_MARK)
+            if not line:  # there was nothing else
+                return
         try:
             yield line.decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
