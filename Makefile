@@ -4,11 +4,11 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test check docs clean
+.PHONY: help env train test check torture docs clean
 
 help:  ## this list
 	@echo "make <target> [ARGS='...']"
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target meaning; do printf '  %-7s %s\n' $$target "$$meaning"; done
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target meaning; do printf '  %-8s %s\n' $$target "$$meaning"; done
 
 env: $(VENV)/.installed  ## make the virtual environment .venv with everything installed
 
@@ -29,6 +29,9 @@ check: env  ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+torture: env  ## kill runs and sweeps, fill disks and fuzz readers at length (half an hour)
+	LPT_TORTURE=200 LPT_FUZZ=10000 $(BIN)/python -m pytest -s --numprocesses 0 tests/test_torture.py tests/test_hostile.py tests/sweep/test_queue.py $(ARGS)
 
 docs: env  ## build the documentation site in build/site, with strict links
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

@@ -108,6 +108,11 @@ def problems(nodes: int, devices: int) -> Iterator[str]:
             )
 
 
+def requeued() -> bool:
+    """Return whether Slurm has started this job again, after it was preempted or has asked for it."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+
+
 def starting_its_own(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment for a process that starts the others of its run itself, even inside a Slurm job."""
     return {name: value for name, value in environment.items() if name not in OF_SRUN}

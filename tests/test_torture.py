@@ -3,6 +3,7 @@
 `make test` runs a small share, with fixed seeds; `make torture` the long form (`LPT_TORTURE=<number of kills>`).
 """
 
+import gc
 import os
 import random
 import signal
@@ -11,12 +12,14 @@ import sys
 import time
 from contextlib import contextmanager
 
+import psutil
 import pytest
 import torch
 from experiment import make_experiment
 from slurm import free_port
 from traces import differences, traces
 
+from lpt.training.module import PromptModule
 from lpt.training.result import CompletedRun, read_result
 
 KILLS = int(os.environ.get("LPT_TORTURE", "5"))
@@ -114,6 +117,34 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(experiment
                 kills += 1
         assert differences(traces(experiment.run_dir(name)), expected) == [], name
     print(f"{case}: {kills} kills in {lives} runs, each compared bit for bit; a run takes {whole:.1f} s")
+
+
+def test_ten_processes_that_start_at_once_on_an_empty_cache_all_succeed(experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("LPT_CACHE", str(tmp_path / "cache"))
+    options = ("trainer.max_steps=3", "trainer.progress=false", "cache=disk")
+    pids = [pid for i in range(10) for pid in start(experiment, f"at once {i}", options, ranks=1)]
+    wait(pids, 120)
+    assert not pids
+    results = [experiment.result(f"at once {i}") for i in range(10)]
+    assert {result["status"] for result in results} == {"completed"}
+    assert len({str(result["metrics"]) for result in results}) == 1
+    assert sum(bool(result["cache"]["built"]) for result in results) >= 1
+    assert not list((tmp_path / "cache").rglob("*.partial"))
+
+
+def test_memory_stays_flat_over_many_steps(experiment, monkeypatch):
+    steps, seen = 100 * KILLS, {}
+
+    def look(self, *_):
+        if self.global_step in (steps // 4, steps):
+            gc.collect()
+            seen[self.global_step] = psutil.Process().memory_info().rss
+
+    monkeypatch.setattr(PromptModule, "on_train_batch_end", look)
+    experiment.run("soak", f"trainer.max_steps={steps}", f"trainer.eval_every={steps // 10}", "trainer.progress=false")
+    growth = (seen[steps] - seen[steps // 4]) / 1e6
+    assert growth < 20
+    print(f"soak: {growth:.1f} MB more after {steps} steps than after {steps // 4}")
 
 
 @contextmanager

@@ -16,6 +16,9 @@ def add(commands: Commands) -> None:
         "and show which rows and which module it was. Nothing is written.",
     )
     replay.add_argument("run", type=Path, help="the run folder")
+    replay.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="a Python file of your own that the run used"
+    )
     replay.set_defaults(command=_replay)
 
 
@@ -25,7 +28,8 @@ def _replay(arguments: argparse.Namespace) -> None:
 
     if not has_run(arguments.run):
         raise LptError(f"{arguments.run} holds no run (.hydra/config.yaml is missing); give a run folder")
-    config = resolve(restore(arguments.run, []))
+    files = [str(Path(file).expanduser().absolute()) for file in arguments.plugin]
+    config = resolve(restore(arguments.run, [f"plugins=[{','.join(map(repr, files))}]"] if files else []))
     from lpt.training.replay import replay  # here, so that a wrong folder does not wait for torch
 
     found = replay(config, arguments.run)

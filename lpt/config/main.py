@@ -1,7 +1,10 @@
 """The command that trains: `python train.py [options]`, `lpt train [options]` and `python -m lpt.train [options]`."""
 
 import math
+import os
 import shlex
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +17,14 @@ from lpt.config.flags import assignment, read_arguments
 from lpt.config.help import show_help
 from lpt.config.place import CONF_DIR, typed_program
 from lpt.config.resolve import resolve
-from lpt.config.resume import complete_arguments, point_name, run_dir, saved_config, sweep_name
+from lpt.config.resume import (
+    complete_arguments,
+    point_name,
+    resumed_if_requeued,
+    run_dir,
+    saved_config,
+    sweep_name,
+)
 from lpt.config.schema import Config
 from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
@@ -66,7 +76,8 @@ class Training:
         try:
             return run(config, folder, sweep_name(), rows).objective
         except Interrupted as interruption:
-            _say_how_to_resume(folder)
+            if not _requeue(interruption.number):
+                _say_how_to_resume(folder)
             raise SystemExit(interruption.exit_status) from None
         except (KeyboardInterrupt, SystemExit):  # the second is how Lightning ends after Ctrl-C
             _say_how_to_resume(folder)
@@ -83,6 +94,7 @@ def main() -> None:
         if read_arguments([text for text in sys.argv[1:] if text != "all"])["help"]:
             print(show_help(sys.argv[1:], " ".join(typed_program())), end="")
             return
+        sys.argv[1:] = resumed_if_requeued(sys.argv[1:])
         check_command_line(sys.argv[1:])
     except LptError as error:
         raise SystemExit(report(error)) from None
@@ -107,7 +119,23 @@ def _read_own_rows(config: Config, folder: Path) -> Splits | None:
         raise
 
 
+def _requeue(number: int) -> bool:
+    """Ask Slurm to start this job again, where SIGUSR1 has announced its end; says so. Returns whether it will."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if number != signal.SIGUSR1 or job is None:
+        return False
+    if not ranks.is_first():
+        return True
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    print(f"\ninterrupted; Slurm starts job {job} again, which resumes the run", file=sys.stderr)
+    return True
+
+
 def _say_how_to_resume(folder: Path) -> None:
     if ranks.is_first():
-        command = shlex.join([*typed_program(), assignment("resume", folder)])
+        plugins = [text for text in sys.argv[1:] if text.startswith("plugins=")][:1]
+        command = shlex.join([*typed_program(), assignment("resume", folder), *plugins])
         print(f"\ninterrupted; resume with: {command}", file=sys.stderr)

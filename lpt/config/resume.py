@@ -39,12 +39,15 @@ def restore(folder: Path, overrides: Iterable[str]) -> DictConfig:
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError([f"resume={folder}: {describe(error)}"]) from None
     _check_options(folder, config)
-    complaints = []
+    overrides = list(overrides)
+    complaints = _plugin_problems(folder, config, overrides)
     for text in overrides:
         override = parse(text)
         key, value = override.key_or_group, override.value()
         part, _, option = key.partition(".")
-        if part not in MAY_CHANGE or not (option or part == "resume" or isinstance(value, dict)):
+        if key == "plugins":
+            config.plugins = value
+        elif part not in MAY_CHANGE or not (option or part == "resume" or isinstance(value, dict)):
             complaints.append(
                 f"{override.input_line} cannot be given with resume={folder}: a run keeps what it was started with, "
                 "except for trainer.*, logger.* and cache.*"
@@ -54,6 +57,20 @@ def restore(folder: Path, overrides: Iterable[str]) -> DictConfig:
     if complaints:
         raise ConfigError(complaints)
     return config
+
+
+def _plugin_problems(folder: Path, config: DictConfig, overrides: list[str]) -> list[str]:
+    """Code is run only if the person at the keyboard names it: a run folder may come from elsewhere."""
+    saved = [str(file) for file in config.get("plugins") or ()]
+    typed = any(text.startswith("plugins=") for text in overrides)
+    if saved and not typed:
+        wanted = f"plugins=[{','.join(saved)}]"
+        return [
+            f"resume={folder}: this run uses Python files of its own, which are run only if you name them: {wanted}"
+        ]
+    if typed and not saved:
+        return [f"resume={folder}: this run uses no Python files of its own; remove plugins="]
+    return []
 
 
 def _check_options(folder: Path, config: DictConfig) -> None:
@@ -77,6 +94,20 @@ def saved_config(cfg: DictConfig) -> DictConfig:
         ConfigError: as `restore`.
     """
     return restore(Path(cfg.resume), HydraConfig.get().overrides.task)
+
+
+def resumed_if_requeued(argv: Sequence[str]) -> list[str]:
+    """The command line, or, in a job that Slurm has started again, the one that resumes the run it has begun.
+
+    The run is found by its folder, so `hydra.run.dir` must have been given.
+    """
+    given = [text for text in argv if text.startswith("hydra.run.dir=")]
+    if not ranks.requeued() or not given:
+        return list(argv)
+    folder = Path(str(parse(given[-1]).value()))
+    if not has_run(folder):
+        return list(argv)
+    return [assignment("resume", folder), *(text for text in argv if text.startswith("plugins="))]
 
 
 def complete_arguments(argv: Sequence[str]) -> list[str]:

@@ -245,11 +245,11 @@ def _read_parquet(data: bytes, path: Path) -> Columns:
 
     try:
         table = pyarrow.parquet.ParquetFile(io.BytesIO(data)).read()
-    except (pyarrow.ArrowException, OSError) as error:
+        rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise LptError(
             f"{path} is not a readable Parquet file ({first_line(error)}); write or download it again"
         ) from error
-    rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     return Columns(table.column_names, rows, str(path))
 
 

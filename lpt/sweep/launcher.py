@@ -199,7 +199,8 @@ def place_for(options: dict[str, Any], points: Sequence[Point]) -> Place:
 
 def train_command(point: Point, folder: Path, resuming: bool) -> list[str]:
     """The command to start for a point: its plan is in its folder, and begun or not, it is resumed there."""
-    return [*train_program(), assignment("resume", folder)]
+    plugins = [text for text in point.overrides if text.startswith("plugins=")]
+    return [*train_program(), assignment("resume", folder), *plugins]
 
 
 def _job_return(objective: float | None, overrides: Sequence[str]) -> JobReturn:

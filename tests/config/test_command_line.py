@@ -15,9 +15,9 @@ from results import failed
 
 from lpt.config.command_line import check_command_line
 from lpt.config.compose import compose_points
-from lpt.config.flags import read_arguments
+from lpt.config.flags import assignment, read_arguments
 from lpt.config.resolve import resolve
-from lpt.config.resume import complete_arguments, saved_config
+from lpt.config.resume import complete_arguments, restore, resumed_if_requeued, saved_config
 from lpt.config.schema import CONF_DIR, Config
 from lpt.errors import ConfigError
 from lpt.registry import KINDS
@@ -498,3 +498,32 @@ def test_a_run_of_another_version_is_told_once_with_the_options_that_are_gone(sa
         "optim.clip do not exist here; start it again (CHANGELOG.md lists the new names), or resume it with that "
         "version"
     ]
+
+
+def test_code_that_a_run_used_is_run_only_if_it_is_named_again(saved_run, tmp_path):
+    """A run folder may come from elsewhere."""
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"open({str(tmp_path / 'was here')!r}, 'w')")
+    config = OmegaConf.load(saved_run / ".hydra" / "config.yaml")
+    config.plugins = [str(evil)]
+    OmegaConf.save(config, saved_run / ".hydra" / "config.yaml")
+    with pytest.raises(ConfigError) as error:
+        restore(saved_run, [])
+    (complaint,) = error.value.complaints
+    assert complaint.endswith(f"which are run only if you name them: plugins=[{evil}]")
+    assert restore(saved_run, [f"plugins=[{evil}]"]).plugins == [str(evil)]
+    assert not (tmp_path / "was here").exists()
+    config.plugins = []
+    OmegaConf.save(config, saved_run / ".hydra" / "config.yaml")
+    with pytest.raises(ConfigError, match="uses no Python files of its own"):
+        restore(saved_run, [f"plugins=[{evil}]"])
+
+
+def test_a_job_that_slurm_starts_again_resumes_its_run(saved_run, monkeypatch, tmp_path):
+    given = ["lpt.layer=2", assignment("hydra.run.dir", saved_run), "plugins=[a.py]"]
+    assert resumed_if_requeued(given) == given
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert resumed_if_requeued(given) == [assignment("resume", saved_run), "plugins=[a.py]"]
+    assert complaints("", *resumed_if_requeued(given[:2])) == []
+    elsewhere = ["lpt.layer=2", f"hydra.run.dir={tmp_path}/new"]
+    assert resumed_if_requeued(elsewhere) == elsewhere

@@ -26,8 +26,9 @@ class MetricsFile(Logger):
     def __init__(self, run_dir: Path, first_step: int):
         super().__init__()
         self._path = run_dir / FILE
-        self._columns: list[str] = []
-        self._lines: list[dict[str, Any]] = [line for line in read_lines(self._path) if int(line["step"]) < first_step]
+        self._columns: list[str] = []  # of the file as this process has written it
+        self._last: dict[str, Any] = {}
+        self._earlier = [line for line in read_lines(self._path) if int(line["step"]) < first_step]
 
     @property
     def name(self) -> str:
@@ -48,18 +49,23 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write a line; where it has new columns, or is there already, the whole file."""
         line: dict[str, Any] = {**metrics, "step": step}
-        whole = not line.keys() <= set(self._columns)
-        last = self._lines[-1] if self._lines else {}
-        if last.keys() == line.keys() and str(last["step"]) == str(step):  # of a run that was killed right after it
-            self._lines.pop()
-            whole = True
-        self._lines.append(line)
-        if whole:
-            self._columns = sorted({name for each in self._lines for name in each})
-            write_text(self._path, self._text(self._lines, header=True))
+        repeated = self._last.keys() == line.keys() and self._last["step"] == step  # a run was killed right after it
+        if not self._columns or repeated or not line.keys() <= set(self._columns):
+            self._rewrite(line, repeated)
         else:
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 file.write(self._text([line]))
+        self._last = line
+
+    def _rewrite(self, line: dict[str, Any], in_place_of_last: bool) -> None:
+        """Write the whole file, with one more line; lines are not kept in memory."""
+        lines: list[dict[str, Any]] = [*(read_lines(self._path) if self._columns else self._earlier)]
+        last = lines[-1] if lines else {}
+        if in_place_of_last or (last.keys() == line.keys() and last["step"] == str(line["step"])):
+            lines.pop()
+        self._earlier = []
+        self._columns = sorted({name for each in (*lines, line) for name in each})
+        write_text(self._path, self._text([*lines, line], header=True))
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: `.hydra/` has the configuration."""
