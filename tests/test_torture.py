@@ -6,6 +6,7 @@
 import gc
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from experiment import make_experiment
 from slurm import free_port
 from traces import differences, traces
 
+from lpt.errors import LptError
 from lpt.training.module import PromptModule
 from lpt.training.result import CompletedRun, read_result
 
@@ -165,24 +167,25 @@ def test_a_full_disk_is_told_in_one_line_and_what_was_saved_is_resumed_from(expe
     plain = experiment.run("whole disk", *OPTIONS)
     with small_disk(tmp_path / "disk", "256k") as disk:
         monkeypatch.setattr(type(experiment), "run_dir", lambda self, name: disk / name)
-        (disk / "x").mkdir()
-        chance, faults = random.Random(0), 0
+        message = "No space left"
+        chance, faults, lives = random.Random(0), 0, 0
         ballast = disk / "ballast"
-        for _ in range(max(2, KILLS // 10)):
-            resumed = (f"resume='{disk / 'x'}'",) if (disk / "x" / "checkpoints").exists() else ()
-            ballast.write_bytes(bytes(chance.randrange(150, 245) * 1024))
-            try:
-                experiment.run("x", *OPTIONS, *resumed)
-            except Exception as error:
-                faults += 1
-                message = str(error)
+        while faults < max(2, KILLS // 4):
+            name, lives = f"x{lives}", lives + 1
+            while not isinstance(read_result(disk / name), CompletedRun):
+                resumed = (f"resume='{disk / name}'",) if (disk / name / "checkpoints").exists() else ()
+                full = faults < max(2, KILLS // 4)
+                ballast.write_bytes(bytes(chance.randrange(150, 245) * 1024 if full else 0))
+                try:
+                    experiment.run(name, *OPTIONS, *resumed)
+                except (LptError, OSError) as error:
+                    faults += 1
+                    message = str(error)
+                ballast.unlink()
                 assert "\n" not in message
                 assert "could not be written" in message or "No space left" in message, message
-            ballast.unlink()
-            if isinstance(read_result(disk / "x"), CompletedRun):
-                break
-        result = experiment.run("x", *OPTIONS, f"resume='{disk / 'x'}'")
-        assert faults
-        assert result["metrics"] == plain["metrics"]
-        assert result["best_step"] == plain["best_step"]
+            result = experiment.result(name)
+            assert result["metrics"] == plain["metrics"]
+            assert result["best_step"] == plain["best_step"]
+            shutil.rmtree(disk / name)
     print(f"{faults} runs met a full disk")
