@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,18 +76,23 @@ def rows_fingerprint(split: EncodedSplit) -> str:
 
 def _hash(start: str, state: dict[str, Tensor]) -> str:
     digest = hashlib.blake2b(start.encode(), digest_size=16)
-    for name, tensor in state.items():
-        for part, plain in plain_tensors(name, tensor):
-            digest.update(f"{part} {tuple(plain.shape)} {plain.dtype}".encode())
-            digest.update(plain.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    add_tensors(digest, state)
     return digest.hexdigest()
 
 
-def plain_tensors(name: str, tensor: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors that a quantized one is made of, by name; any other is its own."""
+def add_tensors(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Update a hash with tensors, bit for bit, their names, shapes and types included."""
+    for name, tensor in tensors.items():
+        for part, plain in _plain(name, tensor.detach()):
+            digest.update(f"{part} {tuple(plain.shape)} {plain.dtype}".encode())
+            digest.update(plain.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+
+
+def _plain(name: str, tensor: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that a quantized one is made of, by name; any other is its own."""
     if not hasattr(tensor, "__tensor_flatten__"):
         yield name, tensor
         return
     parts, _ = tensor.__tensor_flatten__()
     for part in parts:
-        yield from plain_tensors(f"{name}.{part}", getattr(tensor, part))
+        yield from _plain(f"{name}.{part}", getattr(tensor, part))

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import torch
 import xxhash
-from torch import Tensor, nn
 
-from lpt.cache.key import plain_tensors
+from lpt.cache.key import add_tensors
 from lpt.classifier import LatePromptClassifier
 from lpt.errors import LptError
 from lpt.training.result import FreezeFacts
@@ -32,7 +31,9 @@ class Promise:
         """The promise of a classifier as it is now."""
         frozen = {name: p for name, p in classifier.named_parameters() if not p.requires_grad}
         trained = [name for name, p in classifier.named_parameters() if p.requires_grad]
-        return cls(weights_hash(frozen), sum(p.numel() for p in frozen.values()), trained)
+        digest = xxhash.xxh3_128()
+        add_tensors(digest, frozen)
+        return cls(digest.hexdigest(), sum(p.numel() for p in frozen.values()), trained)
 
     def certify(self, classifier: LatePromptClassifier, optimizers: Iterable[torch.optim.Optimizer]) -> FreezeFacts:
         """Check that the promise was kept; to be called while the classifier is still in train mode.
@@ -69,13 +70,3 @@ class Promise:
                 "something else; if a plugin is used, see what it changes, otherwise please report this"
             )
         return FreezeFacts(self.hash, self.frozen, self.trained)
-
-
-def weights_hash(tensors: dict[str, Tensor] | dict[str, nn.Parameter]) -> str:
-    """A hash of these tensors, bit for bit, their names and types included; 32 hexadecimal digits."""
-    digest = xxhash.xxh3_128()
-    for name, tensor in tensors.items():
-        for part, plain in plain_tensors(name, tensor.detach()):
-            digest.update(f"{part} {tuple(plain.shape)} {plain.dtype}".encode())
-            digest.update(plain.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

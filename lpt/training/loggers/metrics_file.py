@@ -27,7 +27,6 @@ class MetricsFile(Logger):
         super().__init__()
         self._path = run_dir / FILE
         self._columns: list[str] = []  # of the file as this process has written it
-        self._last: dict[str, Any] = {}
         self._earlier = [line for line in read_lines(self._path) if int(line["step"]) < first_step]
 
     @property
@@ -47,21 +46,19 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write a line; where it has new columns, or is there already, the whole file."""
+        """Write a line; where it has new columns, the whole file."""
         line: dict[str, Any] = {**metrics, "step": step}
-        repeated = self._last.keys() == line.keys() and self._last["step"] == step  # a run was killed right after it
-        if not self._columns or repeated or not line.keys() <= set(self._columns):
-            self._rewrite(line, repeated)
-        else:
+        if self._columns and line.keys() <= set(self._columns):
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 file.write(self._text([line]))
-        self._last = line
+        else:
+            self._rewrite(line)
 
-    def _rewrite(self, line: dict[str, Any], in_place_of_last: bool) -> None:
+    def _rewrite(self, line: dict[str, Any]) -> None:
         """Write the whole file, with one more line; lines are not kept in memory."""
         lines: list[dict[str, Any]] = [*(read_lines(self._path) if self._columns else self._earlier)]
         last = lines[-1] if lines else {}
-        if in_place_of_last or (last.keys() == line.keys() and last["step"] == str(line["step"])):
+        if last.keys() == line.keys() and last["step"] == str(line["step"]):  # the run was killed right after it
             lines.pop()
         self._earlier = []
         self._columns = sorted({name for each in (*lines, line) for name in each})
