@@ -1,5 +1,6 @@
 """Late Prompt Tuning: a frozen language model, and one small network that writes a soft prompt for each input."""
 
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = ["LatePromptClassifier", "LatePromptModel", "__version__"]
+
+# When the process began, as near as it can know: the clock of a command.
+IMPORTED = time.perf_counter()
 
 # Resolved on first use, so that `import lpt` (and `lpt --help`) does not wait for torch.
 _HOMES = {"LatePromptModel": "lpt.late_prompt", "LatePromptClassifier": "lpt.classifier"}

@@ -2,7 +2,8 @@
 
 from rich.console import Console
 
-console = Console(highlight=False)
+# Plain lines in a notebook too: its cells show what a file would get.
+console = Console(highlight=False, force_jupyter=False)
 
 
 def say(message: str) -> None:

@@ -4,20 +4,18 @@ Shapes: N tokens of all rows, T tokens of a row, H hidden size, g key-value head
 """
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
-from rich.progress import Progress
 from torch import Tensor
 
 from lpt.backbones.split import SplitBackbone
+from lpt.bars import Bar
 from lpt.cache.key import TrunkHash
 from lpt.cache.ranks import Ranks
-from lpt.console import console
 from lpt.data.batches import Batch, EncodedSplit, EvaluationBatches, Weighted
 from lpt.data.ragged import RaggedKeysValues, RaggedStates, copy
 
@@ -97,11 +95,13 @@ class Job(Generic[R]):
         backbone.eval()
         world = ranks.world_size // ranks.num_nodes
         batches = EvaluationBatches(self.split.lengths, BATCH_SIZE, ranks.local_rank, world)
-        with _bar(f"{self.what}, {self.name}", len(self.split), ranks.global_rank == 0) as advance:
+        title, done = f"reading {len(self.split):,} {self.name} texts", 0
+        with Bar(title, len(self.split), visible=ranks.global_rank == 0) as bar:
             for items in batches:
                 batch = self.split.collate(items, self.pad_id).to(backbone.model.device)
                 self.fill(batch, items, into)
-                advance(len(items) * world)
+                done = min(done + len(items) * world, len(self.split))
+                bar.update(done, self.what)
         backbone.train(was_training)
 
 
@@ -188,10 +188,3 @@ class KeysValuesJob(Job[RaggedKeysValues]):
             for layer, pair in zip(into.row(i), keys_values, strict=True):
                 for row, batched in zip(layer, pair, strict=True):
                     copy(row, batched[place, :, : into.lengths[i]])
-
-
-@contextmanager
-def _bar(description: str, total: int, visible: bool) -> Iterator[Callable[[int], None]]:
-    with Progress(console=console, transient=True, disable=not visible or not console.is_terminal) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda count: progress.advance(task, count)

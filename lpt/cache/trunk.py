@@ -11,6 +11,7 @@ complete (`lpt.cache.entries`), verified when it is opened, and computed again w
 """
 
 import errno
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from lpt.backbones.split import SplitBackbone
+from lpt.bars import MOMENT
 from lpt.cache import entries
 from lpt.cache.compute import Job, KeysValuesJob, R, StatesJob
 from lpt.cache.entries import ENTRY, NUMBERS, human_bytes
@@ -128,7 +130,7 @@ class TrunkCache:
             return None
         if self.plan.mode == "memory":
             kept = job.in_memory()
-            job.compute(kept)
+            self._compute(job, kept)
             self.facts.built.append(job.name)
             return kept
         try:
@@ -139,6 +141,14 @@ class TrunkCache:
             if job.ranks.global_rank == 0:
                 self.say(f"warning: trunk cache: {self.plan.reason}; the run continues without it")
             return None
+
+    def _compute(self, job: Job[R], into: R) -> None:
+        """Compute, and say how long it took if that was more than a moment."""
+        started = time.monotonic()
+        job.compute(into)
+        seconds = time.monotonic() - started
+        if seconds > MOMENT and job.ranks.global_rank == 0:
+            self.say(f"trunk cache: read {len(job.split):,} {job.name} texts once in {seconds:.0f} s ({job.what})")
 
     def _decide(self, backbone: SplitBackbone, states: int, keys_values: int, world_size: int) -> Plan:
         if self.mode == "off":
@@ -232,7 +242,7 @@ class TrunkCache:
             if isinstance(job, StatesJob) and below:
                 lower = job.in_file(self.folder / self._key(job, below, key.rows).name / NUMBERS, below)
                 job = replace(job, below=lower, below_layer=below)
-            job.compute(kept)
+            self._compute(job, kept)
         ranks.barrier("trunk cache computed")
         problem = None
         if ranks.global_rank == 0:

@@ -11,7 +11,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from lpt import ranks
+from lpt import IMPORTED, ranks
 from lpt.config.command_line import check_command_line, report
 from lpt.config.flags import assignment, read_arguments
 from lpt.config.help import show_help
@@ -36,12 +36,16 @@ INTERRUPTED = 130  # exit status, as shells have it: 128 + SIGINT
 class Training:
     """What Hydra calls for each run of a command line, and hands to the launcher of a sweep.
 
+    Args:
+        started: `time.perf_counter()` when the process began.
+
     Attributes:
         exit_status: 0 until a run of a sweep has failed, whether in this process or in one of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, started: float | None = None) -> None:
         self.exit_status = 0
+        self._started = started
 
     def note_failure(self, exit_status: int) -> None:
         """A run has failed; the sweep continues with the others."""
@@ -56,12 +60,13 @@ class Training:
         Raises:
             SystemExit: the only run has failed, or an interruption.
         """
-        folder = run_dir()
+        folder, started, self._started = run_dir(), self._started, None  # of a process with several runs, the first's
         try:
             config = resolve(saved_config(cfg) if cfg.resume else cfg)
             # Before torch is imported, so that what is wrong with the user's own files is told within a second.
             rows = _read_own_rows(config, folder)
-            return self._run(config, folder, rows)
+            _say_what_is_loaded(config)
+            return self._run(config, folder, rows, started)
         except LptError as error:
             point = point_name(sys.argv[1:])
             if point is None:
@@ -69,12 +74,12 @@ class Training:
             self.note_failure(report(error, point))
             return math.nan
 
-    def _run(self, config: Config, folder: Path, rows: Splits | None) -> float:
+    def _run(self, config: Config, folder: Path, rows: Splits | None, started: float | None) -> float:
         from lpt.training.run import run  # here, so that --help and bad options do not wait for torch
         from lpt.training.stop import Interrupted
 
         try:
-            return run(config, folder, sweep_name(), rows).objective
+            return run(config, folder, sweep_name(), rows, started).objective
         except Interrupted as interruption:
             if not _requeue(interruption.number):
                 _say_how_to_resume(folder)
@@ -101,10 +106,18 @@ def main() -> None:
     arguments = complete_arguments(sys.argv[1:])
     # Once more with absolute paths, for what starts again elsewhere: of a flag given twice the last counts.
     sys.argv[1:] = [*arguments, *read_arguments(arguments).location_flags]
-    training = Training()
+    training = Training(IMPORTED)
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(training)()
     if training.exit_status:
         raise SystemExit(training.exit_status)
+
+
+def _say_what_is_loaded(config: Config) -> None:
+    """Tell at once, since loading PyTorch and the weights takes seconds."""
+    if ranks.is_first():
+        what = f"task={config.task.name} backbone={config.backbone.name} method={config.method.name}"
+        doing = "loading" if config.resume is None else f"resuming {config.resume}: loading"
+        print(f"{doing} {what} ...", flush=True)
 
 
 def _read_own_rows(config: Config, folder: Path) -> Splits | None:

@@ -111,6 +111,8 @@ class Checkpoints(Checkpoint):
 
     Attributes:
         best_step: optimizer steps before the best one; 0 before the first evaluation.
+        best_score: the metric at the best step.
+        evaluated_step: optimizer steps before the last evaluation; 0 before the first.
         files: how checkpoints are written; to be given to the trainer.
     """
 
@@ -119,13 +121,13 @@ class Checkpoints(Checkpoint):
         self.folder, self.monitor, self.save_every = checkpoint_folder(run_dir), f"validation/{metric}", save_every
         self.best_step, self.best_score = 0, float("-inf")
         self.files = WholeCheckpoints()
-        self._evaluated_step = 0
+        self.evaluated_step = 0
         self._saved, self._saved_step, self._held = time.monotonic(), -1, False
         self._requests = StopRequests()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run continues with."""
-        return {name: getattr(self, name) for name in ("best_step", "best_score", "_evaluated_step")}
+        return {name: getattr(self, name) for name in ("best_step", "best_score", "evaluated_step")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what the interrupted run had."""
@@ -159,9 +161,7 @@ class Checkpoints(Checkpoint):
         """Keep the step that was evaluated."""
         if trainer.state.fn != "fit":
             return
-        self._evaluated_step = trainer.global_step
-        better = self._note_score(float(trainer.callback_metrics[self.monitor]), trainer.global_step)
-        self._save(trainer, better)
+        self._save(trainer, self._note_score(trainer))
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """End an evaluation that takes longer than a request to end can wait: it is done again."""
@@ -229,22 +229,25 @@ class Checkpoints(Checkpoint):
         Raises:
             LptError: `best.ckpt` is damaged.
         """
-        if self._evaluated_step != trainer.global_step:
+        if self.evaluated_step != trainer.global_step:
             trainer.validate(module, datamodule=data, verbose=False)
             scores = trainer.callback_metrics.items()
             found = {name: float(score) for name, score in scores if name.startswith("validation/")}
             for logger in trainer.loggers:
                 logger.log_metrics(found, trainer.global_step - 1)
-            self._evaluated_step = trainer.global_step
-            self._save(trainer, self._note_score(found[self.monitor], trainer.global_step))
+            self._save(trainer, self._note_score(trainer))
         trainer.strategy.barrier("best step written")
         module.load_state_dict(read_checkpoint(self.folder / BEST)["state_dict"], strict=False)
 
-    def _note_score(self, score: float, step: int) -> bool:
-        if score > self.best_score:
-            self.best_score, self.best_step = score, step
-            return True
-        return False
+    def is_better(self, trainer: pl.Trainer) -> bool:
+        """Whether the evaluation just done is better than all before it."""
+        return float(trainer.callback_metrics[self.monitor]) > self.best_score
+
+    def _note_score(self, trainer: pl.Trainer) -> bool:
+        self.evaluated_step, better = trainer.global_step, self.is_better(trainer)
+        if better:
+            self.best_score, self.best_step = float(trainer.callback_metrics[self.monitor]), trainer.global_step
+        return better
 
     def _keep_as_best(self, path: Path) -> None:
         partial = self.folder / (BEST + PARTIAL)

@@ -198,4 +198,6 @@ def make_ready(config: Config, classifier: LatePromptClassifier, train: EncodedS
         classifier.calibrate(train.collate(items, classifier.pad_id) for items in batches)
     if config.trainer.compile:
         check_compiler()
-        classifier.method.backbone.compile(dynamic=True)
+        backbone = classifier.method.backbone
+        backbone.compile(dynamic=True)
+        messages.say_compiling(backbone.layer, backbone.num_layers)

@@ -73,6 +73,11 @@ def describe_choices(config: Config, attention: str, plan: TrainingPlan) -> list
     return chosen
 
 
+def say_compiling(layer: int, last: int) -> None:
+    """Say which layers the first step is going to compile."""
+    _say_within_width(f"compiling layers {layer}..{last} in the first step (trainer.compile), for a minute or more")
+
+
 def warn_about_rows(rows: Splits, splits: dict[str, EncodedSplit], max_length: int) -> None:
     """Say what is odd about the rows, and which texts are truncated to `max_length` tokens."""
     for caution in rows.cautions:

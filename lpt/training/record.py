@@ -9,6 +9,7 @@ from lpt.hardware import peak_memory_bytes
 from lpt.training.environment import git_state, hardware, package_versions
 from lpt.training.experiment import Experiment
 from lpt.training.module import PromptModule
+from lpt.training.plan import TrainingPlan
 from lpt.training.predictions import SplitPredictions
 from lpt.training.result import (
     CompletedRun,
@@ -35,7 +36,7 @@ def completed_run(
         predictions: of validation rows and test sets, by split.
         train: from `training_facts`.
         best_step: optimizer steps before the values that were tested; 0 where nothing was trained.
-        wall_seconds: since the run began.
+        wall_seconds: since the command was started.
         freeze: the freeze certificate; None where nothing was trained.
     """
     config, placement, classifier = experiment.config, experiment.placement, experiment.classifier
@@ -84,7 +85,9 @@ def late_prompt_facts(classifier: LatePromptClassifier) -> LatePromptFacts:
     )
 
 
-def training_facts(trainer: pl.Trainer, module: PromptModule, accelerator: str) -> TrainFacts:
+def training_facts(
+    trainer: pl.Trainer, module: PromptModule, accelerator: str, plan: TrainingPlan, best_step: int
+) -> TrainFacts:
     """What training took. Every process of the run must call this: tokens are summed over all of them."""
     seconds = module.train_seconds
     tokens = trainer.strategy.reduce(
@@ -97,4 +100,6 @@ def training_facts(trainer: pl.Trainer, module: PromptModule, accelerator: str) 
         steps_per_second=round(module.train_steps / seconds, 3) if seconds else 0.0,
         tokens_per_second=round(float(tokens) / seconds, 1) if seconds else 0.0,
         peak_memory_bytes=peak_memory_bytes(accelerator),
+        # A single evaluation tells nothing of it.
+        still_improving=best_step == trainer.global_step == plan.total_steps > plan.eval_every,
     )

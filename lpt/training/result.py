@@ -75,6 +75,8 @@ class TrainFacts:
     steps_per_second: float
     tokens_per_second: float
     peak_memory_bytes: int
+    still_improving: bool = False
+    # Whether the best step is the last one, after all that were planned: more of them may do better.
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class CompletedRun(RunIdentity):
     backbone_commit: str | None
     # Of the hub's repository.
     wall_seconds: float
+    # Since the command was started, loading included; since it was resumed, if it was.
     hardware: Hardware
     versions: dict[str, str]
     git: GitState | None

@@ -30,7 +30,13 @@ from lpt.training.trainer import build_trainer, quiet_lightning
 SHOWN = 16  # rows that an error names
 
 
-def run(config: Config, run_dir: Path, sweep: str | None = None, rows: Splits | None = None) -> CompletedRun:
+def run(
+    config: Config,
+    run_dir: Path,
+    sweep: str | None = None,
+    rows: Splits | None = None,
+    started: float | None = None,
+) -> CompletedRun:
     """Train and test what `config` describes; leave `result.json` and the rest in `run_dir`.
 
     Args:
@@ -38,6 +44,7 @@ def run(config: Config, run_dir: Path, sweep: str | None = None, rows: Splits | 
         run_dir: an existing folder.
         sweep: name of the sweep that this run is part of.
         rows: from `lpt.data.splits.read_rows`, where they have been read already.
+        started: `time.perf_counter()` when the command was started; None: now.
 
     Returns:
         What `result.json` holds.
@@ -45,7 +52,7 @@ def run(config: Config, run_dir: Path, sweep: str | None = None, rows: Splits | 
     Raises:
         LptError: bad input; `result.json` then says `"status": "failed"` and why.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     rank = global_rank(config.trainer.devices)
     announce_rank(rank)
     if config.resume is None and (run_dir / FILE).exists() and is_taken(run_dir):
@@ -76,14 +83,14 @@ def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, 
                 raise explained(error, config, data, run_dir) from None
             checkpoints.restore_best(trainer, module, data)
         predictions = evaluate(trainer, module, data, list(experiment.rows.tests()))
-        train = training_facts(trainer, module, experiment.placement.accelerator)
         best_step = 0 if checkpoints is None else checkpoints.best_step
+        train = training_facts(trainer, module, experiment.placement.accelerator, experiment.plan, best_step)
         seconds = time.perf_counter() - started
         result = completed_run(experiment, predictions, train, cache, best_step, seconds, module.certificate)
         if trainer.is_global_zero:
             write_files(experiment, predictions, run_dir)
             write_result(run_dir, result)  # before anything that may fail for reasons of its own
-            show_result(result, run_dir)
+            show_result(result, run_dir, config.trainer)
             tests = {name: (predictions[name], experiment.splits[name]) for name in experiment.rows.tests()}
             show_on_dashboards(loggers, FinishedRun(result, tests, config, run_dir))
     return result

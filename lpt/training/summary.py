@@ -5,16 +5,17 @@ from pathlib import Path
 
 from rich.table import Table
 
+from lpt.config.schema import TrainerConfig
 from lpt.console import console
-from lpt.training.first_process import only_first_process
+from lpt.training.first_process import only_first_process, say
 from lpt.training.result import CompletedRun
 
 GIGABYTE = 1e9
 
 
 @only_first_process
-def show_result(result: CompletedRun, run_dir: Path) -> None:
-    """Print what was run, its scores and its costs."""
+def show_result(result: CompletedRun, run_dir: Path, trainer: TrainerConfig) -> None:
+    """Print what was run, its scores and its costs, and what may do better."""
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
@@ -26,6 +27,8 @@ def show_result(result: CompletedRun, run_dir: Path) -> None:
     # Outside the table, which would wrap it: a path is copied in one piece.
     width = max(len(name) for name, _ in lines)
     console.print(f"[dim]{'run folder':<{width}}[/dim]  {run_dir}", soft_wrap=True)
+    if result.train.still_improving:
+        say(f"\nstill improving at the last step: {_twice_as_long(trainer)} may do better")
 
 
 def summary_lines(result: CompletedRun) -> list[tuple[str, str]]:
@@ -78,8 +81,15 @@ def _costs(result: CompletedRun) -> list[tuple[str, str]]:
         lines.append(("best step", f"{result.best_step} of {train.steps}"))
         lines.append(("training", f"{train.seconds:.0f} s, {speed}"))
     lines.append(("peak memory", f"{train.peak_memory_bytes / GIGABYTE:.2f} GB"))
-    lines.append(("wall time", f"{result.wall_seconds:.0f} s"))
+    lines.append(("wall time", f"{result.wall_seconds:.0f} s, loading included"))
     return lines
+
+
+def _twice_as_long(trainer: TrainerConfig) -> str:
+    """The option that trains for twice as many steps."""
+    if trainer.max_steps is not None:
+        return f"trainer.max_steps={2 * trainer.max_steps}"
+    return f"trainer.max_epochs={2 * trainer.max_epochs}"
 
 
 def _millions(count: int) -> str:

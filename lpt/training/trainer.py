@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.strategies import DDPStrategy, Strategy
@@ -15,7 +14,7 @@ from lpt.backbones.placement import Placement
 from lpt.config.schema import Config
 from lpt.training.checkpoints import Checkpoints
 from lpt.training.plan import TrainingPlan
-from lpt.training.progress import progress
+from lpt.training.progress import Progress
 
 # Notes on what was chosen on purpose.
 NOTES = (
@@ -48,7 +47,7 @@ def build_trainer(
         run_dir: where Lightning would write what it writes by default; it has nothing to.
     """
     trainer = config.trainer
-    bar = progress(trainer.progress)
+    progress = Progress(checkpoints, trainer.progress, trainer.compile)
     return pl.Trainer(
         accelerator=placement.accelerator,
         devices=trainer.devices,
@@ -65,9 +64,9 @@ def build_trainer(
         gradient_clip_val=config.optim.max_grad_norm,
         logger=loggers,
         log_every_n_steps=plan.log_every,
-        callbacks=[bar] if checkpoints is None else [checkpoints, bar],
+        callbacks=[progress] if checkpoints is None else [checkpoints, progress],
         enable_checkpointing=checkpoints is not None,
-        enable_progress_bar=isinstance(bar, ProgressBar),
+        enable_progress_bar=False,  # `Progress` has one for the whole run
         use_distributed_sampler=False,  # batches are dealt to processes by `lpt.data.batches`
         enable_model_summary=False,
         default_root_dir=run_dir,
