@@ -101,7 +101,7 @@ class Job(Generic[R]):
                 batch = self.split.collate(items, self.pad_id).to(backbone.model.device)
                 self.fill(batch, items, into)
                 done = min(done + len(items) * world, len(self.split))
-                bar.update(done, self.what)
+                bar.update(done)
         backbone.train(was_training)
 
 

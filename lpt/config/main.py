@@ -116,8 +116,7 @@ def _say_what_is_loaded(config: Config) -> None:
     """Tell at once, since loading PyTorch and the weights takes seconds."""
     if ranks.is_first():
         what = f"task={config.task.name} backbone={config.backbone.name} method={config.method.name}"
-        doing = "loading" if config.resume is None else f"resuming {config.resume}: loading"
-        print(f"{doing} {what} ...", flush=True)
+        print(f"loading {what}{'' if config.resume is None else ', to resume it'} ...", flush=True)
 
 
 def _read_own_rows(config: Config, folder: Path) -> Splits | None:

@@ -162,7 +162,7 @@ class TrainerConfig:
     log_every: Count = 10
     # Steps between lines of metrics.csv.
     progress: bool = True
-    # A live bar on a terminal; otherwise a line per evaluation.
+    # A live bar on a terminal, beneath the lines that each evaluation prints.
 
     @property
     def processes(self) -> int:

@@ -75,7 +75,7 @@ def describe_choices(config: Config, attention: str, plan: TrainingPlan) -> list
 
 def say_compiling(layer: int, last: int) -> None:
     """Say which layers the first step is going to compile."""
-    _say_within_width(f"compiling layers {layer}..{last} in the first step (trainer.compile), for a minute or more")
+    _say_within_width(f"compiling layers {layer}..{last} in the first step (trainer.compile): this may take a minute")
 
 
 def warn_about_rows(rows: Splits, splits: dict[str, EncodedSplit], max_length: int) -> None:

@@ -108,6 +108,7 @@ class PromptModule(pl.LightningModule):
         self.strict_loading = False
         self.test_split = "test"  # what the next test is of
         self.predictions: SplitPredictions | None = None
+        self.scores: dict[str, float] = {}  # of the last evaluation, by name; Lightning rounds them to float32
         self._outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self.train_seconds, self._started = 0.0, 0.0
         self.train_steps, self.train_tokens, self.train_rows, self._first_step = 0, 0, 0, 0
@@ -159,7 +160,6 @@ class PromptModule(pl.LightningModule):
         self.train_rows += len(batch.rows)
         self._step_loss = self._step_loss + loss.detach() / self.trainer.accumulate_grad_batches
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
-            # Not for the bar: Lightning would read it at every step, and so wait for the GPU (see `summary.Bar`).
             self.log("train/loss", self._step_loss, on_step=True, sync_dist=True, batch_size=1)
             self._step_loss = torch.zeros_like(self._step_loss)
         return loss
@@ -269,12 +269,12 @@ class PromptModule(pl.LightningModule):
         bad = int((~np.isfinite(self.predictions.probabilities).all(1)).sum())
         if bad:
             raise NotFiniteError(self.global_step, f"the scores of {bad} {split} rows are not finite")
-        values = {"loss": self.predictions.loss} | self.predictions.metrics(self.metric_names)
+        self.scores = self.predictions.metrics(self.metric_names)
+        values = {"loss": self.predictions.loss} | self.scores
         # Every rank has gathered the same rows and computed the same values: nothing is left to synchronize.
         for name, value in values.items():
-            prominent = name == self.metric_names[0]
             # What is evaluated after training is no point of its curves.
-            self.log(f"{split}/{name}", value, prog_bar=prominent, logger=self.trainer.state.fn == "fit")
+            self.log(f"{split}/{name}", value, logger=self.trainer.state.fn == "fit")
 
     def take_predictions(self) -> SplitPredictions:
         """The predictions of the evaluation just done, of all processes."""

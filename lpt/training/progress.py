@@ -9,12 +9,15 @@ from pytorch_lightning.callbacks import Callback
 from lpt.bars import MOMENT, Bar
 from lpt.training.checkpoints import Checkpoints
 from lpt.training.first_process import is_first_process, say
+from lpt.training.module import PromptModule
 
 READ_EVERY = 10  # steps between looks at the loss: each waits for the GPU
 
 
 class Progress(Callback):
     """Prints step, loss and metrics after each evaluation, and on a terminal keeps a bar beneath these lines.
+
+    The best evaluation so far is marked.
 
     Args:
         checkpoints: which know the best step so far; None where no step is kept.
@@ -36,6 +39,8 @@ class Progress(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar, at the step where training begins."""
         done, total = trainer.global_step, trainer.max_steps
+        if done:
+            say(f"resuming after step {done} of {total}")
         doing = "compiling" if self._compiles else "training"
         self._training = Bar(doing, total, done, delay=0, visible=self._wanted)
         self._started = time.monotonic()
@@ -66,7 +71,8 @@ class Progress(Callback):
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prepare to show a test that takes long."""
-        self._begin_evaluation(str(pl_module.test_split), trainer.num_test_batches)
+        assert isinstance(pl_module, PromptModule)
+        self._begin_evaluation(pl_module.test_split, trainer.num_test_batches)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
@@ -86,10 +92,15 @@ class Progress(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print a line, unless this step has been evaluated before."""
+        assert isinstance(pl_module, PromptModule)
         self._close_evaluation()
         kept = self._checkpoints
         if kept is None or kept.evaluated_step != trainer.global_step:
-            say(evaluation_line(trainer, best=kept is not None and kept.is_better(trainer)))
+            loss = trainer.callback_metrics.get("train/loss")
+            shown = {} if loss is None else {"train/loss": float(loss)}
+            shown |= {f"validation/{name}": value for name, value in pl_module.scores.items()}
+            mark = "  best" if kept is not None and kept.is_better(trainer) else ""
+            say("  ".join([_step(trainer), *(f"{name} {value:.3f}" for name, value in shown.items())]) + mark)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the bar of a test."""
@@ -122,12 +133,9 @@ class Progress(Callback):
             self._training = None
 
 
-def evaluation_line(trainer: pl.Trainer, best: bool) -> str:
-    """Step, training loss and metrics of the evaluation just done, marked where it is the best so far."""
-    metrics, width = trainer.callback_metrics, len(str(trainer.max_steps))
-    shown = [name for name in metrics if name.startswith(("train/loss", "validation/")) and name != "validation/loss"]
-    step = f"step {trainer.global_step:>{width}}/{trainer.max_steps}"
-    return "  ".join([step, *(f"{name} {float(metrics[name]):.3f}" for name in shown), *(["best"] if best else [])])
+def _step(trainer: pl.Trainer) -> str:
+    """Such as `step  75/150`."""
+    return f"step {trainer.global_step:>{len(str(trainer.max_steps))}}/{trainer.max_steps}"
 
 
 def _total(batches: Any) -> int:
