@@ -57,14 +57,16 @@ class QueueLauncher(Launcher):
         initial_job_idx: int,
         watch: Callable[[int, Path], bool] | None = None,
         search: str | None = None,
+        total: int | None = None,
     ) -> Sequence[JobReturn]:
         """Work on these points; what an earlier launch has completed is read from its folder.
 
         Args:
             job_overrides: the overrides of each point.
-            initial_job_idx: unused: points are named by content.
+            initial_job_idx: how many points earlier launches of the same sweeper had.
             watch: given a point's index in `job_overrides` and its folder, whether to stop it while it runs.
             search: the command that resumes the search that proposes the points.
+            total: points of the whole search.
 
         Returns:
             For each point, its primary metric on the validation rows; NaN for one that failed.
@@ -85,7 +87,7 @@ class QueueLauncher(Launcher):
                     "search": search,
                 }
                 names = enter(ledger, points, self._accept_drift, start, partial(one_of_each_kind, ledger))
-                failed = work_on(ledger, names, self._options, watch)
+                failed = work_on(ledger, names, self._options, watch, initial_job_idx, total)
                 rows = [ledger.row(name) for name in names]
         except LptError as error:
             raise SystemExit(report(error)) from None
@@ -127,6 +129,8 @@ def work_on(
     names: Sequence[str],
     options: dict[str, Any],
     watch: Callable[[int, Path], bool] | None = None,
+    done: int = 0,
+    total: int | None = None,
 ) -> list[str]:
     """Work on the named points of a ledger, and report progress; points that have failed before are not touched.
 
@@ -135,6 +139,8 @@ def work_on(
         names: the points.
         options: the options of `hydra.launcher`.
         watch: as for `QueueLauncher.launch`, with indices into `names`.
+        done: points of the same search that are done.
+        total: points of the whole search; None: there are no others than these.
 
     Returns:
         The names of those that have failed, now or before.
@@ -155,7 +161,7 @@ def work_on(
         return watch is not None and row.name in names and watch(names.index(row.name), folder / row.name)
 
     unfinished = [name for name in names if ledger.row(name).status in (Status.PENDING, Status.RUNNING)]
-    with SweepView(folder, len(unfinished)) as view:
+    with SweepView(folder, done + len(unfinished) if total is None else total, done) as view:
         queue = Queue(
             ledger,
             train_command,
@@ -172,7 +178,10 @@ def work_on(
             view.say(f"{counts(ledger.rows())}\ninterrupted; resume with: {ledger.resume_command}")
             raise SystemExit(130) from None
         rows = [row for row in ledger.rows() if row.name in names]
-        _report_end(view, folder, rows)
+        if total is None:
+            _report_end(view, folder, rows)
+        elif done + len(names) >= total:
+            _report_end(view, folder, ledger.rows())
     return [row.name for row in rows if row.status == Status.FAILED]
 
 

@@ -5,7 +5,6 @@ beside the ledger, so that the same command into the same folder resumes the sea
 than half of the earlier ones were is stopped there.
 """
 
-import csv
 import math
 import shlex
 import sys
@@ -22,11 +21,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from lpt.config.command_line import report
+from lpt.config.flags import read_arguments
 from lpt.config.place import typed_program
 from lpt.console import say
 from lpt.errors import LptError
 from lpt.sweep.launcher import QueueLauncher
 from lpt.sweep.ledger import patiently
+from lpt.sweep.so_far import evaluations
 
 STUDY = "optuna.db"
 
@@ -92,11 +93,17 @@ class Search(Sweeper):
         except LptError as error:
             raise SystemExit(report(error)) from None
         tell = partial(_patiently, folder, study.tell)
-        while (missing := self._trials - len(_finished(study))) > 0:
-            trials = [_patiently(folder, study.ask, space) for _ in range(min(missing, self._parallel_trials))]
+        while (done := len(_finished(study))) < self._trials:
+            last = min(done + self._parallel_trials, self._trials)
+            trials = [_patiently(folder, study.ask, space) for _ in range(last - done)]
+            say(
+                f"trial {done + 1} of {self._trials}"
+                if last == done + 1
+                else f"trials {done + 1} to {last} of {self._trials}"
+            )
             watch = Watch(trials, self._config.task.metrics[0], folder) if self._prune else None
-            points = [[*fixed, *(f"{option}={value}" for option, value in t.params.items())] for t in trials]
-            returns = self._launcher.launch(points, 0, watch, _command(folder))
+            points = [[*fixed, *_options(trial)] for trial in trials]
+            returns = self._launcher.launch(points, done, watch, _command(folder), self._trials)
             for trial, result in zip(trials, returns, strict=True):
                 if watch and trial.number in watch.pruned:
                     tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -108,8 +115,8 @@ class Search(Sweeper):
             status = f"lpt sweep status {shlex.quote(str(folder))}"
             raise SystemExit(report(LptError(f"no trial of the search was completed; to see why: {status}")))
         best = study.best_trial
-        options = " ".join(f"{option}={value}" for option, value in best.params.items())
-        say(f"best of {len(_finished(study))} trials: {best.value:.4f} with {options}")
+        say(f"best of {len(_finished(study))} trials: {best.value:.4f} with {' '.join(_options(best))}")
+        say(f"to run it again: {_run_command([*fixed, *_options(best)])}")
         return float(best.value)
 
     def _study(self, folder: Path) -> Any:
@@ -199,14 +206,16 @@ def _patiently(folder: Path, call: Callable[..., Any], *arguments: Any, **option
     return patiently(lambda: call(*arguments, **options), folder / STUDY, (StorageInternalError, OperationalError))
 
 
-def evaluations(folder: Path, column: str) -> list[tuple[int, float]]:
-    """(step, value) of each evaluation of a run so far, from one column of its metrics.csv."""
-    try:
-        complete, newline, _ = (folder / "metrics.csv").read_text(encoding="utf-8").rpartition("\n")
-    except OSError:  # none yet
-        return []
-    rows = csv.DictReader((complete + newline).splitlines())  # without a line that is being written
-    return [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
+def _options(trial: Any) -> list[str]:
+    """What a trial varies, as it is typed: values drawn from a list still are as they were written there."""
+    return [f"{option}={value}" for option, value in trial.params.items()]
+
+
+def _run_command(options: list[str]) -> str:
+    """The command that runs a single point."""
+    once = ["hydra.mode=RUN"] if any(text.startswith("experiment=") for text in options) else []  # its own may be -m
+    flags = read_arguments(sys.argv[1:]).location_flags
+    return shlex.join([*typed_program(), *flags, *options, *once])
 
 
 def _command(folder: Path) -> str:

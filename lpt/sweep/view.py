@@ -1,7 +1,5 @@
 """What a person sees of a sweep: a line per change, and on a terminal a table of the running points beneath."""
 
-import csv
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,8 +11,8 @@ from rich.text import Text
 
 from lpt.console import console, say
 from lpt.sweep.ledger import Row, Status
+from lpt.sweep.so_far import evaluations, steps, tail
 
-TAIL = 15  # lines of a failed point's log
 REFRESH = 1.0  # seconds
 STYLES = {
     Status.COMPLETED: "green",
@@ -30,13 +28,14 @@ class SweepView:
 
     Args:
         folder: the sweep folder.
-        total: the number of points to be worked on.
+        total: the number of points to be worked on, those of earlier launches of a search included.
+        done: how many of them are done already.
     """
 
-    def __init__(self, folder: Path, total: int):
+    def __init__(self, folder: Path, total: int, done: int = 0):
         self._folder = folder
         self._total = total
-        self._done = 0
+        self._done = done
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._next = 0.0
 
@@ -75,25 +74,37 @@ class SweepView:
         """Draw the table of a terminal again, once per `REFRESH` seconds at most."""
         if self._live and time.monotonic() >= self._next:
             self._next = time.monotonic() + REFRESH
-            self._live.update(overview(self._folder, rows(), [Status.RUNNING]), refresh=True)
+            found = rows()
+            waiting = self._total - self._done - sum(row.status == Status.RUNNING for row in found)
+            self._live.update(overview(self._folder, found, [Status.RUNNING], waiting), refresh=True)
 
     def _count(self) -> str:
         return f"{self._done} of {self._total}"
 
 
-def overview(folder: Path, rows: Sequence[Row], shown: Sequence[Status]) -> Table:
-    """The progress of each point whose status is in `shown`; the caption counts all."""
-    table = Table(box=None, pad_edge=False, caption=counts(rows), caption_justify="left")
+def overview(folder: Path, rows: Sequence[Row], shown: Sequence[Status], waiting: int | None = None) -> Table:
+    """The progress of each point whose status is in `shown`; the caption counts all, and says how long they will take.
+
+    Args:
+        folder: the sweep folder.
+        rows: of its ledger.
+        shown: what to show.
+        waiting: points to come after those that are running; None: the pending ones of the ledger.
+    """
+    if waiting is None:
+        waiting = sum(row.status == Status.PENDING for row in rows)
+    left = seconds_left(folder, rows, waiting)
+    caption = counts(rows) + ("" if left is None else f"; about {_clock(left)} left")
+    table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     for heading in ("point", "status", "tries", "step", "time", "validation"):
         table.add_column(heading, no_wrap=True, justify="left" if heading in ("point", "status") else "right")
     table.add_column("", overflow="fold")
     for row in rows:
         if row.status in shown:
             step = progress(folder / row.name) if row.attempts else ""
-            value = "" if row.objective is None else f"{row.objective:.4f}"
             status = Text(row.status, STYLES[row.status])
             error = Text((row.error or "").partition("\n")[0])  # plain strings would be taken for markup
-            table.add_row(row.name, status, str(row.attempts), step, _duration(row), value, error)
+            table.add_row(row.name, status, str(row.attempts), step, _duration(row), _score(folder, row), error)
     return table
 
 
@@ -112,32 +123,47 @@ def show_all(table: Table) -> None:
 
 
 def progress(folder: Path) -> str:
-    """The last step of a run so far, and the number of all steps if its log gives it: `7/18`, `7`, or empty."""
-    steps = re.findall(r"^step +(\d+)/(\d+)", "\n".join(tail(folder / "train.log")), re.MULTILINE)
-    done, total = (int(steps[-1][0]), f"/{steps[-1][1]}") if steps else (0, "")
-    try:
-        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            heading = next(csv.reader(file), [])
-        last = next(csv.reader(tail(folder / "metrics.csv")[-1:]), [])
-        done = max(done, int(dict(zip(heading, last, strict=False)).get("step", 0)))
-    except (OSError, ValueError):  # none yet, or half a line
-        pass
-    return f"{done}{total}" if done else ""
+    """The step of a run: `7/18`, `7`, or empty."""
+    done, total = steps(folder)
+    return f"{done}{'' if total is None else f'/{total}'}" if done else ""
 
 
-def tail(path: Path) -> list[str]:
-    """The last lines of a text file that may be large, or missing."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 100 * TAIL))
-            return file.read().decode(errors="replace").splitlines()[-TAIL:]
-    except OSError:
-        return []
+def seconds_left(folder: Path, rows: Sequence[Row], waiting: int) -> float | None:
+    """About how long until all are done, if points take as long as those that are; None where nothing tells."""
+    running = [row for row in rows if row.status == Status.RUNNING]
+    if not running:
+        return None
+    took = [row.ended - row.started for row in rows if row.status == Status.COMPLETED and row.started and row.ended]
+    if not took:  # by what the running ones have done
+        done = [(_seconds(row), *steps(folder / row.name)) for row in running]
+        took = [seconds * total / step for seconds, step, total in done if step and total]
+    if not took:
+        return None
+    mean = sum(took) / len(took)
+    return (sum(max(mean - _seconds(row), 0.0) for row in running) + mean * waiting) / len(running)
+
+
+def _score(folder: Path, row: Row) -> str:
+    """The primary metric on the validation rows: of a point that is not completed, the best so far."""
+    if row.objective is not None:
+        return f"{row.objective:.4f}"
+    metrics = row.point.facts.get("task.metrics")
+    found = evaluations(folder / row.name, f"validation/{metrics[0]}") if metrics and row.attempts else []
+    return f"{max(value for _, value in found):.4f} so far" if found else ""
+
+
+def _seconds(row: Row) -> float:
+    """How long a point that was started took, or has taken until now."""
+    assert row.started is not None
+    return (row.ended or time.time()) - row.started
 
 
 def _duration(row: Row) -> str:
-    if row.started is None:
-        return ""
-    seconds = round((row.ended or time.time()) - row.started)
+    return "" if row.started is None else _clock(_seconds(row))
+
+
+def _clock(duration: float) -> str:
+    """Such as `0:07` or `1:02:03`."""
+    seconds = round(duration)
     hours, minutes = divmod(seconds // 60, 60)
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"

@@ -72,6 +72,13 @@ def test_states_have_the_backbones_dtype_and_no_padding_on_disk(tmp_path):
     assert [path.stat().st_size for path in tmp_path.glob(f"*/{NUMBERS}")] == [sum(LENGTHS) * HIDDEN * 2]
 
 
+def test_reading_that_takes_long_says_how_long_it_took(tmp_path, monkeypatch):
+    monkeypatch.setattr("lpt.cache.trunk.MOMENT", -1.0)
+    lines = []
+    get(tmp_path, lines=lines)
+    assert lines[1:] == [f"trunk cache: read {len(LENGTHS)} train texts once in 0 s (states entering layer 3)"]
+
+
 def test_a_second_run_reuses_what_the_first_computed(tmp_path, monkeypatch):
     first, cache = get(tmp_path)
     assert cache.facts.built == ["train"]

@@ -1,6 +1,7 @@
 """The search asks Optuna for points, has them worked on, and resumes where it was interrupted."""
 
 import math
+import shlex
 import sqlite3
 from pathlib import Path
 from threading import Timer
@@ -10,8 +11,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
+from lpt.config.command_line import check_command_line
+from lpt.config.compose import compose_points
 from lpt.sweep import search
-from lpt.sweep.search import STUDY, Search, Watch, evaluations
+from lpt.sweep.search import STUDY, Search, Watch
+from lpt.sweep.so_far import evaluations
 
 optuna = pytest.importorskip("optuna")
 SPACE = ["optim.lr=tag(log,interval(1e-4,1e-1))", "lpt.layer=range(2,9,2)", "generator=npg,appg", "seed=3"]
@@ -22,10 +26,11 @@ class Launcher:
 
     def __init__(self, folder: Path, fail=(), killed_at: int | None = None):
         self.points: list[list[str]] = []
+        self.batches: list[tuple[int, int]] = []
         self._fail, self._killed_at = fail, killed_at
 
-    def launch(self, points, initial, watch=None, search=None):
-        self.search, returns = search, []
+    def launch(self, points, initial, watch=None, search=None, total=None):
+        self.search, self.batches, returns = search, [*self.batches, (initial, total)], []
         for point in points:
             if len(self.points) == self._killed_at:
                 raise KeyboardInterrupt
@@ -36,6 +41,13 @@ class Launcher:
             result.return_value = math.nan if number in self._fail else -abs(math.log10(lr) + 2)
             returns.append(result)
         return returns
+
+
+@pytest.fixture(autouse=True)
+def typed(monkeypatch):
+    """What was typed to start a search."""
+    monkeypatch.setattr("sys.argv", ["train.py", "-m"])
+    monkeypatch.setattr(search, "typed_program", lambda: ["python", "train.py"])
 
 
 def make(folder: Path, trials: int, parallel_trials: int = 1, **options) -> tuple[Search, Launcher]:
@@ -90,10 +102,29 @@ def test_the_command_that_resumes_a_search_is_its_own_with_its_folder(tmp_path, 
     folder = tmp_path / "my search"
     typed = [text.format(folder) for text in given]
     monkeypatch.setattr("sys.argv", ["train.py", "-m", "hydra/sweeper=optuna", *typed])
-    monkeypatch.setattr(search, "typed_program", lambda: ["python", "train.py"])
     made, launcher = make(folder, trials=1)
     made.sweep(SPACE)
     assert launcher.search == f"python train.py -m hydra/sweeper=optuna 'hydra.sweep.dir={folder}'"
+
+
+@pytest.mark.parametrize("experiment", [[], ["experiment=search"]], ids=["-m", "an experiment that searches"])
+def test_a_search_says_which_trial_it_is_at_and_how_to_run_the_best_again(tmp_path, capsys, experiment):
+    made, launcher = make(tmp_path, trials=5, parallel_trials=2)
+    template = "task.template.decoder='{a} It\\'s a \\\\ \"film\".','{a}'"
+    best = made.sweep([*experiment, "optim.lr=tag(log,interval(1e-4,1e-1))", template, "seed=3"])
+    *told, said, again = capsys.readouterr().out.splitlines()
+    assert told == ["trials 1 to 2 of 5", "trials 3 to 4 of 5", "trial 5 of 5"]
+    assert launcher.batches == [(0, 5), (2, 5), (4, 5)]
+    assert said.startswith(f"best of 5 trials: {best:.4f} with optim.lr=")
+    command = again.removeprefix("to run it again: ")
+    python, program, *words = shlex.split(command)
+    assert (python, program) == ("python", "train.py")
+    check_command_line(words)
+    (run,) = compose_points([words])
+    assert run.seed == 3
+    assert -abs(math.log10(run.optim.lr) + 2) == best
+    assert run.task.template.decoder in ('{a} It\'s a \\ "film".', "{a}")
+    assert ("hydra.mode=RUN" in words) is bool(experiment)
 
 
 def test_a_failed_point_does_not_end_the_search(tmp_path):

@@ -1,6 +1,7 @@
 """What a person sees of a sweep."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from miniature import DONE, points, shell, sweep
@@ -8,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lpt.sweep import view
-from lpt.sweep.ledger import Ledger
-from lpt.sweep.view import TAIL, SweepView, progress, tail
+from lpt.sweep.ledger import Ledger, Row, Status
+from lpt.sweep.so_far import TAIL, tail
+from lpt.sweep.view import SweepView, progress
 
 
 @pytest.fixture
@@ -53,6 +55,32 @@ def test_a_terminal_gets_a_table_of_what_is_running_with_step_and_time(screen, t
     assert f"{point.name}  running      1  3/18  0:00" in written.getvalue()
     assert "1 point: 1 running" in written.getvalue()
     assert f"{point.name}: completed in 0:00" in written.getvalue()
+
+
+def test_a_running_point_shows_its_best_evaluation_so_far_and_the_caption_when_all_will_be_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(view.time, "time", lambda: 1030.0)
+    (point,) = points(1, **{"task.metrics": ["accuracy", "f1"]})
+    (tmp_path / point.name).mkdir()
+    running = Row(point, Status.RUNNING, 1, "here", "1", started=1000.0, ended=None, objective=None, error=None)
+
+    def caption(*rows: Row, waiting: int | None = None) -> str:
+        return view.overview(tmp_path, rows, [Status.RUNNING], waiting).caption
+
+    assert caption(running) == "1 point: 1 running"  # nothing tells yet
+    lines = ["step,validation/accuracy,validation/f1", "5,0.75,0.9", "11,0.7,0.9", "14,,"]
+    (tmp_path / point.name / "metrics.csv").write_text("\n".join([*lines, ""]))
+    (tmp_path / point.name / "train.log").write_text("step 12/45  validation/accuracy 0.7\n")
+    table = view.overview(tmp_path, [running], [Status.RUNNING])
+    assert [*table.columns[5].cells] == ["0.7500 so far"]
+    # 14 of 45 steps in 30 s are 96 s in all.
+    assert caption(running) == "1 point: 1 running; about 1:06 left"
+    pending = replace(running, status=Status.PENDING, started=None)
+    assert caption(running, pending) == "2 points: 1 running, 1 pending; about 2:43 left"
+    # Completed ones tell better; those that run take turns.
+    completed = replace(running, status=Status.COMPLETED, started=900.0, ended=950.0, objective=0.5)
+    assert caption(running, completed, pending) == "3 points: 1 completed, 1 running, 1 pending; about 1:10 left"
+    assert caption(running, running, completed, waiting=4).endswith("about 2:00 left")
+    assert caption(completed) == "1 point: 1 completed"
 
 
 def test_the_step_is_the_latest_of_metrics_and_log(tmp_path):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from results import COMPLETED
 
+from lpt.config.schema import TrainerConfig
 from lpt.training.result import LatePromptFacts
 from lpt.training.summary import show_result, summary_lines
 
@@ -24,7 +25,7 @@ def test_the_summary_has_what_was_run_its_scores_and_its_costs():
         "best step": "75 of 75",
         "training": "30 s, 2.50 steps/s, 900 tokens/s",
         "peak memory": "1.76 GB",
-        "wall time": "90 s",
+        "wall time": "90 s, loading included",
     }
 
 
@@ -56,7 +57,7 @@ def test_a_run_that_trained_nothing_has_no_speed():
 
 
 def test_the_printed_summary_fits_eighty_columns(tmp_path, capsys):
-    show_result(replace(COMPLETED, intervals=INTERVALS), tmp_path)
+    show_result(replace(COMPLETED, intervals=INTERVALS), tmp_path, TrainerConfig())
     *printed, last = capsys.readouterr().out.splitlines()
     assert max(map(len, printed)) <= 80
     assert last == f"run folder           {tmp_path}"  # in line with the table above
