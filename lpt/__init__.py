@@ -1,6 +1,7 @@
 """Late Prompt Tuning: a frozen language model, and one small network that writes a soft prompt for each input."""
 
 import time
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ __all__ = ["LatePromptClassifier", "LatePromptModel", "__version__"]
 
 # When the process began, as near as it can know: the clock of a command.
 IMPORTED = time.perf_counter()
+
+# What tqdm says in a notebook without ipywidgets, when transformers imports it: progress is in plain lines anyway.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 # Resolved on first use, so that `import lpt` (and `lpt --help`) does not wait for torch.
 _HOMES = {"LatePromptModel": "lpt.late_prompt", "LatePromptClassifier": "lpt.classifier"}

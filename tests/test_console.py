@@ -3,14 +3,27 @@
 import subprocess
 import sys
 
+KERNEL = """
+import builtins, sys, types
+class ZMQInteractiveShell: config = {}
+builtins.get_ipython = ZMQInteractiveShell
+sys.modules["ipykernel.zmqshell"], sys.modules["IPython"] = types.ModuleType("zmqshell"), builtins
+import rich.console
+assert rich.console._is_jupyter()
+"""
+RUN = """
+from lpt.bars import Bar
+from lpt.console import say
+import tqdm.auto
+with Bar("training", 2, delay=0) as bar:
+    bar.update(1)
+    say("step 1/2")
+"""
 
-def test_a_notebook_gets_plain_lines():
-    """Rich takes its cells for a screen of HTML and widgets."""
-    code = (
-        "import builtins\nclass ZMQInteractiveShell: config = {}\nbuiltins.get_ipython = ZMQInteractiveShell\n"
-        "import rich.console; assert rich.console._is_jupyter()\n"
-        "from lpt.bars import Bar; from lpt.console import say\n"
-        "with Bar('training', 2, delay=0) as bar: bar.update(1); say('step 1/2')"
-    )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+
+def test_a_notebook_without_widgets_gets_plain_lines_and_no_warning():
+    """Rich would write HTML and widgets there, and tqdm complains that it has none."""
+    done = subprocess.run([sys.executable, "-c", KERNEL + RUN], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("step 1/2\n", "")
+    complains = subprocess.run([sys.executable, "-c", f"{KERNEL}import tqdm.auto"], capture_output=True, text=True)
+    assert "IProgress not found" in complains.stderr

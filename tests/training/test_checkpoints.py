@@ -171,7 +171,7 @@ def test_the_tests_above_would_notice_a_mistake(experiment, undisturbed, monkeyp
 
 def test_a_flat_score_does_not_keep_progress_from_being_saved(experiment, monkeypatch):
     """Lightning's own checkpoints are written when the best score improves, and not otherwise."""
-    monkeypatch.setattr(Checkpoints, "_note_score", lambda self, score, step: step == 4)
+    monkeypatch.setattr(Checkpoints, "is_better", lambda self, trainer: trainer.global_step == 4)
     with pytest.raises(PowerCutError):
         interrupt(experiment, monkeypatch, "flat", "seldom", PromptModule, "training_step", 14)
     folder = experiment.run_dir("flat") / "checkpoints"
