@@ -29,6 +29,7 @@ from lpt.config.schema import Config
 from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
 from lpt.training.result import write_failure
+from lpt.training.stop import Interrupted
 
 INTERRUPTED = 130  # exit status, as shells have it: 128 + SIGINT
 
@@ -75,10 +76,9 @@ class Training:
             return math.nan
 
     def _run(self, config: Config, folder: Path, rows: Splits | None, started: float | None) -> float:
-        from lpt.training.run import run  # here, so that --help and bad options do not wait for torch
-        from lpt.training.stop import Interrupted
-
         try:
+            from lpt.training.run import run  # here, so that --help and bad options do not wait for torch
+
             return run(config, folder, sweep_name(), rows, started).objective
         except Interrupted as interruption:
             if not _requeue(interruption.number):

@@ -20,9 +20,9 @@ CHOICES = ("task=film_reviews", "backbone=minilm-l6", "method=lora", "head=linea
 LOADING = "loading task=film_reviews backbone=minilm-l6 method=lora ..."
 
 
-def printed(*arguments: str, tmp_path, **environment: str) -> subprocess.CompletedProcess:
+def printed(*arguments: str, tmp_path, code: str = UNTIL_TRAINING, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-c", UNTIL_TRAINING, *CHOICES, f"hydra.run.dir='{tmp_path}/run'", *arguments],
+        [sys.executable, "-c", code, *CHOICES, f"hydra.run.dir='{tmp_path}/run'", *arguments],
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(REPOSITORY), **environment},
@@ -33,6 +33,20 @@ def test_the_first_line_comes_before_torch_is_imported(tmp_path):
     assert printed(tmp_path=tmp_path).stdout.splitlines() == [LOADING, "False True"]
     resumed = printed(tmp_path=tmp_path, LOCAL_RANK="1").stdout.splitlines()
     assert resumed == ["False True"]  # the first process speaks
+
+
+def test_ctrl_c_while_libraries_are_loaded_ends_as_it_does_later(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom lpt.config.main import main\n"
+        "class Stop:\n    @staticmethod\n    def find_spec(name, *_):\n"
+        "        if name == 'torch': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Stop)\nmain()"
+    )
+    run = tmp_path / "run"
+    done = printed(tmp_path=tmp_path, code=code)
+    assert (done.returncode, done.stdout) == (130, f"{LOADING}\n")
+    assert done.stderr == f"\ninterrupted; resume with: python -c resume={run}\n"
+    assert (run / ".hydra" / "config.yaml").is_file()
 
 
 @pytest.mark.parametrize("argument", ["--help", "--cfg=job", "lpt.layr=3", "task.source=tsv"])
