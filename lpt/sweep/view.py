@@ -76,7 +76,7 @@ class SweepView:
             self._next = time.monotonic() + REFRESH
             found = rows()
             waiting = self._total - self._done - sum(row.status == Status.RUNNING for row in found)
-            self._live.update(overview(self._folder, found, [Status.RUNNING], waiting), refresh=True)
+            self._live.update(overview(self._folder, found, [Status.RUNNING], max(waiting, 0)), refresh=True)
 
     def _count(self) -> str:
         return f"{self._done} of {self._total}"
