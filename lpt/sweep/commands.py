@@ -17,7 +17,7 @@ from lpt.errors import LptError
 from lpt.sweep.ledger import Ledger, Row, Status, enter
 from lpt.sweep.processes import find_all
 from lpt.sweep.queue import sole_launcher
-from lpt.sweep.view import counts, overview, show_all
+from lpt.sweep.view import counts, overview, seconds_left, show_all
 from lpt.training.result import CompletedRun, read_result
 
 
@@ -33,8 +33,10 @@ def show_status(folder: Path) -> None:
     processes = find_all(folder.absolute() / row.name for row in here)
     gone = {row.name for row in here if not processes[folder.absolute() / row.name]}
     shown = [replace(row, error="interrupted: its process is gone") if row.name in gone else row for row in rows]
-    show_all(overview(folder, shown, list(Status)))
+    pending = sum(row.status == Status.PENDING for row in rows)
     at_work = any(row.status == Status.RUNNING and row.name not in gone for row in rows)
+    left = seconds_left(folder, rows, pending) if at_work else None
+    show_all(overview(folder, shown, list(Status), left))
     if not at_work and any(row.status in (Status.PENDING, Status.RUNNING) for row in rows):
         say(f"no process is working on it; resume with: {resume_command}")
 

@@ -76,24 +76,22 @@ class SweepView:
             self._next = time.monotonic() + REFRESH
             found = rows()
             waiting = self._total - self._done - sum(row.status == Status.RUNNING for row in found)
-            self._live.update(overview(self._folder, found, [Status.RUNNING], max(waiting, 0)), refresh=True)
+            left = seconds_left(self._folder, found, max(waiting, 0))
+            self._live.update(overview(self._folder, found, [Status.RUNNING], left), refresh=True)
 
     def _count(self) -> str:
         return f"{self._done} of {self._total}"
 
 
-def overview(folder: Path, rows: Sequence[Row], shown: Sequence[Status], waiting: int | None = None) -> Table:
+def overview(folder: Path, rows: Sequence[Row], shown: Sequence[Status], left: float | None = None) -> Table:
     """The progress of each point whose status is in `shown`; the caption counts all, and says how long they will take.
 
     Args:
         folder: the sweep folder.
         rows: of its ledger.
         shown: what to show.
-        waiting: points to come after those that are running; None: the pending ones of the ledger.
+        left: seconds that they will take; None where it is unknown.
     """
-    if waiting is None:
-        waiting = sum(row.status == Status.PENDING for row in rows)
-    left = seconds_left(folder, rows, waiting)
     caption = counts(rows) + ("" if left is None else f"; about {_clock(left)} left")
     table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     for heading in ("point", "status", "tries", "step", "time", "validation"):
@@ -129,7 +127,13 @@ def progress(folder: Path) -> str:
 
 
 def seconds_left(folder: Path, rows: Sequence[Row], waiting: int) -> float | None:
-    """About how long until all are done, if points take as long as those that are; None where nothing tells."""
+    """About how long until all are done, if points take as long as those that are; None where nothing tells.
+
+    Args:
+        folder: the sweep folder.
+        rows: of its ledger.
+        waiting: points to come after those that are running.
+    """
     running = [row for row in rows if row.status == Status.RUNNING]
     if not running:
         return None

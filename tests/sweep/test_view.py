@@ -63,8 +63,8 @@ def test_a_running_point_shows_its_best_evaluation_so_far_and_the_caption_when_a
     (tmp_path / point.name).mkdir()
     running = Row(point, Status.RUNNING, 1, "here", "1", started=1000.0, ended=None, objective=None, error=None)
 
-    def caption(*rows: Row, waiting: int | None = None) -> str:
-        return view.overview(tmp_path, rows, [Status.RUNNING], waiting).caption
+    def caption(*rows: Row, waiting: int = 0) -> str:
+        return view.overview(tmp_path, rows, [Status.RUNNING], view.seconds_left(tmp_path, rows, waiting)).caption
 
     assert caption(running) == "1 point: 1 running"  # nothing tells yet
     lines = ["step,validation/accuracy,validation/f1", "5,0.75,0.9", "11,0.7,0.9", "14,,"]
@@ -75,10 +75,13 @@ def test_a_running_point_shows_its_best_evaluation_so_far_and_the_caption_when_a
     # 14 of 45 steps in 30 s are 96 s in all.
     assert caption(running) == "1 point: 1 running; about 1:06 left"
     pending = replace(running, status=Status.PENDING, started=None)
-    assert caption(running, pending) == "2 points: 1 running, 1 pending; about 2:43 left"
+    assert caption(running, pending, waiting=1) == "2 points: 1 running, 1 pending; about 2:43 left"
     # Completed ones tell better; those that run take turns.
     completed = replace(running, status=Status.COMPLETED, started=900.0, ended=950.0, objective=0.5)
-    assert caption(running, completed, pending) == "3 points: 1 completed, 1 running, 1 pending; about 1:10 left"
+    assert (
+        caption(running, completed, pending, waiting=1)
+        == "3 points: 1 completed, 1 running, 1 pending; about 1:10 left"
+    )
     assert caption(running, running, completed, waiting=4).endswith("about 2:00 left")
     assert caption(completed) == "1 point: 1 completed"
 
