@@ -19,12 +19,17 @@ class Bar:
         total: when it is done.
         completed: where it begins.
         delay: seconds before anything is drawn.
-        visible: whether it is to be drawn at all.
+        visible: whether it is wanted.
+
+    Attributes:
+        visible: whether it is wanted, and there is a terminal to draw it on.
     """
 
     def __init__(
         self, description: str, total: int, completed: int = 0, *, delay: float = MOMENT, visible: bool = True
     ):
+        # Not by `is_terminal` alone, which FORCE_COLOR makes of a file.
+        self.visible = visible and console.is_terminal and console.file.isatty()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
@@ -36,7 +41,7 @@ class Bar:
             transient=True,
             expand=True,
             refresh_per_second=REFRESH,
-            disable=not (visible and console.is_terminal and console.file.isatty()),  # the second: of FORCE_COLOR
+            disable=not self.visible,
         )
         self._task = self._progress.add_task(description, total=total, completed=completed, details="")
         self._due = time.monotonic() + delay

@@ -50,7 +50,10 @@ class Progress(Callback):
         if self._compiles:
             self._compiles = False
             say(f"compiled: the first batch took {time.monotonic() - self._started:.0f} s")
-        latest = trainer.callback_metrics.get("train/loss") if self._wanted else None
+        assert self._training is not None
+        if not self._training.visible:
+            return
+        latest = trainer.callback_metrics.get("train/loss")
         if latest is not None and (self._loss is None or trainer.global_step % READ_EVERY == 0):
             self._loss = float(latest)
         self._move(trainer)
@@ -91,11 +94,11 @@ class Progress(Callback):
         self._evaluation.update(batch_idx + 1)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print a line, unless this step has been evaluated before."""
+        """Print a line, unless nothing is trained or this step has been evaluated before."""
         assert isinstance(pl_module, PromptModule)
         self._close_evaluation()
         kept = self._checkpoints
-        if kept is None or kept.evaluated_step != trainer.global_step:
+        if trainer.state.fn == "fit" or (kept is not None and kept.evaluated_step != trainer.global_step):
             loss = trainer.callback_metrics.get("train/loss")
             shown = {} if loss is None else {"train/loss": float(loss)}
             shown |= {f"validation/{name}": value for name, value in pl_module.scores.items()}

@@ -77,6 +77,13 @@ def test_where_training_ends_between_evaluations_its_end_has_a_line_too(experime
     ]
 
 
+def test_an_untrained_model_has_no_steps(experiment, capsys):
+    experiment.run("untrained", "trainer.max_steps=0")
+    printed = capsys.readouterr().out
+    assert evaluations(printed) == []
+    assert "still improving" not in printed
+
+
 @pytest.fixture
 def terminal(monkeypatch):
     screen = Terminal()
