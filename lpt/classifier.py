@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lpt.adapter import AdapterConfig, load_adapter_config, load_adapter_weights, local_folder, save_adapter
-from lpt.assets.hub import hub_answers
+from lpt.assets.hub import hub_answers, push_adapter
 from lpt.backbones.context import Context
 from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import Pretrained, find_pretrained
@@ -22,7 +23,9 @@ from lpt.errors import LptError
 from lpt.heads import Head, branches, build_head, check_head, reads
 from lpt.late_prompt import LateMethod
 from lpt.methods import build_method
+from lpt.metrics import compute, usual_metrics
 
+Text = str | tuple[str, str]
 CHUNK = 4096  # texts tokenized at a time, so that millions of them need no memory for all their tokens
 
 
@@ -55,7 +58,7 @@ class Scorer(nn.Module):
         """Loss per row, `[B]`."""
         return self.head.losses(self.read_out(batch), batch.labels, self.method.backbone)
 
-    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def probabilities_and_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Class probabilities `[B, C]` and losses `[B]`, float32, from one pass for all classes."""
         z, backbone = self.read_out(batch), self.method.backbone
         return self._scored(z).softmax(1), self.head.losses(z, batch.labels, backbone)
@@ -83,6 +86,10 @@ class Prediction:
     value: float | None = None
     # Of a regression: what the probabilities come to.
 
+    def __str__(self) -> str:
+        """The label, or the value of a regression: what a column of a table should have."""
+        return self.label if self.value is None else str(self.value)
+
 
 class LatePromptClassifier(Scorer):
     """A task's template, a method over a frozen backbone, and a head, in eval mode. Load one with `from_pretrained`.
@@ -94,6 +101,10 @@ class LatePromptClassifier(Scorer):
         training: settings of the method that matter in training alone (`lpt.methods.only_in_training`).
         quantization: of the backbone's layers: `int8`, `nf4` or None.
         accelerator: where a quantized backbone is going to be, `cpu` or `gpu`.
+
+    Attributes:
+        config: what it is.
+        metrics: split -> metric -> value, where `lpt.fit` has trained it; None where it was loaded.
 
     Raises:
         LptError: whatever about the configuration does not fit the backbone.
@@ -125,6 +136,7 @@ class LatePromptClassifier(Scorer):
         if "layer" in settings and not method.backbone.train_embeddings:
             settings = settings | {"layer": method.backbone.layer}
         self.config = replace(config, settings=settings)
+        self.metrics: dict[str, dict[str, float]] | None = None
         self.eval()
 
     # Save, load, use
@@ -166,14 +178,92 @@ class LatePromptClassifier(Scorer):
         load_adapter_weights(folder, classifier)
         return classifier.to(placement.device).eval()
 
-    def predict(self, texts: Iterable[str | tuple[str, str]], batch_size: int = 32) -> list[Prediction]:
+    @property
+    def labels(self) -> list[str]:
+        """Class names, in class order: the columns of `predict_proba`."""
+        return self.config.labels
+
+    @overload
+    def predict(self, texts: str, batch_size: int = 32) -> Prediction: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, texts: Iterable[Text], batch_size: int = 32) -> list[Prediction]: ...
+
+    def predict(self, texts: Text | Iterable[Text], batch_size: int = 32) -> Prediction | list[Prediction]:
         """Classify texts, or pairs of texts for a task of two sentences; answers in the order given.
+
+        In eval mode, which it leaves the classifier in.
+
+        Args:
+            texts: any number of them, for a list of predictions; or a single one (a tuple, if it is a pair), for its
+                prediction.
+            batch_size: rows at a time.
 
         Raises:
             LptError: a pair for a task of one sentence, or the other way round; something that is not a text.
         """
-        if isinstance(texts, str):
-            raise LptError("predict takes a list of texts; for one text give [text]")
+        single = isinstance(texts, str) or (self.template.pair and isinstance(texts, tuple) and _is_pair(texts))
+        rows = self._rows([texts] if single else texts)  # type: ignore[list-item, arg-type]
+        self.eval()
+        predictions: list[Prediction] = []
+        for start in range(0, len(rows), CHUNK):
+            predictions += self._predict_chunk(rows[start : start + CHUNK], batch_size)
+        return predictions[0] if single else predictions
+
+    def forward(self, texts: Text | Iterable[Text], batch_size: int = 32) -> Prediction | list[Prediction]:
+        """As `predict`: `classifier(texts)`."""
+        return self.predict(texts, batch_size)
+
+    def predict_proba(self, texts: Iterable[Text], batch_size: int = 32) -> np.ndarray:
+        """The probability of each label, `[N, C]` float64, for N texts; columns are `labels`.
+
+        Raises:
+            LptError: as `predict`.
+        """
+        found = self.predict([texts] if isinstance(texts, str) else texts, batch_size)
+        return np.array([list(prediction.probabilities.values()) for prediction in found]).reshape(-1, len(self.labels))
+
+    def evaluate(self, texts: Iterable[Text], labels: Iterable[str | float], batch_size: int = 32) -> dict[str, float]:
+        """Score predictions against gold labels, or values of a regression: metric -> score.
+
+        Raises:
+            LptError: as `predict`; unequal numbers of texts and labels; a label that is not one of `labels`.
+        """
+        rows, gold = list(texts), list(labels)
+        if len(rows) != len(gold) or not rows:
+            raise LptError(f"evaluate got {len(rows)} texts and {len(gold)} labels; give one label for each text")
+        found = self.predict(rows, batch_size)
+        if self.config.value_range is not None:
+            numbers = torch.tensor([float(value) for value in gold], dtype=torch.float64)
+            values = torch.tensor([prediction.value for prediction in found], dtype=torch.float64)
+            return compute(usual_metrics(None), values, numbers, None)
+        for i, label in enumerate(gold):
+            if str(label) not in self.labels:
+                raise LptError(f"labels[{i}] is {label!r}; give one of {', '.join(map(repr, self.labels))}")
+        classes = torch.tensor([self.labels.index(str(label)) for label in gold])
+        predicted = torch.tensor([self.labels.index(prediction.label) for prediction in found])
+        return compute(usual_metrics(len(self.labels)), predicted, classes, len(self.labels))
+
+    def push_to_hub(self, repo_id: str, private: bool = False, token: str | None = None) -> str:
+        """Upload the adapter, never the backbone, to the Hugging Face hub; `from_pretrained(repo_id)` loads it.
+
+        Args:
+            repo_id: `<name>/<repository>`; it is made if it does not exist.
+            private: whether a new repository is private.
+            token: of the hub; None: the one that `hf auth login` has left.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            LptError: the hub cannot be reached, or refuses.
+        """
+        return push_adapter(self.save_pretrained, repo_id, private, token)
+
+    def _rows(self, texts: Iterable[Text]) -> list[tuple[str, ...]]:
+        """The one or two texts of each row, checked."""
+        if isinstance(texts, bytes | dict) or not isinstance(texts, Iterable):
+            raise LptError(f"texts is {type(texts).__name__}; give a text, or a list of texts")
         rows = [tuple(text) if isinstance(text, list | tuple) else (text,) for text in texts]
         expected = 2 if self.template.pair else 1
         for i, row in enumerate(rows):
@@ -183,10 +273,7 @@ class LatePromptClassifier(Scorer):
             problem = next(filter(None, map(text_problem, row)), None)
             if problem is not None:
                 raise LptError(f"texts[{i}] {problem}")
-        predictions: list[Prediction] = []
-        for start in range(0, len(rows), CHUNK):
-            predictions += self._predict_chunk(rows[start : start + CHUNK], batch_size)
-        return predictions
+        return rows
 
     @torch.inference_mode()
     def _predict_chunk(self, rows: list[tuple[str, ...]], batch_size: int) -> list[Prediction]:
@@ -216,6 +303,10 @@ def _answers(config: AdapterConfig, tokenizer: Any) -> list[list[int]] | None:
     if wanted == "answers":
         return answer_ids(tokenizer, config.label_words, config.labels, config.answer, config.space)
     return [[token] for token in label_word_ids(tokenizer, config.label_words, config.labels, config.space)]
+
+
+def _is_pair(texts: tuple[Any, ...]) -> bool:
+    return len(texts) == 2 and all(isinstance(text, str) for text in texts)
 
 
 def _adapter_folder(adapter: str | Path, revision: str | None) -> Path:

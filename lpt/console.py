@@ -1,5 +1,8 @@
 """The console that messages are printed on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 
 # Plain lines in a notebook too: its cells show what a file would get.
@@ -9,3 +12,13 @@ console = Console(highlight=False, force_jupyter=False)
 def say(message: str) -> None:
     """Print one message, unwrapped and without markup."""
     console.print(message, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Print nothing while this lasts."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before

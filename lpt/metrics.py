@@ -85,6 +85,13 @@ NUMBER_METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndar
 METRICS = (*CLASS_METRICS, *NUMBER_METRICS)
 
 
+def usual_metrics(num_classes: int | None) -> list[str]:
+    """Return the metrics to report where no task names them: for so many classes, or for numbers (None)."""
+    if num_classes is None:
+        return list(NUMBER_METRICS)
+    return ["accuracy", "matthews", *(["f1"] if num_classes == 2 else [])]
+
+
 def confusion_matrix(predicted: "Tensor", gold: "Tensor", num_classes: int) -> np.ndarray:
     """Counts `[C, C]`: row = gold class, column = predicted class.
 

@@ -228,7 +228,7 @@ def test_train_becomes_the_process_of_the_module_that_trains(monkeypatch):
     monkeypatch.setattr("os.execv", lambda *command: started.append(command) or sys.exit(0))
     with pytest.raises(SystemExit):
         main(["train", "-m", "lpt.layer=1,2", "--help"])
-    assert started == [(sys.executable, [sys.executable, "-m", "lpt.train", "-m", "lpt.layer=1,2", "--help"])]
+    assert started == [(sys.executable, [sys.executable, "-m", "lpt.training", "-m", "lpt.layer=1,2", "--help"])]
 
 
 def test_a_plugin_is_loaded_before_the_adapter(tmp_path, capsys):

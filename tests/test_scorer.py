@@ -22,7 +22,7 @@ def batch():
 
 
 def test_an_evaluation_is_the_softmax_of_the_heads_scores_and_the_losses_of_training(scorer, batch):
-    probabilities, losses = scorer.evaluate(batch)
+    probabilities, losses = scorer.probabilities_and_losses(batch)
     scores = scorer.head.scores(scorer.read_out(batch), scorer.method.backbone)
     torch.testing.assert_close(probabilities, scores.exp() / scores.exp().sum(1, keepdim=True))
     torch.testing.assert_close(losses, scorer.losses(batch))
@@ -35,7 +35,7 @@ def test_one_pass_serves_all_classes(scorer, batch, monkeypatch):
     for name in ("trunk", "upper"):
         whole = getattr(method, name)
         monkeypatch.setattr(method, name, lambda *given, name=name, whole=whole: passes.append(name) or whole(*given))
-    scorer.evaluate(batch)
+    scorer.probabilities_and_losses(batch)
     assert passes == ["trunk", "upper"]
 
 

@@ -1,9 +1,14 @@
 """The Hugging Face hub, or its cache alone where it is out of reach."""
 
 import os
+import tempfile
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
-from huggingface_hub import constants, get_session
+from huggingface_hub import HfApi, constants, get_session
+
+from lpt.errors import LptError
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
@@ -38,3 +43,35 @@ def hub_trouble() -> str | None:
         by_proxy = "" if proxy is None else f", by the proxy that {proxy} names"
         return f"{constants.ENDPOINT} does not answer{by_proxy} ({type(error).__name__})"
     return None
+
+
+def push_adapter(save: Callable[[Path], None], repo_id: str, private: bool, token: str | None) -> str:
+    """Upload an adapter as a commit of a model repository, which is made if it does not exist.
+
+    Args:
+        save: writes the adapter into a folder.
+        repo_id: `<name>/<repository>`.
+        private: whether a new repository is private.
+        token: None: the one that is stored.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        LptError: the hub cannot be reached, or refuses.
+    """
+    trouble = hub_trouble()
+    if trouble is not None:
+        raise LptError(f"the adapter cannot be pushed to {repo_id!r}: {trouble}; save_pretrained keeps it in a folder")
+    with tempfile.TemporaryDirectory(prefix="lpt-") as folder:
+        save(Path(folder))
+        try:
+            api = HfApi(token=token)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload an adapter of lpt")
+        except (OSError, ValueError) as error:  # HTTP errors are among the first
+            raise LptError(
+                f"the adapter cannot be pushed to {repo_id!r} ({str(error).partition(chr(10))[0]}); check the name and "
+                "the token (hf auth login)"
+            ) from error
+    return str(commit.commit_url)

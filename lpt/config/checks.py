@@ -104,6 +104,12 @@ def _rows(config: Config) -> Iterator[str]:
             f"fewshot=per_class draws rows of each class, and task {config.task.name} has none (task.value_range); use "
             "fewshot=total or fewshot=full"
         )
+    if fewshot.folds is not None and trainer.processes > 1:
+        yield (
+            f"fewshot.folds={fewshot.folds} runs on one device; remove it, or give trainer.devices=1 trainer.nodes=1"
+        )
+    if fewshot.folds is not None and config.trainer.max_steps == 0:
+        yield f"fewshot.folds={fewshot.folds} tests what was trained; remove it, or trainer.max_steps=0"
     gradient_accumulation = optim.gradient_accumulation or 1
     if gradient_accumulation * trainer.processes > optim.batch_size:
         nodes = f"trainer.nodes={trainer.nodes} x " if trainer.nodes > 1 else ""

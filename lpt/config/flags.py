@@ -15,6 +15,7 @@ from lpt.errors import ConfigError, did_you_mean
 
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 EXCLUSIVE = ("run", "multirun", "cfg", "info")
+KEYWORDS = ("true", "false", "null", "nan", "inf", "yes", "no", "on", "off")
 LOCATIONS = ("config_path", "config_name", "config_dir")
 
 
@@ -121,9 +122,25 @@ def parse(text: str, loader: Any = None) -> Override:
 
 def assignment(option: str, value: str | Path) -> str:
     """`option=value` as Hydra reads it, whatever characters the value has; for a shell it may need quotes around it."""
-    text = str(value)
-    if re.fullmatch(r"[\w./@%+-]+", text, re.ASCII):
-        return f"{option}={text}"
+    return f"{option}={written(str(value))}"
+
+
+def assignment_of_list(option: str, values: Sequence[str]) -> str:
+    """`option=[value,...]` as Hydra reads it, each value a text."""
+    return f"{option}=[{','.join(value if _is_word(value) else _quoted(value) for value in values)}]"
+
+
+def written(text: str) -> str:
+    """A text as Hydra reads it, in quotes where it needs them."""
+    return text if re.fullmatch(r"[\w./@%+-]+", text, re.ASCII) else _quoted(text)
+
+
+def _is_word(text: str) -> bool:
+    """Whether it is a text without quotes too, neither a number nor a truth value."""
+    return re.fullmatch(r"[A-Za-z_][\w-]*", text, re.ASCII) is not None and text.lower() not in KEYWORDS
+
+
+def _quoted(text: str) -> str:
     # Backslashes mean themselves, except before a quote.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
-    return f"{option}='{escaped}'"
+    return f"'{escaped}'"

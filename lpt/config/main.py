@@ -1,4 +1,4 @@
-"""The command that trains: `python train.py [options]`, `lpt train [options]` and `python -m lpt.train [options]`."""
+"""The command that trains: `python train.py`, `lpt train` and `python -m lpt.training`."""
 
 import math
 import os
@@ -15,6 +15,7 @@ from lpt import IMPORTED, ranks
 from lpt.config.command_line import check_command_line, report
 from lpt.config.flags import assignment, read_arguments
 from lpt.config.help import show_help
+from lpt.config.own_data import from_own_data
 from lpt.config.place import CONF_DIR, typed_program
 from lpt.config.resolve import resolve
 from lpt.config.resume import (
@@ -96,6 +97,7 @@ def main() -> None:
         SystemExit: always, unless all went well: 2 for a bad configuration, 1 where a run failed, 130 if interrupted.
     """
     try:
+        sys.argv[1:], told = from_own_data(sys.argv[1:])
         if read_arguments([text for text in sys.argv[1:] if text != "all"])["help"]:
             print(show_help(sys.argv[1:], " ".join(typed_program())), end="")
             return
@@ -103,6 +105,8 @@ def main() -> None:
         check_command_line(sys.argv[1:])
     except LptError as error:
         raise SystemExit(report(error)) from None
+    if ranks.is_first():
+        print("\n".join(told))
     arguments = complete_arguments(sys.argv[1:])
     # Once more with absolute paths, for what starts again elsewhere: of a flag given twice the last counts.
     sys.argv[1:] = [*arguments, *read_arguments(arguments).location_flags]

@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = (PACKAGE / "conf").is_dir()
 CONF_DIR = PACKAGE / "conf" if INSTALLED else PACKAGE.parent / "conf"
-MODULE = "lpt.train"
+MODULE = "lpt.training"
 
 
 def train_program() -> list[str]:
@@ -23,6 +23,6 @@ def train_program() -> list[str]:
 def typed_program() -> list[str]:
     """What a person types to start this process again."""
     main = sys.modules["__main__"]
-    if main.__spec__ is not None:  # python -m lpt.train, also behind `lpt train`
+    if main.__spec__ is not None:  # python -m lpt.training, also behind `lpt train`
         return ["lpt", "train"]
     return ["python", sys.argv[0]]

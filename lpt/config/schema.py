@@ -44,8 +44,11 @@ class FewshotConfig:
     # full; total: k rows in all, as the paper draws them; per_class: k rows of each class, as LM-BFF does.
     k: Count | None = None
     # Training rows, in all or of each class.
-    k_dev: Count = 1000
-    # Validation rows taken from the training split, in all or of each class.
+    k_dev: Annotated[int, at_least(0)] = 1000
+    # Validation rows taken from the training split, in all or of each class. 0: none, the last step is kept.
+    folds: Annotated[int | None, at_least(2)] = None
+    # Cross-validation: so many runs, each tested on another part of the training rows; then one on all of them, which
+    # is the result. None of them has validation rows.
     seed: Seed = 13
     # Seed of the draw. By default, the run's seed.
 
@@ -140,10 +143,14 @@ class TrainerConfig:
 
     max_epochs: Count = 6
     # Passes over the training rows.
+    min_steps: Annotated[int, at_least(0)] = 0
+    # Optimizer steps at least: of few rows, more passes than max_epochs.
     max_steps: Annotated[int | None, at_least(0)] = None
-    # Optimizer steps, instead of max_epochs. 0: evaluate the untrained model.
+    # Optimizer steps, instead of max_epochs and min_steps. 0: evaluate the untrained model.
+    patience: Count | None = None
+    # Evaluations in a row without a better score after which training ends. null: it goes to its end.
     eval_every: Count | None = None
-    # Steps between evaluations. null: an epoch.
+    # Steps between evaluations. null: an epoch, or a twentieth of training where that is more.
     eval_batch_size: Count = 32
     # Rows per device and evaluation batch.
     accelerator: Annotated[str, one_of(AUTO, *ACCELERATORS)] = AUTO
@@ -247,7 +254,8 @@ class Config:
     # Python files of your own that register methods, generators or heads. Given on the command line.
     resume: str | None = None
     # Run folder to resume.
-    # Which experiment was chosen; its file sets the other options.
+    # Which recipe and experiment were chosen; their files set the other options.
+    recipe: Any = None
     experiment: Any = None
 
 

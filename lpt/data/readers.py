@@ -13,6 +13,7 @@ from lpt.data.text import text_problem
 from lpt.errors import LptError, did_you_mean
 
 DEFAULT_FORMAT = TextFormat()
+KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 DELIMITERS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
 
 
@@ -121,7 +122,7 @@ def read_file(path: Path, text_format: TextFormat = DEFAULT_FORMAT) -> Columns:
         LptError: another kind of file; broken encoding, quoting or JSON (with file and line); a row longer than the
             header; an unreadable Parquet or bzip2 file.
     """
-    data, kind = path.read_bytes(), _kind(path)
+    data, kind = path.read_bytes(), file_kind(path)
     if path.suffix == ".bz2":
         try:
             data = bz2.decompress(data)
@@ -149,7 +150,7 @@ def read_text(data: bytes, path: Path, text_format: TextFormat = DEFAULT_FORMAT)
     Raises:
         LptError: broken encoding or quoting, an empty file, a row longer than the header (with file and line).
     """
-    text, is_csv, header = decode(data, path), _kind(path) == ".csv", text_format.header
+    text, is_csv, header = decode(data, path), file_kind(path) == ".csv", text_format.header
     delimiter = text_format.delimiter or ("," if is_csv else "\t")
     quoting = is_csv if text_format.quoting is None else text_format.quoting
     records = list(_split_quoted(text, path, delimiter) if quoting else _split_unquoted(text, delimiter))
@@ -210,8 +211,8 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _kind(path: Path) -> str:
-    """The extension in lower case, without that of the compression."""
+def file_kind(path: Path) -> str:
+    """Return a file's extension in lower case, without that of the compression."""
     return Path(path.name.removesuffix(".bz2")).suffix.lower()
 
 

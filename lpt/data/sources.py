@@ -22,7 +22,7 @@ RawSplits = Iterator[tuple[str, Columns]]  # the name of each split, and its col
 def load_rows(task: Task) -> dict[str, LabeledRows]:
     """Load the splits `train`, `dev`, `test` and extra test sets of a task, as far as its source has them.
 
-    Where a source has neither `dev` nor `test`, test rows are set aside from `train` (`hold_out_test`). An unlabeled
+    Where a source has neither `dev` nor `test`, `test_rows` of `train` are set aside (`hold_out_test`). An unlabeled
     test split of a public data set is left out; an extra test set is the first of its places that has labels.
 
     Raises:
@@ -49,7 +49,7 @@ def load_rows(task: Task) -> dict[str, LabeledRows]:
                 f"task.{task.source}.extra_tests: {name} has labels in none of {', '.join(places)}; "
                 f"name another place, or do without: task.{task.source}.extra_tests=null"
             )
-    if "dev" not in splits and "test" not in splits:
+    if "dev" not in splits and "test" not in splits and source.test_rows:
         splits |= hold_out_test(splits["train"], source.test_rows, source.balance)
     return splits
 

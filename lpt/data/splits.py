@@ -23,8 +23,8 @@ class Splits:
 
     Attributes:
         train: training rows.
-        validation: rows that choose the best step.
-        test: rows of the main test set.
+        validation: rows that choose the best step; None where the last one is kept.
+        test: rows of the main test set; None where nothing is tested.
         test_split: the source's split that `test` is: "test", or "dev" where its test split has no labels.
         extra_tests: further test sets, by name.
         audit: what is odd about them, and what was left out.
@@ -32,8 +32,8 @@ class Splits:
     """
 
     train: LabeledRows
-    validation: LabeledRows
-    test: LabeledRows
+    validation: LabeledRows | None
+    test: LabeledRows | None
     test_split: str
     extra_tests: dict[str, LabeledRows]
     audit: Audit
@@ -41,11 +41,11 @@ class Splits:
 
     def tests(self) -> dict[str, LabeledRows]:
         """Return all test sets by name, `test` first."""
-        return {"test": self.test, **self.extra_tests}
+        return _present({"test": self.test}) | self.extra_tests
 
     def by_name(self) -> dict[str, LabeledRows]:
-        """Return all splits by name: `train`, `validation`, `test`, extra test sets."""
-        return {"train": self.train, "validation": self.validation, **self.tests()}
+        """Return all splits by name: `train`, `validation`, `test`, extra test sets; those that there are."""
+        return _present({"train": self.train, "validation": self.validation}) | self.tests()
 
     def describe(self, classes: Sequence[str] | None) -> dict[str, Any]:
         """Return sizes in all and per class, a fingerprint of the text and label of every row, and the audit."""
@@ -64,6 +64,7 @@ class Sampling(Protocol):
     protocol: str
     k: int | None
     k_dev: int
+    folds: int | None
     seed: int
 
 
@@ -74,7 +75,8 @@ def read_rows(task: Task, sampling: Sampling) -> Splits:
         LptError: data that cannot be read, or that does not have the rows asked for.
     """
     few = sampling
-    return sample_splits(load_rows(task), task.classes, protocol=few.protocol, k=few.k, k_dev=few.k_dev, seed=few.seed)
+    k_dev = few.k_dev if few.folds is None else 0  # the same steps in every fold, and all rows
+    return sample_splits(load_rows(task), task.classes, protocol=few.protocol, k=few.k, k_dev=k_dev, seed=few.seed)
 
 
 def sample_splits(
@@ -86,11 +88,12 @@ def sample_splits(
     is free and the protocol is `full`; otherwise they come from train, disjoint from the training rows.
 
     Args:
-        source: splits by name: `train` and `dev` or `test` or both; any others are extra test sets.
+        source: splits by name: `train`, `dev` and `test`, the last two if there are any; others are extra test sets.
         classes: class names in class order; None for a regression, whose rows are all alike to the sampling.
         protocol: `full` (all of train), `total` (k rows in all) or `per_class` (k rows of each class).
         k: training rows, in all or of each class; `full` ignores it.
-        k_dev: validation rows taken from train, in all or of each class; `full` takes at most one row in five.
+        k_dev: validation rows taken from train, in all or of each class; `full` takes at most one row in five. 0: no
+            validation rows, also where there is a dev split.
         seed: seed of the sampling, from 0 to 2**32 - 1.
 
     Raises:
@@ -100,8 +103,10 @@ def sample_splits(
     if protocol not in PROTOCOLS:
         hint = did_you_mean(protocol, PROTOCOLS)
         raise LptError(f"fewshot={protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}{hint}")
-    test_split = "test" if "test" in source else "dev"
-    if protocol == "full" and test_split == "test" and "dev" in source:
+    test_split = "dev" if "dev" in source and "test" not in source else "test"
+    train: LabeledRows
+    validation: LabeledRows | None
+    if protocol == "full" and k_dev and test_split == "test" and "dev" in source:
         train, validation = source["train"], source["dev"]
     else:
         train, validation = _take_validation(source["train"], classes, protocol, k, k_dev, seed)
@@ -109,21 +114,26 @@ def sample_splits(
         if not size:
             raise LptError(f"class {name!r} has no training row; add some to the data or remove it from task.labels")
     extra_tests = {name: rows for name, rows in source.items() if name not in SPLITS}
-    test = source[test_split]
-    found = audit({"train": train, "validation": validation, "test": test, **extra_tests}, source)
+    test = source.get(test_split)
+    present = _present({"train": train, "validation": validation, "test": test})
+    found = audit(present | extra_tests, source)
     cautions = [caution for rows in source.values() for caution in rows.cautions]
     return Splits(train, validation, test, test_split, extra_tests, found, cautions)
 
 
+def _present(splits: dict[str, LabeledRows | None]) -> dict[str, LabeledRows]:
+    return {name: rows for name, rows in splits.items() if rows is not None}
+
+
 def _take_validation(
     rows: LabeledRows, classes: Sequence[str] | None, protocol: str, k: int | None, k_dev: int, seed: int
-) -> tuple[LabeledRows, LabeledRows]:
-    """Training and validation rows, both out of `rows`, disjoint."""
-    if k_dev < 1:
-        raise LptError(f"fewshot.k_dev={k_dev}: validation rows choose the best step; give fewshot.k_dev >= 1")
+) -> tuple[LabeledRows, LabeledRows | None]:
+    """Training and validation rows, both out of `rows`, disjoint; no validation rows where `k_dev` is 0."""
     # Names instead of indices, so that errors name the class.
     labels = [""] * len(rows) if classes is None else rows.label_names(classes)
     if protocol == "full":
+        if k_dev == 0:
+            return rows, None
         dev = stratified(labels, min(k_dev, len(rows) // LARGEST_SHARE), seed).tolist()
         if not dev:
             raise LptError(f"{len(rows)} training rows are too few to take validation rows from; name a dev split")
@@ -136,7 +146,7 @@ def _take_validation(
         )
     sample = sample_total if protocol == "total" else sample_per_class
     train, dev = sample(labels, k, k_dev, seed)
-    return rows.take(train), rows.take(dev)
+    return rows.take(train), rows.take(dev) if dev else None
 
 
 def _fingerprint(rows: LabeledRows, classes: Sequence[str] | None) -> str:

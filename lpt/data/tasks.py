@@ -55,8 +55,9 @@ class Source:
     # rows come from `train`, as in the paper.
     extra_tests: Any = None
     # Further test sets, as in {test_other: other.tsv}; of several places, [first, second], the first with labels.
-    test_rows: Annotated[int, at_least(1)] = 1000
-    # Number of test rows set aside if there are no others, at most a fifth of all; always the same ones.
+    test_rows: Annotated[int, at_least(0)] = 1000
+    # Number of test rows set aside if there are no others, at most a fifth of all; always the same ones. 0: none, all
+    # rows train.
     balance: bool = False
     # Whether to keep equally many rows of each class if test rows are set aside.
 

@@ -224,12 +224,16 @@ class Checkpoints(Checkpoint):
     def restore_best(self, trainer: pl.Trainer, module: PromptModule, data: PromptData) -> None:
         """Put the best step's values into the module.
 
-        Where training ended between two evaluations, its end is evaluated too and kept if it is better.
+        Where training ended between two evaluations, its end is evaluated too and kept if it is better. Without
+        validation rows its end is the best step.
 
         Raises:
             LptError: `best.ckpt` is damaged.
         """
-        if self.evaluated_step != trainer.global_step:
+        if "validation" not in data.splits:
+            self.best_step = trainer.global_step
+            self._save(trainer, is_best=True)
+        elif self.evaluated_step != trainer.global_step:
             trainer.validate(module, datamodule=data, verbose=False)
             scores = trainer.callback_metrics.items()
             found = {name: float(score) for name, score in scores if name.startswith("validation/")}
@@ -262,5 +266,7 @@ class Checkpoints(Checkpoint):
 def _can_be_resumed_here(trainer: pl.Trainer) -> bool:
     """Whether a step has just ended that no evaluation follows."""
     batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+    if batches % trainer.accumulate_grad_batches:
+        return False
     assert trainer.val_check_batch is not None
-    return batches % trainer.accumulate_grad_batches == 0 and batches % trainer.val_check_batch != 0
+    return not trainer.enable_validation or batches % trainer.val_check_batch != 0

@@ -67,7 +67,7 @@ class PromptData(pl.LightningDataModule):
         plan = self.cache.plan or self.cache.prepare(backbone, seen, ranks)
         for name in {"fit": ("train", "validation"), "validate": ("validation",), "test": (self.test_split,)}[stage]:
             # What is read once and forgotten with the process is not worth keeping.
-            if name not in self.kept and not (stage == "test" and plan.mode == "memory"):
+            if name in seen and name not in self.kept and not (stage == "test" and plan.mode == "memory"):
                 places = {row: place for place, row in enumerate(rows)} if name == "train" else None
                 self.kept[name] = self._keep(seen[name], name, places, ranks)
 

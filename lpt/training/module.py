@@ -249,7 +249,7 @@ class PromptModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep what the classifier says of a batch."""
-        probabilities, losses = self.classifier.evaluate(batch)
+        probabilities, losses = self.classifier.probabilities_and_losses(batch)
         self._outputs.append((batch.rows, probabilities, batch.labels, losses))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:

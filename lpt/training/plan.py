@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from lpt.config.schema import Config
 
+EVALUATIONS = 20  # at most, unless trainer.eval_every says otherwise or there are more epochs
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -36,14 +38,17 @@ def plan_training(config: Config, num_rows: int, gradient_accumulation: int, tra
     """The plan of this configuration for `num_rows` training rows; no steps where nothing is `trainable`."""
     trainer = config.trainer
     steps_per_epoch = math.ceil(num_rows / config.optim.batch_size)
-    total_steps = trainer.max_epochs * steps_per_epoch if trainer.max_steps is None else trainer.max_steps
+    total_steps = trainer.max_steps
+    if total_steps is None:
+        total_steps = max(trainer.max_epochs * steps_per_epoch, trainer.min_steps)
     if not trainable:
         total_steps = 0
+    eval_every = trainer.eval_every or max(steps_per_epoch, math.ceil(total_steps / EVALUATIONS))
     return TrainingPlan(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         warmup_steps=round(config.optim.warmup_ratio * total_steps),
-        eval_every=min(trainer.eval_every or steps_per_epoch, total_steps or 1),
+        eval_every=min(eval_every, total_steps or 1),
         log_every=min(trainer.log_every, steps_per_epoch),
         gradient_accumulation=gradient_accumulation,
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lpt.data.batches import EncodedSplit
 from lpt.data.regression import interpolate
+from lpt.errors import LptError
 from lpt.files import write_text
 from lpt.metrics import compute, interval
 
@@ -73,3 +74,20 @@ class SplitPredictions:
         """Write one JSON object per row."""
         lines = map(json.dumps, self.rows(split, labels))
         write_text(path, "\n".join([*lines, ""]))
+
+    @classmethod
+    def read(
+        cls, path: Path, labels: list[str], value_range: Sequence[float] | None, loss: float
+    ) -> "SplitPredictions":
+        """Read what `write` has written.
+
+        Raises:
+            LptError: the file is missing or damaged.
+        """
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            gold = np.array([row["gold"] if value_range is not None else labels.index(row["gold"]) for row in rows])
+            probabilities = np.array([[row["probabilities"][name] for name in labels] for row in rows])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LptError(f"{path} cannot be read ({error}); remove its run folder, and resume the run") from None
+        return cls(probabilities, gold, loss, value_range)

@@ -100,6 +100,7 @@ def training_facts(
         steps_per_second=round(module.train_steps / seconds, 3) if seconds else 0.0,
         tokens_per_second=round(float(tokens) / seconds, 1) if seconds else 0.0,
         peak_memory_bytes=peak_memory_bytes(accelerator),
-        # A single evaluation tells nothing of it.
-        still_improving=best_step == trainer.global_step == plan.total_steps > plan.eval_every,
+        # A single evaluation tells nothing of it, and none even less.
+        still_improving=trainer.limit_val_batches != 0
+        and best_step == trainer.global_step == plan.total_steps > plan.eval_every,
     )

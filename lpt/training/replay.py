@@ -1,6 +1,6 @@
 """Which row and which module made a number that is not finite: the step is computed again, and looked into."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,10 @@ def replay(config: Config, run_dir: Path) -> Replay | None:
     quiet_lightning()
     config.trainer.devices = config.trainer.nodes = 1
     experiment = prepare(config)
-    plan = replace(experiment.plan, eval_every=experiment.plan.total_steps)
     data, module = build_data(experiment, build_cache(config)), build_module(experiment)
     module.__class__ = Recorder
     assert isinstance(module, Recorder)
-    trainer = build_trainer(config, experiment.placement, plan, [], None, run_dir)
+    trainer = build_trainer(config, experiment.placement, experiment.plan, [], None, False, run_dir)
     try:
         fit(trainer, module, data, checkpoint_to_resume(run_dir))
     except NotFiniteError as error:

@@ -34,6 +34,7 @@ class Fewshot:
     k: int | None
     k_dev: int
     seed: int
+    folds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,9 @@ class CompletedRun(RunIdentity):
 
     @property
     def objective(self) -> float:
-        """The primary metric on the validation rows."""
-        return self.metrics["validation"][self.primary_metric]
+        """The primary metric on the validation rows, or cross-validated; NaN where there is neither."""
+        found = self.metrics.get("validation") or self.metrics.get("cross_validation") or {}
+        return found.get(self.primary_metric, math.nan)
 
 
 def identity(config: Config) -> RunIdentity:
@@ -177,7 +179,7 @@ def identity(config: Config) -> RunIdentity:
         method=config.method.name,
         head=config.head.name,
         seed=config.seed,
-        fewshot=Fewshot(few.protocol, few.k, few.k_dev, few.seed),
+        fewshot=Fewshot(few.protocol, few.k, few.k_dev, few.seed, few.folds),
     )
 
 

@@ -9,10 +9,12 @@ import pytorch_lightning as pl
 
 from lpt.cache.trunk import TrunkCache
 from lpt.config.schema import Config
-from lpt.data.splits import Splits
+from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
 from lpt.ranks import global_rank
 from lpt.training.checkpoints import Checkpoints, checkpoint_to_resume, read_checkpoint
+from lpt.training.cross_validation import NAME as CROSS_VALIDATION
+from lpt.training.cross_validation import cross_validate
 from lpt.training.datamodule import PromptData
 from lpt.training.experiment import Experiment, prepare
 from lpt.training.first_process import announce_rank, say
@@ -67,6 +69,10 @@ def run(
 
 def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, started: float) -> CompletedRun:
     quiet_lightning()
+    folds = None
+    if config.fewshot.folds is not None:
+        rows = read_rows(config.task, config.fewshot) if rows is None else rows
+        folds = cross_validate(config, rows, run_dir, lambda fold, folder, part: run(fold, folder, rows=part))
     experiment = prepare(config, rows)
     cache = build_cache(config)
     data, module = build_data(experiment, cache), build_module(experiment)
@@ -75,14 +81,17 @@ def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, 
     first_step = 0 if begin is None else int(read_checkpoint(begin)["global_step"])
     loggers = build_loggers(config, run_dir, sweep, first_step)
     with closing(loggers):
-        trainer = build_trainer(config, experiment.placement, experiment.plan, loggers, checkpoints, run_dir)
+        validates = experiment.rows.validation is not None
+        trainer = build_trainer(config, experiment.placement, experiment.plan, loggers, checkpoints, validates, run_dir)
         if checkpoints is not None:
             try:
                 fit(trainer, module, data, begin)
             except NotFiniteError as error:
                 raise explained(error, config, data, run_dir) from None
             checkpoints.restore_best(trainer, module, data)
-        predictions = evaluate(trainer, module, data, list(experiment.rows.tests()))
+        predictions = ({} if folds is None else {CROSS_VALIDATION: folds}) | evaluate(
+            trainer, module, data, validates, list(experiment.rows.tests())
+        )
         best_step = 0 if checkpoints is None else checkpoints.best_step
         train = training_facts(trainer, module, experiment.placement.accelerator, experiment.plan, best_step)
         seconds = time.perf_counter() - started
@@ -159,11 +168,13 @@ def explained(error: NotFiniteError, config: Config, data: PromptData, run_dir: 
 
 
 def evaluate(
-    trainer: pl.Trainer, module: PromptModule, data: PromptData, tests: list[str]
+    trainer: pl.Trainer, module: PromptModule, data: PromptData, validates: bool, tests: list[str]
 ) -> dict[str, SplitPredictions]:
-    """What the model says of the validation rows and of each of these test sets, by split."""
-    trainer.validate(module, datamodule=data, verbose=False)
-    predictions = {"validation": module.take_predictions()}
+    """What the model says of the validation rows, if there are any, and of each of these test sets, by split."""
+    predictions = {}
+    if validates:
+        trainer.validate(module, datamodule=data, verbose=False)
+        predictions["validation"] = module.take_predictions()
     for name in tests:
         data.test_split = module.test_split = name
         trainer.test(module, datamodule=data, verbose=False)
@@ -175,6 +186,7 @@ def write_files(experiment: Experiment, predictions: dict[str, SplitPredictions]
     """Write `predictions/<split>.jsonl`, and `adapter/` where something was trained."""
     for name, found in predictions.items():
         path = run_dir / "predictions" / f"{name}.jsonl"
-        found.write(path, experiment.splits[name], experiment.config.task.labels)
+        rows = experiment.splits["train" if name == CROSS_VALIDATION else name]
+        found.write(path, rows, experiment.config.task.labels)
     if experiment.trains:
         experiment.classifier.save_pretrained(run_dir / "adapter")

@@ -13,6 +13,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 from lpt.backbones.placement import Placement
 from lpt.config.schema import Config
 from lpt.training.checkpoints import Checkpoints
+from lpt.training.patience import Patience
 from lpt.training.plan import TrainingPlan
 from lpt.training.progress import Progress
 
@@ -34,6 +35,7 @@ def build_trainer(
     plan: TrainingPlan,
     loggers: list[Logger],
     checkpoints: Checkpoints | None,
+    validates: bool,
     run_dir: Path,
 ) -> pl.Trainer:
     """The trainer that fits and evaluates.
@@ -44,10 +46,15 @@ def build_trainer(
         plan: steps, counted.
         loggers: from `lpt.training.loggers.build_loggers`.
         checkpoints: None where nothing is trained.
+        validates: whether there are validation rows.
         run_dir: where Lightning would write what it writes by default; it has nothing to.
     """
     trainer = config.trainer
-    progress = Progress(checkpoints, trainer.progress, trainer.compile)
+    callbacks: list[pl.Callback] = [Progress(checkpoints, trainer.progress, trainer.compile)]
+    if checkpoints is not None:
+        callbacks.append(checkpoints)
+        if trainer.patience is not None and validates:
+            callbacks.append(Patience(config.task.metrics[0], trainer.patience))
     return pl.Trainer(
         accelerator=placement.accelerator,
         devices=trainer.devices,
@@ -64,7 +71,8 @@ def build_trainer(
         gradient_clip_val=config.optim.max_grad_norm,
         logger=loggers,
         log_every_n_steps=plan.log_every,
-        callbacks=[progress] if checkpoints is None else [checkpoints, progress],
+        limit_val_batches=1.0 if validates else 0,
+        callbacks=callbacks,
         enable_checkpointing=checkpoints is not None,
         enable_progress_bar=False,  # `Progress` has one for the whole run
         use_distributed_sampler=False,  # batches are dealt to processes by `lpt.data.batches`
