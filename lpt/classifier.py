@@ -203,7 +203,7 @@ class LatePromptClassifier(Scorer):
             LptError: a pair for a task of one sentence, or the other way round; something that is not a text.
         """
         single = isinstance(texts, str) or (self.template.pair and isinstance(texts, tuple) and _is_pair(texts))
-        rows = self._rows([texts] if single else texts)  # type: ignore[list-item, arg-type]
+        rows = self._rows([texts] if single else texts)  # type: ignore[list-item]
         self.eval()
         predictions: list[Prediction] = []
         for start in range(0, len(rows), CHUNK):

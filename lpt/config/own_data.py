@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lpt.config.flags import assignment, assignment_of_list
 from lpt.data.readers import KINDS, Columns, file_kind, read_file
+from lpt.data.reading import TextFormat
 from lpt.data.tasks import IGNORE
 from lpt.errors import ConfigError, LptError, did_you_mean
 
@@ -37,6 +38,7 @@ class OwnData:
         test: file of the rows that are tested.
         folds: how many for cross-validation; 0: none; None: by the number of rows.
         regression: whether the label is a number.
+        delimiter: what separates the cells of CSV and TSV files; None: commas, and tabs.
     """
 
     train: Path
@@ -47,6 +49,7 @@ class OwnData:
     test: Path | None = None
     folds: int | None = None
     regression: bool = False
+    delimiter: str | None = None
 
 
 def from_own_data(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -80,6 +83,8 @@ def describe(own: OwnData, others: Sequence[str] = ()) -> tuple[list[str], list[
     files = {"train": own.train, "dev": own.validation, "test": own.test}
     options += [assignment(f"task.files.{key}", path.absolute()) for key, path in files.items() if path is not None]
     options += [assignment("task.files.a", own.text), assignment("task.files.label", own.label)]
+    if own.delimiter is not None:
+        options.append(assignment("task.files.delimiter", own.delimiter))
     if own.pair is not None:
         options += [assignment("task.files.b", own.pair), *PAIR_TEMPLATES]
     values = [value for column in columns for value in column.cells("--label", own.label)]
@@ -150,15 +155,16 @@ def parser() -> argparse.ArgumentParser:
         help=f"cross-validate: test every row once, by a model trained on the other folds, then train on all rows; 0: "
         f"set test rows aside instead (default: {FOLDS} with fewer than {FEW_ROWS} rows and no other file)",
     )
+    parser.add_argument("--delimiter", metavar="TEXT", help="what separates cells (default: , in .csv, a tab in .tsv)")
     parser.add_argument("--regression", action="store_true", help="the label is a number")
     return parser
 
 
 def _parse(argv: Sequence[str]) -> tuple[OwnData, list[str]]:
     found, others = parser().parse_known_args(argv)
-    own = OwnData(
-        found.file, found.text, found.label, found.pair, found.validation, found.test, found.folds, found.regression
-    )
+    files = {"train": found.file, "validation": found.validation, "test": found.test}
+    columns = {name: getattr(found, name) for name in ("text", "label", "pair")}
+    own = OwnData(**files, **columns, folds=found.folds, regression=found.regression, delimiter=found.delimiter)
     return own, others
 
 
@@ -184,7 +190,7 @@ def _read(own: OwnData) -> tuple[list[Columns], list[str]]:
         try:
             if not path.is_file():
                 raise LptError(f"{option} {path} does not exist{_similar(path)}")
-            columns = read_file(path)
+            columns = read_file(path, TextFormat(delimiter=own.delimiter))
             if not columns.rows:
                 raise LptError(f"{path} has no rows; give it some")
         except LptError as error:

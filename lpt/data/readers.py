@@ -163,7 +163,9 @@ def read_text(data: bytes, path: Path, text_format: TextFormat = DEFAULT_FORMAT)
     columns = Columns(names, rows, str(path), lines)
     for i, row in enumerate(rows):
         if any(row[len(names) :]):
+            others = [text for text in DELIMITERS if len(names) == 1 and text in names[0]]
             remedy = f"put a cell with {delimiter!r} in quotes" if quoting else f"remove {delimiter!r} from the text"
+            remedy = f"if {DELIMITERS[others[0]]} separate its cells, name them as its delimiter" if others else remedy
             raise LptError(f"{columns.locate(i)} has {len(row)} columns, the header has {len(names)}; {remedy}")
     return columns
 
