@@ -80,7 +80,7 @@ class Composer:
     def is_group(self, override: str) -> bool:
         """Whether it chooses of a group; `optim={lr: 1e-4}` sets options."""
         key, _, value = override.lstrip("+").partition("=")
-        return bool(key) and not value.startswith("{") and (key == "experiment" or bool(self.choices(key)))
+        return bool(key) and not value.startswith("{") and (key in ("recipe", "experiment") or bool(self.choices(key)))
 
     def _explain(self, override: str, error: Exception, groups: Sequence[str]) -> str:
         return explain(override, error, self.choices, self.is_group, self.schema(groups))

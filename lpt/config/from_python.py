@@ -9,7 +9,7 @@ from lpt.config.command_line import check_command_line
 from lpt.config.compose import composer, plain_config
 from lpt.config.flags import read_arguments
 from lpt.config.resolve import resolve
-from lpt.config.resume import CONFIG, complete_arguments, register_resolvers, restore
+from lpt.config.resume import CONFIG, complete_arguments, restore
 from lpt.config.schema import Config
 from lpt.errors import ConfigError
 from lpt.files import write_text
@@ -27,7 +27,6 @@ def compose_run(overrides: Sequence[str]) -> tuple[Config, Path]:
             [f"{text}: flags are for the command line; from Python, call train once for each run" for text in flags]
         )
     check_command_line(overrides)
-    register_resolvers()
     completed = complete_arguments(overrides)
     with composer(read_arguments(completed)) as hydra:
         cfg = hydra.compose(completed)

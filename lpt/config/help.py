@@ -15,7 +15,19 @@ from lpt.errors import ConfigError
 
 WIDTH = 100
 COLUMN = 34
-GROUPS = ("backbone", "task", "fewshot", "method", "generator", "head", "optim", "cache", "logger", "experiment")
+GROUPS = (
+    "backbone",
+    "task",
+    "fewshot",
+    "method",
+    "generator",
+    "head",
+    "optim",
+    "cache",
+    "logger",
+    "recipe",
+    "experiment",
+)
 EVERYDAY = (
     "lpt.layer",
     "lpt.prompt_length",
@@ -37,6 +49,7 @@ intermediate layer of a frozen language model.
 
 Examples
   {program}                                          film reviews, SmolLM2-135M, 400 rows
+  {program} tickets.csv --text body --label intent   a file of your own; {program} tickets.csv --help
   {program} backbone=gpt2-large lpt.layer=13         another backbone, the prompt entering layer 13
   {program} task=sst2 task.source=tsv task.data_dir=$HOME/glue fewshot=full
   {program} method=lora lpt.layer=16                 a baseline, from layer 16 on
@@ -119,7 +132,7 @@ def _lines(schema: Schema, cfg: Any, group: str) -> Iterator[str]:
         if not field.is_group:
             if field.name == "seed":
                 yield f"\n{Config.__doc__}"
-            if field.name != "experiment":
+            if field.name not in ("recipe", "experiment"):
                 yield from _beside(field, value)
             continue
         last = field.name.rpartition(".")[2]

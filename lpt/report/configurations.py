@@ -10,7 +10,7 @@ from lpt.sweep.ledger import Status
 from lpt.training.result import CompletedRun
 
 # What makes no difference to what is learned or what it costs; the seed is averaged over.
-IGNORED = ("seed", "fewshot.seed", "resume", "experiment", "task.name", "backbone.name", "trainer.progress")
+IGNORED = ("seed", "fewshot.seed", "resume", "recipe", "experiment", "task.name", "backbone.name", "trainer.progress")
 IGNORED_GROUPS = ("logger.", "bench.", "hydra.")
 # These name a configuration, in this order and in these words; other options only where they must.
 NAMED = {

@@ -13,6 +13,7 @@ from lpt.config.schema import Config
 # Results do not depend on these options, so neither does the identity of a point.
 IRRELEVANT = (
     "resume",
+    "recipe",
     "experiment",
     "bench",
     "logger",

@@ -83,7 +83,7 @@ def prepare(config: Config, rows: Splits | None = None) -> Experiment:
     messages.say_rows(config, rows)
     classifier = build_classifier(config, pretrained, placement)
     splits = encode(config, rows, classifier)
-    messages.warn_about_rows(rows, splits, classifier.config.max_length)
+    messages.warn_about_rows(rows, splits, config.task.classes, classifier.config.max_length)
     length = mean_length(splits["train"])
     attention = set_attention(config, placement, classifier, length)
     trainable = any(p.requires_grad for p in classifier.parameters())

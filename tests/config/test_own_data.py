@@ -40,7 +40,8 @@ def test_a_file_becomes_options_with_its_classes_whatever_their_names(file):
     assert (task.name, task.source, task.files.a, task.files.label) == ("my_tickets", "files", "body", "intent")
     assert task.files.train == str(file)
     assert told[0] == "60 rows; 'intent' has 3 classes: 20 billing, refund, 20 it's broken, 20 log in"
-    assert told[1].startswith("the same as: lpt train task=custom") and told[1].endswith("seed=21")
+    assert told[1].startswith("the same as: lpt train task=custom")
+    assert told[1].endswith("seed=21")
 
 
 def test_every_row_of_few_is_trained_on_and_tested(file):

@@ -109,7 +109,7 @@ def test_truncated_texts_and_what_is_odd_about_the_rows_are_said(capsys):
     splits = {name: EncodedSplit(encoded, rows("a", name)) for name in ("train", "test")}
     odd = Audit(shared={"test and train": 1})
     given = Splits(splits["train"].labeled, rows("v"), splits["test"].labeled, "test", {}, odd, ["quotes are kept"])
-    messages.warn_about_rows(given, splits, max_length=8)
+    messages.warn_about_rows(given, splits, None, max_length=8)
     assert capsys.readouterr().out.splitlines() == [
         "warning: quotes are kept",
         "warning: 1 row of test has the text of a row of train",
