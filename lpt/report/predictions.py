@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lpt.metrics import CLASS_METRICS, NUMBER_METRICS, weighted
+from lpt.metrics import CLASS_METRICS, NUMBER_METRICS, confusion_counts, weighted
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,24 @@ class SavedPredictions:
     confidence: np.ndarray
     labels: list[str] | None
     texts: list[str] | None = None
+
+    @property
+    def right(self) -> np.ndarray:
+        """`[N]` whether the gold class was predicted."""
+        found: np.ndarray = self.predicted == self.gold
+        return found
+
+    def confusion_counts(self) -> np.ndarray:
+        """Return how many rows of a class were predicted as which, `[C, C]`; row = gold class."""
+        assert self.labels is not None
+        return confusion_counts(self.predicted, self.gold, len(self.labels))
+
+    def mistakes(self) -> np.ndarray:
+        """Return the places of the wrong answers, the surest first; of a regression, of all rows, the furthest off."""
+        if self.labels is None:
+            return np.argsort(-np.abs(self.predicted - self.gold), kind="stable")
+        wrong = np.flatnonzero(~self.right)
+        return wrong[np.argsort(-self.confidence[wrong], kind="stable")]
 
     def scored_by(self, metric: str) -> bool:
         """Whether the metric scores what these are, classes or numbers."""
