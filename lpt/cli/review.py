@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
 def _review(arguments: argparse.Namespace) -> None:
     from lpt.cli.tables import fits, print_table
     from lpt.console import say
-    from lpt.report.prediction_tables import class_table, confusion_table, mistakes_table
+    from lpt.report.prediction_tables import class_table, confused_table, confusion_table, mistakes_table
     from lpt.report.review import review_of
 
     review = review_of(arguments.run, arguments.split)
@@ -45,8 +45,8 @@ def _review(arguments: argparse.Namespace) -> None:
         say(f"{review.coverage(arguments.confidence)}\n{review.calibration}\n")
         print_table(class_table(found))
         say("")
-        confusion = confusion_table(found)
-        print_table(confusion if fits(confusion) else confusion_table(found, numbered=True))
+        wide, narrow = confusion_table(found), confusion_table(found, numbered=True)
+        print_table(next(filter(fits, (wide, narrow)), confused_table(found)))
     shown = mistakes_table(found, arguments.mistakes)
     if shown.rows:
         say("\nmistakes, the surest first" if found.labels is not None else "\nthe largest errors")

@@ -41,7 +41,7 @@ def confusion_table(found: SavedPredictions, numbered: bool = False) -> TextTabl
     """
     assert found.labels is not None
     if len(found.labels) > MATRIX:
-        return _confused_table(found, found.labels)
+        return confused_table(found)
     counts_CC = found.confusion_counts()
     recall_C = class_scores(counts_CC).recall
     names = [f"{number} {label}" for number, label in enumerate(found.labels, start=1)] if numbered else found.labels
@@ -54,7 +54,10 @@ def confusion_table(found: SavedPredictions, numbered: bool = False) -> TextTabl
     return TextTable(["gold \\ predicted", *columns, "recall"], rows, marks=marks)
 
 
-def _confused_table(found: SavedPredictions, labels: Sequence[str]) -> TextTable:
+def confused_table(found: SavedPredictions) -> TextTable:
+    """The pairs of gold and predicted class with the most mistakes."""
+    labels = found.labels
+    assert labels is not None
     counts_CC = found.confusion_counts()
     support_C = counts_CC.sum(1)
     np.fill_diagonal(counts_CC, 0)
@@ -81,7 +84,7 @@ def mistakes_table(found: SavedPredictions, most: int = 12, characters: int = 30
         else:
             told = [found.labels[found.gold[i]], found.labels[found.predicted[i]], f"{found.confidence[i]:.3f}"]
         rows.append([str(found.index[i]), *told] + ([] if found.texts is None else [cut(found.texts[i], characters)]))
-    headings = ["row of the source", "gold", "predicted", *([] if found.labels is None else ["probability"])]
+    headings = ["row", "gold", "predicted", *([] if found.labels is None else ["probability"])]
     words = 1 if found.labels is None else 3
     if found.texts is not None:
         headings, words = [*headings, "text"], len(headings) + 1
