@@ -50,6 +50,8 @@ class AdapterConfig:
     # Of a regression: the values that the two labels stand for.
     reading: Reading = field(default_factory=Reading)
     # How the files were written that it was trained on; `lpt evaluate` and `lpt predict` read others the same way.
+    temperature: float = 1.0
+    # Divides the class scores before the softmax, which makes probabilities mean what they say (`lpt.calibration`).
     format: int = FORMAT
 
 

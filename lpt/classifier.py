@@ -59,9 +59,12 @@ class Scorer(nn.Module):
         return self.head.losses(self.read_out(batch), batch.labels, self.method.backbone)
 
     def probabilities_and_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Class probabilities `[B, C]` and losses `[B]`, float32, from one pass for all classes."""
+        """Class probabilities `[B, C]` and losses `[B]`, from one pass for all classes.
+
+        The probabilities are float64: there even those that a temperature is going to raise are not 0 yet.
+        """
         z, backbone = self.read_out(batch), self.method.backbone
-        return self._scored(z).softmax(1), self.head.losses(z, batch.labels, backbone)
+        return self._scored(z).double().softmax(1), self.head.losses(z, batch.labels, backbone)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
@@ -283,7 +286,8 @@ class LatePromptClassifier(Scorer):
         answers: dict[int, Prediction] = {}
         for items in EvaluationBatches(split.lengths, batch_size):
             batch = split.collate(items, self.pad_id).to(device)
-            probabilities_BC, value_range = self.scores(batch).softmax(1), self.config.value_range
+            probabilities_BC = (self.scores(batch).double() / self.config.temperature).softmax(1)
+            value_range = self.config.value_range
             values = (
                 [None] * len(probabilities_BC)
                 if value_range is None

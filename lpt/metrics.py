@@ -11,7 +11,7 @@ Shapes: N rows, C classes, R weightings of the rows, V different values.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -103,6 +103,35 @@ def confusion_matrix(predicted: "Tensor", gold: "Tensor", num_classes: int) -> n
     _check_rows(predicted, gold, num_classes)
     counts: np.ndarray = multiclass_confusion_matrix(predicted, gold, num_classes, validate_args=False).cpu().numpy()
     return counts
+
+
+def confusion_counts(predicted_N: np.ndarray, gold_N: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count as `confusion_matrix` does, from arrays that hold classes 0 .. C-1, `[C, C]`."""
+    cells_N = gold_N.astype(int) * num_classes + predicted_N
+    return np.bincount(cells_N, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+class ClassScores(NamedTuple):
+    """How well each class is told from the others, `[C]` each; 0 for 0 / 0, as in scikit-learn."""
+
+    precision: np.ndarray
+    # Share of the rows predicted as the class that are of it.
+    recall: np.ndarray
+    # Share of the rows of the class that are predicted as it.
+    f1: np.ndarray
+    # Their harmonic mean.
+    support: np.ndarray
+    # Rows of the class.
+
+
+def class_scores(counts_CC: np.ndarray) -> ClassScores:
+    """Score each class alone.
+
+    Args:
+        counts_CC: confusion counts.
+    """
+    right, predicted, gold = np.diagonal(counts_CC), counts_CC.sum(0), counts_CC.sum(1)
+    return ClassScores(_divided(right, predicted), _divided(right, gold), _divided(2 * right, predicted + gold), gold)
 
 
 def compute(names: Iterable[str], predicted: "Tensor", gold: "Tensor", num_classes: int | None) -> dict[str, float]:

@@ -115,6 +115,11 @@ def test_a_file_is_read_as_the_one_that_the_adapter_was_trained_on(stars, tmp_pa
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2 rows, 1 left out (label ignored by --values)"
     assert lines[1].startswith("accuracy  1.000  ")
+    assert any(line.endswith("rows below 0.9: 100.0% right") for line in lines)
+    words = [line.split() for line in lines]
+    assert ["class", "precision", "recall", "F1", "rows"] in words
+    assert [labels[0], "1.000", "1.000", "1.000", str(labels.count(labels[0]))] in words
+    assert (words[-1][:3], words[-1][-1]) == (["mean", "of", "classes"], "2")
     main(["predict", stars, "--precision", "32", "--file", str(path)])
     assert len(capsys.readouterr().out.splitlines()) == 3
 

@@ -9,7 +9,7 @@ import torch
 from torchmetrics.functional import classification as torchmetrics
 
 from lpt.errors import LptError
-from lpt.metrics import compute, confusion_matrix, interval, weighted
+from lpt.metrics import class_scores, compute, confusion_counts, confusion_matrix, interval, weighted
 
 
 def binary(tn: int, fp: int, fn: int, tp: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,6 +36,26 @@ def test_confusion_matrix_counts_gold_classes_in_rows_and_predictions_in_columns
     gold = torch.tensor([0, 1, 1, 2, 2, 2])
     counts = confusion_matrix(predicted, gold, 4)
     assert counts.tolist() == [[1, 0, 0, 0], [1, 0, 1, 0], [0, 1, 2, 0], [0, 0, 0, 0]]
+
+
+def test_each_class_has_the_precision_recall_and_f1_of_scikit_learn():
+    gold = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
+    predicted = np.array([0, 0, 1, 2, 1, 1, 0, 2, 1, 0])
+    # precision_recall_fscore_support(gold, predicted, labels=range(4), zero_division=0) of scikit-learn 1.9
+    expected = ([0.5, 0.5, 0.5, 0], [0.5, 2 / 3, 0.5, 0], [0.5, 4 / 7, 0.5, 0], [4, 3, 2, 1])
+    found = class_scores(confusion_counts(predicted, gold, 4))
+    for part, values in zip(found, expected, strict=True):
+        assert part.tolist() == pytest.approx(values)
+
+
+def test_each_class_of_many_rows_is_scored_as_torchmetrics_does():
+    predicted, gold = mostly_right(500, 7)
+    counts = confusion_counts(predicted.numpy(), gold.numpy(), 7)
+    assert (counts == confusion_matrix(predicted, gold, 7)).all()
+    found = class_scores(counts)
+    for name in ("precision", "recall", "f1_score"):
+        scored = getattr(torchmetrics, f"multiclass_{name}")(predicted, gold, 7, average="none")
+        assert getattr(found, name.removesuffix("_score")) == pytest.approx(scored.numpy(), abs=1e-6)
 
 
 def test_accuracy_is_the_share_of_right_rows_to_the_last_digit():

@@ -51,6 +51,9 @@ def assert_same(experiment, name):
     found, expected = experiment.result(name), experiment.result("one")
     assert found["data"] == expected["data"]
     assert found["best_step"] == expected["best_step"]
+    for name in ("ece", "ece_before"):
+        assert found["calibration"][name] == pytest.approx(expected["calibration"][name], abs=1e-3), name
+    assert found["calibration"]["temperature"] == pytest.approx(expected["calibration"]["temperature"], rel=1e-2) != 1
     for split in ("validation", "test"):
         assert found["metrics"][split] == pytest.approx(expected["metrics"][split], rel=1e-4)
         written = [(experiment.run_dir(run) / "predictions" / f"{split}.jsonl").read_text() for run in (name, "one")]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from lpt import __version__
-from lpt.cli import bench, cache, evaluate, predict, replay, report, sweep, train
+from lpt.cli import bench, cache, evaluate, predict, replay, report, review, sweep, train
 from lpt.errors import ConfigError, LptError
 
 BROKEN_PIPE = 141  # exit status, as shells have it: 128 + SIGPIPE
@@ -47,6 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lpt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for group in (train, predict, evaluate, sweep, report, replay, bench, cache):
+    for group in (train, predict, evaluate, review, sweep, report, replay, bench, cache):
         group.add(commands)
     return parser

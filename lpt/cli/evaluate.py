@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from lpt.cli.adapters import adapter_options, given_reading, load_classifier, read_columns
-from lpt.cli.arguments import Commands
+from lpt.cli.arguments import Commands, fraction
+from lpt.cli.review import CONFIDENCE
 from lpt.errors import LptError
 
 
@@ -15,7 +16,7 @@ def add(commands: Commands) -> None:
         "evaluate",
         parents=[adapter_options()],
         help="score labeled rows",
-        description="Score an adapter on a labeled file: each metric with its 95%% interval.",
+        description="Score an adapter on a labeled file: each metric with its 95%% interval, and each class alone.",
     )
     evaluate.add_argument("--label", metavar="COLUMN", help="column of the gold label (default: as the run read it)")
     evaluate.add_argument(
@@ -24,14 +25,25 @@ def add(commands: Commands) -> None:
         metavar="VALUE=LABEL",
         help="the label that each value in the file stands for, or ignore (default: as the run read it)",
     )
+    evaluate.add_argument(
+        "--confidence",
+        type=fraction,
+        default=CONFIDENCE,
+        metavar="P",
+        help=f"tell how many rows are below this probability, and how right they are (default: {CONFIDENCE})",
+    )
     evaluate.set_defaults(command=_evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    import numpy as np
     import torch
 
+    from lpt.calibration import coverage
+    from lpt.cli.tables import print_table
     from lpt.data.labels import label_rows
-    from lpt.metrics import NUMBER_METRICS, compute, interval
+    from lpt.metrics import NUMBER_METRICS, compute, confusion_counts, interval
+    from lpt.report.prediction_tables import class_scores_table
 
     if arguments.file is None:
         raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
@@ -56,6 +68,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     for name, value in compute(names, predicted, truth, classes).items():
         low, high = interval(name, predicted, truth, classes)
         print(f"{name:<9} {value:.3f}  (95% interval {low:.3f} to {high:.3f})")
+    if classes is not None:
+        confidence_N = np.array([max(p.probabilities.values()) for p in found])
+        print(f"{coverage(confidence_N, (predicted == truth).numpy(), arguments.confidence)}\n", flush=True)
+        print_table(class_scores_table(confusion_counts(predicted.numpy(), truth.numpy(), classes), config.labels))
 
 
 def _values(given: list[str], config: Any) -> dict[str, str]:

@@ -168,6 +168,8 @@ class TrainerConfig:
     # Seconds between checkpoints to resume from; every evaluation leaves one too.
     log_every: Count = 10
     # Steps between lines of metrics.csv.
+    keep_text: Annotated[int, at_least(0)] = 1000
+    # Characters of each text that predictions/<split>.jsonl keeps for lpt review; a cut text ends in …. 0: no texts.
     progress: bool = True
     # A live bar on a terminal, beneath the lines that each evaluation prints.
 

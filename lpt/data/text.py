@@ -27,6 +27,11 @@ def text_problem(value: Any) -> str | None:
     return None
 
 
+def cut(text: str, most: int) -> str:
+    """Return the first `most` characters of a text, the last of them … where there were more."""
+    return text if len(text) <= most else text[: max(most - 1, 0)] + "…"
+
+
 def read_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
     """Yield the lines of a UTF-8 stream, one at a time, without their ends and without a byte order mark.
 

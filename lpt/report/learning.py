@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lpt.report.plotting import ACCENT, MUTED, PANEL, Plot, figure_of, label_ends
+from lpt.report.predictions import SavedPredictions
 from lpt.report.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVE_CAPTION = "Training: loss and score against optimizer steps. The dot is the step that was kept."
-VALUES_CAPTION = "Predicted against gold values of the test rows."
+VALUES_CAPTION = "Predicted against gold values."
 
 
 def plot_run(run: Run) -> Iterator[Plot]:
@@ -23,13 +24,18 @@ def plot_run(run: Run) -> Iterator[Plot]:
         yield Plot("learning_curve", CURVE_CAPTION, _learning_curve(run, losses, scores))
     found = run.test_predictions
     if found is not None and found.labels is None:
-        figure, ((axes,),) = figure_of(4.2, 1, 1, 4.8)
-        axes.plot(found.gold, found.predicted, "o", color=ACCENT, markersize=3, alpha=0.35, markeredgewidth=0)
-        ends = [min(found.gold.min(), found.predicted.min()), max(found.gold.max(), found.predicted.max())]
-        axes.plot(ends, ends, color=MUTED, linewidth=0.7, linestyle=(0, (2, 3)))
-        axes.set_xlabel("gold")
-        axes.set_ylabel("predicted")
-        yield Plot("values", VALUES_CAPTION, figure)
+        yield plot_values(found)
+
+
+def plot_values(found: SavedPredictions) -> Plot:
+    """Plot the values of a regression."""
+    figure, ((axes,),) = figure_of(4.2, 1, 1, 4.8)
+    axes.plot(found.gold, found.predicted, "o", color=ACCENT, markersize=3, alpha=0.35, markeredgewidth=0)
+    ends = [min(found.gold.min(), found.predicted.min()), max(found.gold.max(), found.predicted.max())]
+    axes.plot(ends, ends, color=MUTED, linewidth=0.7, linestyle=(0, (2, 3)))
+    axes.set_xlabel("gold")
+    axes.set_ylabel("predicted")
+    return Plot("values", VALUES_CAPTION, figure)
 
 
 def read_curves(run: Run) -> dict[str, list[tuple[int, float]]]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from lpt.report.board_tables import costs_table, pairs_table, standings_table
 from lpt.report.plotting import Plot
-from lpt.report.run_tables import confusion_table, mistakes_table, run_table
+from lpt.report.prediction_tables import class_table, confusion_table, mistakes_table
+from lpt.report.run_tables import run_table
 from lpt.report.study import Study
 from lpt.report.study_tables import gaps_table
 from lpt.report.words import findings, headline, legend, single_run, title
@@ -31,6 +32,7 @@ def markdown(study: Study, plots: Sequence[Plot]) -> str:
         parts += [run_table(run).markdown(), costs_table(study.standings[0]).markdown()]
         if run.test_predictions is not None:
             if run.test_predictions.labels is not None:
+                parts += ["## Classes", class_table(run.test_predictions).markdown()]
                 parts += ["## Confusion", confusion_table(run.test_predictions).markdown()]
             parts += ["## Mistakes", mistakes_table(run.test_predictions).markdown()]
     parts += [f"![{plot.caption}](figures/{plot.name}.png)" for plot in plots]

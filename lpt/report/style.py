@@ -54,6 +54,7 @@ td.worse { background: var(--worse); }
 table.pairs td.unsure { color: var(--muted); background: var(--wash); }
 table.confusion td { min-width: 4.5rem; }
 table.gaps td:last-child { white-space: pre-wrap; overflow-wrap: anywhere; min-width: 16rem; }
+table.mistakes td:last-child { min-width: 22rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 table.facts tbody th { color: var(--muted); vertical-align: top; }
 .legend, figcaption { color: var(--muted); font-size: 0.82rem; line-height: 1.5; max-width: 52rem; margin: 0.6rem 0 0; }
 figure { margin: 1.8rem 0 2.4rem; }

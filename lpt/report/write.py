@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lpt.report.figures import plot_study
+from lpt.report.html import svg
 from lpt.report.learning import plot_run
 from lpt.report.markdown import markdown
-from lpt.report.page import page, svg
+from lpt.report.page import page
 from lpt.report.plotting import Plot, plotting_style
 from lpt.report.study import Study, study_of
 from lpt.report.words import single_run

@@ -21,6 +21,7 @@ IRRELEVANT = (
     "trainer.progress",
     "trainer.log_every",
     "trainer.save_every",
+    "trainer.keep_text",
 )
 # What the cached states depend on.
 TRUNK = ("backbone.", "task.", "fewshot.", "trainer.precision", "trainer.accelerator")

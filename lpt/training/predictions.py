@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lpt.data.batches import EncodedSplit
 from lpt.data.regression import interpolate
+from lpt.data.text import cut
 from lpt.errors import LptError
 from lpt.files import write_text
 from lpt.metrics import compute, interval
@@ -58,21 +59,29 @@ class SplitPredictions:
         num_classes = self.probabilities.shape[1] if self.value_range is None else None
         return torch.from_numpy(self.predicted), torch.from_numpy(self.gold), num_classes
 
-    def rows(self, split: EncodedSplit, labels: list[str]) -> Iterator[dict[str, Any]]:
-        """One mapping for each row: its place in the source, gold and predicted label or value, probabilities."""
+    def rows(self, split: EncodedSplit, labels: list[str], keep_text: int = 0) -> Iterator[dict[str, Any]]:
+        """One mapping for each row: its place in the source, gold and predicted label or value, probabilities, text.
+
+        Args:
+            labels: in class order.
+            keep_text: characters of each text; 0: no texts.
+        """
         predicted_N, probabilities_NC = self.predicted.tolist(), self.probabilities.tolist()
-        answers = zip(split.labeled.index, split.labels, predicted_N, probabilities_NC, strict=True)
-        for index, gold, predicted, probabilities in answers:
-            yield {
+        labeled = split.labeled
+        answers = zip(labeled.index, labeled.labels, predicted_N, probabilities_NC, labeled.sentences, strict=True)
+        for index, gold, predicted, probabilities, texts in answers:
+            row = {
                 "index": index,
                 "gold": labels[int(gold)] if self.value_range is None else gold,
                 "predicted": labels[predicted] if self.value_range is None else round(predicted, 6),
                 "probabilities": {name: round(p, 6) for name, p in zip(labels, probabilities, strict=True)},
             }
+            kept = [cut(text, keep_text) for text in texts]
+            yield row | ({"text": kept[0] if len(kept) == 1 else kept} if keep_text else {})
 
-    def write(self, path: Path, split: EncodedSplit, labels: list[str]) -> None:
-        """Write one JSON object per row."""
-        lines = map(json.dumps, self.rows(split, labels))
+    def write(self, path: Path, split: EncodedSplit, labels: list[str], keep_text: int = 0) -> None:
+        """Write one JSON object per row; see `rows`."""
+        lines = [json.dumps(row, ensure_ascii=False) for row in self.rows(split, labels, keep_text)]
         write_text(path, "\n".join([*lines, ""]))
 
     @classmethod
@@ -85,7 +94,7 @@ class SplitPredictions:
             LptError: the file is missing or damaged.
         """
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
             gold = np.array([row["gold"] if value_range is not None else labels.index(row["gold"]) for row in rows])
             probabilities = np.array([[row["probabilities"][name] for name in labels] for row in rows])
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -12,6 +12,7 @@ from lpt.training.module import PromptModule
 from lpt.training.plan import TrainingPlan
 from lpt.training.predictions import SplitPredictions
 from lpt.training.result import (
+    Calibration,
     CompletedRun,
     DataFacts,
     FreezeFacts,
@@ -29,6 +30,7 @@ def completed_run(
     best_step: int,
     wall_seconds: float,
     freeze: FreezeFacts | None,
+    calibration: Calibration | None,
 ) -> CompletedRun:
     """What `result.json` is going to hold.
 
@@ -38,6 +40,7 @@ def completed_run(
         best_step: optimizer steps before the values that were tested; 0 where nothing was trained.
         wall_seconds: since the command was started.
         freeze: the freeze certificate; None where nothing was trained.
+        calibration: of the classes' probabilities; None for a regression.
     """
     config, placement, classifier = experiment.config, experiment.placement, experiment.classifier
     names = config.task.metrics
@@ -63,6 +66,7 @@ def completed_run(
         versions=package_versions(),
         git=git_state(),
         freeze=freeze,
+        calibration=calibration,
     )
 
 

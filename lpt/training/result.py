@@ -92,6 +92,18 @@ class FreezeFacts:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How far probabilities are from meaning what they say (`lpt.calibration`), on each evaluated split."""
+
+    temperature: float
+    # Fitted on the validation rows; 1 where there are none, or nothing was trained.
+    ece_before: dict[str, float]
+    # Split -> expected calibration error at temperature 1.
+    ece: dict[str, float]
+    # Split -> that of the probabilities in predictions/ and of the adapter.
+
+
+@dataclass(frozen=True)
 class Hardware:
     """What times were measured on."""
 
@@ -162,6 +174,8 @@ class CompletedRun(RunIdentity):
     # None outside a checkout.
     freeze: FreezeFacts | None = None
     # None where nothing was trained.
+    calibration: Calibration | None = None
+    # None for a regression.
 
     @property
     def objective(self) -> float:

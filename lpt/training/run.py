@@ -12,6 +12,7 @@ from lpt.config.schema import Config
 from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
 from lpt.ranks import global_rank
+from lpt.training.calibrate import calibrate
 from lpt.training.checkpoints import Checkpoints, checkpoint_to_resume, read_checkpoint
 from lpt.training.cross_validation import NAME as CROSS_VALIDATION
 from lpt.training.cross_validation import cross_validate
@@ -92,10 +93,12 @@ def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, 
         predictions = ({} if folds is None else {CROSS_VALIDATION: folds}) | evaluate(
             trainer, module, data, validates, list(experiment.rows.tests())
         )
+        predictions, calibration = calibrate(experiment, predictions)
         best_step = 0 if checkpoints is None else checkpoints.best_step
         train = training_facts(trainer, module, experiment.placement.accelerator, experiment.plan, best_step)
         seconds = time.perf_counter() - started
-        result = completed_run(experiment, predictions, train, cache, best_step, seconds, module.certificate)
+        certificate = module.certificate
+        result = completed_run(experiment, predictions, train, cache, best_step, seconds, certificate, calibration)
         if trainer.is_global_zero:
             write_files(experiment, predictions, run_dir)
             write_result(run_dir, result)  # before anything that may fail for reasons of its own
@@ -187,6 +190,7 @@ def write_files(experiment: Experiment, predictions: dict[str, SplitPredictions]
     for name, found in predictions.items():
         path = run_dir / "predictions" / f"{name}.jsonl"
         rows = experiment.splits["train" if name == CROSS_VALIDATION else name]
-        found.write(path, rows, experiment.config.task.labels)
+        config = experiment.config
+        found.write(path, rows, config.task.labels, config.trainer.keep_text)
     if experiment.trains:
         experiment.classifier.save_pretrained(run_dir / "adapter")

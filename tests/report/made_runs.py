@@ -76,7 +76,7 @@ def write_run(
     accuracy = {"accuracy": float((predicted == gold).mean()), "loss": 0.5}
     content = completed(**identity, **_achieved(config, rows, accuracy))
     for name, value in (result or {}).items():
-        content[name] = content[name] | value if isinstance(value, dict) else value
+        content[name] = (content[name] or {}) | value if isinstance(value, dict) else value
     _write(folder, content)
     _write_predictions(folder, gold, predicted)
     (folder / "metrics.csv").write_text(

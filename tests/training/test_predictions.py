@@ -5,6 +5,7 @@ import pytest
 
 from lpt.data.batches import EncodedSplit
 from lpt.data.rows import LabeledRows
+from lpt.report.predictions import read_predictions
 from lpt.training.predictions import SplitPredictions
 
 PROBABILITIES = np.array([[0.75, 0.25], [0.25, 0.75]])
@@ -40,3 +41,26 @@ def test_the_file_has_a_line_for_each_row_with_its_place_in_the_source(tmp_path,
     assert [row["index"] for row in rows] == [7, 3]
     assert [(row["gold"], row["predicted"]) for row in rows] == expected
     assert [row["probabilities"] for row in rows] == [{"bad": 0.75, "good": 0.25}, {"bad": 0.25, "good": 0.75}]
+
+
+def test_the_file_keeps_the_beginning_of_each_text_with_a_mark_where_it_was_cut(tmp_path):
+    texts = [("ein \u2028 schöner Film",), ("a film that is long",)]
+    predictions = SplitPredictions(PROBABILITIES, np.array([0, 1]), loss=0.5)
+    path = tmp_path / "test.jsonl"
+    predictions.write(path, EncodedSplit([], LabeledRows(texts, [0, 1], [7, 3])), ["bad", "good"], keep_text=18)
+    assert "schöner" in path.read_text()  # for people and grep
+    found = read_predictions(path)
+    assert found.texts == ["a film that is lo…", "ein \u2028 schöner Film"]  # by place; 18 characters fit whole
+    assert found.index.tolist() == [3, 7]
+
+
+def test_the_file_keeps_both_texts_of_a_pair_and_none_on_request(tmp_path):
+    pairs = EncodedSplit([], LabeledRows([("a", "b"), ("c", "d")], [0, 1], [0, 1]))
+    predictions = SplitPredictions(PROBABILITIES, np.array([0, 1]), loss=0.5)
+    assert [row["text"] for row in predictions.rows(pairs, ["bad", "good"], keep_text=5)] == [["a", "b"], ["c", "d"]]
+    path = tmp_path / "test.jsonl"
+    predictions.write(path, pairs, ["bad", "good"], keep_text=5)
+    assert read_predictions(path).texts == ["a / b", "c / d"]
+    predictions.write(path, pairs, ["bad", "good"], keep_text=0)
+    assert "text" not in json.loads(path.read_text().splitlines()[0])
+    assert read_predictions(path).texts is None

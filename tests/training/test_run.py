@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lpt import LatePromptClassifier
 from lpt.backbones.families import FAMILIES
 from lpt.backbones.split import SplitBackbone
+from lpt.calibration import calibration_error, fit_temperature, tempered
 from lpt.errors import LptError
 from lpt.training.module import PromptModule
 
@@ -113,6 +114,7 @@ def regression(tmp_path_factory):
 def test_a_regression_learns_numbers_that_can_be_learnt(regression):
     _, result = regression
     assert result["primary_metric"] == "pearson"
+    assert result["calibration"] is None
     for split in ("validation", "test"):
         assert set(result["metrics"][split]) == {"pearson", "spearman", "loss"}
         for name in ("pearson", "spearman"):
@@ -180,12 +182,28 @@ def test_a_further_test_set_is_scored_beside_the_test_set(experiment, cache, cap
 def test_the_adapter_gives_the_predictions_of_the_run(experiment, plain):
     adapter = experiment.run_dir("plain") / "adapter"
     classifier = LatePromptClassifier.from_pretrained(adapter, accelerator="cpu", precision="32")
+    assert classifier.config.temperature == plain["calibration"]["temperature"] != 1
     rows = predictions(experiment, "plain", "test")
     texts = [line.rpartition(",")[0] for line in (experiment.folder / "reviews.csv").read_text().splitlines()[1:]]
     found = classifier.predict([texts[row["index"]] for row in rows])
     for row, prediction in zip(rows, found, strict=True):
         assert prediction.label == row["predicted"]
         assert prediction.probabilities == pytest.approx(row["probabilities"], abs=1e-5)
+        assert row["text"] == texts[row["index"]]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_result_tells_how_far_probabilities_are_off_with_the_temperature_and_without(experiment, plain, split):
+    rows = predictions(experiment, "plain", split)
+    probabilities = np.array([[*row["probabilities"].values()] for row in rows])
+    right = np.array([row["gold"] == row["predicted"] for row in rows])
+    temperature = plain["calibration"]["temperature"]
+    assert set(plain["calibration"]["ece"]) == set(plain["calibration"]["ece_before"]) == {"validation", "test"}
+    for name, found in (("ece", probabilities), ("ece_before", tempered(probabilities, 1 / temperature))):
+        assert plain["calibration"][name][split] == pytest.approx(calibration_error(found.max(1), right), abs=1e-4)
+    if split == "validation":  # on which it was fitted
+        gold = np.array([[*row["probabilities"]].index(row["gold"]) for row in rows])
+        assert fit_temperature(probabilities, gold) == pytest.approx(1, abs=1e-3)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_one_does_not(experiment, plain):

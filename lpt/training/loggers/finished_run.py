@@ -11,6 +11,7 @@ import numpy as np
 
 from lpt.config.schema import Config
 from lpt.data.batches import EncodedSplit
+from lpt.metrics import confusion_counts
 from lpt.training.predictions import SplitPredictions
 from lpt.training.result import CompletedRun
 
@@ -75,8 +76,7 @@ class FinishedRun:
     def confusion_matrix(self, test: str) -> DashboardTable:
         """How many rows of a class were predicted as which."""
         predictions, _ = self.tests[test]
-        counts_CC = np.zeros((len(self.labels), len(self.labels)), dtype=int)
-        np.add.at(counts_CC, (predictions.gold, predictions.predicted), 1)
+        counts_CC = confusion_counts(predictions.predicted, predictions.gold, len(self.labels))
         rows = [[label, *counts] for label, counts in zip(self.labels, counts_CC.tolist(), strict=True)]
         return DashboardTable(["gold \\ predicted", *self.labels], rows)
 
