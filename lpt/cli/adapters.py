@@ -22,6 +22,11 @@ def adapter_options() -> argparse.ArgumentParser:
     """The options of both commands, as a parent parser."""
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("adapter", help="the adapter/ folder of a run, or a hub id")
+    options.add_argument(
+        "--backbone",
+        metavar="PATH",
+        help="where the backbone is, if not where the adapter was trained on it: a folder or hub id",
+    )
     _add_file_options(options.add_argument_group("the file, by default read as the run read its own"))
     options.add_argument("--batch-size", type=positive, default=32, help="rows at a time (default: 32)")
     options.add_argument(
@@ -72,7 +77,11 @@ def load_classifier(arguments: argparse.Namespace) -> "LatePromptClassifier":
     from lpt.classifier import LatePromptClassifier  # here, so that --help does not wait for torch
 
     return LatePromptClassifier.from_pretrained(
-        arguments.adapter, arguments.accelerator, arguments.precision, quantization=arguments.quantization
+        arguments.adapter,
+        arguments.accelerator,
+        arguments.precision,
+        quantization=arguments.quantization,
+        backbone=arguments.backbone,
     )
 
 
