@@ -65,8 +65,10 @@ def load_classifier(arguments: argparse.Namespace) -> "LatePromptClassifier":
     """The classifier that the options name.
 
     Raises:
-        LptError: a plugin or the adapter cannot be loaded, or this machine cannot compute it.
+        LptError: `--file` does not exist, a plugin or the adapter cannot be loaded, or this machine cannot compute it.
     """
+    if arguments.file is not None and not arguments.file.is_file():
+        raise LptError(f"--file: {arguments.file} does not exist")
     if arguments.plugin:
         from lpt.registry import load_plugins
 
@@ -98,7 +100,7 @@ def read_texts(arguments: argparse.Namespace, reading: Reading) -> Iterator[tupl
     """Yield the texts of each row of `--file`, or of each line of stdin.
 
     Raises:
-        LptError: `--file` does not exist, or lacks a column; something there is not a text.
+        LptError: `--file` lacks a column; something there is not a text.
     """
     from lpt.data.labels import texts
     from lpt.data.text import read_lines
@@ -113,12 +115,10 @@ def read_columns(path: Path, reading: Reading) -> "Columns":
     """The columns of the file that `--file` names.
 
     Raises:
-        LptError: it does not exist, or cannot be read.
+        LptError: it cannot be read.
     """
     from lpt.data.readers import quoted_by_others, read_file
 
-    if not path.is_file():
-        raise LptError(f"--file: {path} does not exist")
     columns = read_file(path, reading.format)
     if reading.skip_short:
         columns = columns.without_short_rows()

@@ -28,14 +28,14 @@ def add(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    import torch
+    if arguments.file is None:
+        raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
+    classifier = load_classifier(arguments)
+    import torch  # from here on, so that a wrong path does not wait for it
 
     from lpt.data.labels import label_rows
     from lpt.metrics import NUMBER_METRICS, compute, interval
 
-    if arguments.file is None:
-        raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
-    classifier = load_classifier(arguments)
     config = classifier.config
     reading = given_reading(arguments, config.reading)
     if arguments.values is not None:
