@@ -52,6 +52,10 @@ class AdapterConfig:
     # How the files were written that it was trained on; `lpt evaluate` and `lpt predict` read others the same way.
     temperature: float = 1.0
     # Divides the class scores before the softmax, which makes probabilities mean what they say (`lpt.calibration`).
+    architecture: str = ""
+    # Kind and sizes of the backbone, in words; known once it is found.
+    weights: str = ""
+    # The fingerprint of the backbone's weights (lpt/backbones/fingerprint.py); known once they are loaded.
     format: int = FORMAT
 
 
@@ -96,6 +100,8 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
             raise LptError(f"{path} has format {values.get('format')!r}; this version of lpt reads format {FORMAT}")
         reading = values["reading"]
         reading["format"] = TextFormat(**reading["format"])
+        if not values["weights"]:
+            raise ValueError("it does not say which weights it was trained on")
         return AdapterConfig(**values | {"reading": Reading(**reading)})
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise LptError(f"{path} is damaged ({error})") from error

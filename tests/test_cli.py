@@ -92,6 +92,16 @@ def test_who_reads_the_first_lines_alone_gets_no_complaint(adapter):
     assert (done.returncode, done.stdout.count(b"\n"), done.stderr) == (141, 1, b"")
 
 
+@pytest.mark.parametrize("texts", [["-meh"], ["fine", "-meh"]])
+def test_a_text_that_looks_like_an_option_is_told_how_to_write_it(adapter, capsys, texts):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", adapter, "--text", *texts])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith("; a text that begins with a dash is given as --text=-meh\n")
+    main(["predict", adapter, "--precision", "32", "--text", "fine", "--text=-meh"])
+    assert [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()] == ["fine", "-meh"]
+
+
 @pytest.fixture
 def stars(adapter, tmp_path):
     """The same adapter, trained on files with other columns and values."""
@@ -189,6 +199,11 @@ def test_evaluate_scores_numbers_by_their_correlations(regression, tmp_path, cap
     ("arguments", "message"),
     [
         (["predict", "ADAPTER", "--file", "absent.csv"], "--file: absent.csv does not exist"),
+        (["evaluate", "ADAPTER", "--file", "absent.csv"], "--file: absent.csv does not exist"),
+        (
+            ["predict", "ADAPTER", "--backbone", "./none", "--text", "a"],
+            "backbone.path='./none': there is no such folder",
+        ),
         (["evaluate", "ADAPTER"], "lpt evaluate needs --file="),
         (["predict", "./absent"], "holds no adapter"),
         (

@@ -24,7 +24,8 @@ from transformers.utils import logging as transformers_logging
 
 from lpt.assets.hub import hub_answers, hub_trouble
 from lpt.assets.wheels import model_folder
-from lpt.backbones.families import Family, family_of
+from lpt.backbones.families import Family, family_of, num_layers
+from lpt.backbones.fingerprint import fingerprint
 from lpt.backbones.quantization import is_quantized, loading_options
 from lpt.errors import LptError, did_you_mean
 
@@ -56,6 +57,21 @@ class Pretrained:
             LptError: as for `family_of`.
         """
         return family_of(self.config)
+
+    @property
+    def architecture(self) -> str:
+        """The kind of model and its sizes, in words."""
+        config = self.config
+        sizes = f"{num_layers(config)} layers, hidden size {config.hidden_size}, vocabulary of {config.vocab_size}"
+        return f"{config.model_type}, {sizes}"
+
+    def fingerprint(self) -> str:
+        """What tells these weights from all others (`lpt.backbones.fingerprint`); to be asked once they are loaded."""
+        for name in WEIGHTS:
+            path = cached_file(self.location, name, revision=self.commit, _raise_exceptions_for_missing_entries=False)
+            if path is not None:
+                return fingerprint(Path(path))
+        raise LptError(f"backbone.path={self.path!r} has none of {', '.join(WEIGHTS)}")
 
     def load_tokenizer(self) -> Any:
         """The fast tokenizer, with a padding token's id that is safe to embed (padding is masked).
@@ -224,6 +240,12 @@ def find_pretrained(path: str, revision: str | None = None) -> Pretrained:
         at = f" (backbone.revision={revision})" if revision else ""
         raise LptError(f"backbone.path={path!r}{at}: {problem}") from error
     return Pretrained(path, location, commit, config)
+
+
+def found_from_anywhere(path: str) -> str:
+    """The same backbone's path for another working directory; only a folder's changes."""
+    folder = Path(path).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else path
 
 
 def _random_weights(path: str, revision: str | None) -> RandomWeights:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from lpt import __version__
 from lpt.cli import bench, cache, evaluate, predict, replay, report, review, sweep, train
+from lpt.cli.arguments import Parser
 from lpt.errors import ConfigError, LptError
 
 BROKEN_PIPE = 141  # exit status, as shells have it: 128 + SIGPIPE
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="lpt",
         description="Late Prompt Tuning: train small classifiers over a frozen language model, and use them.",
     )

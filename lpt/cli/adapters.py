@@ -22,6 +22,11 @@ def adapter_options() -> argparse.ArgumentParser:
     """The options of both commands, as a parent parser."""
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("adapter", help="the adapter/ folder of a run, or a hub id")
+    options.add_argument(
+        "--backbone",
+        metavar="PATH",
+        help="where the backbone is, if not where the adapter was trained on it: a folder or hub id",
+    )
     _add_file_options(options.add_argument_group("the file, by default read as the run read its own"))
     options.add_argument("--batch-size", type=positive, default=32, help="rows at a time (default: 32)")
     options.add_argument(
@@ -60,8 +65,10 @@ def load_classifier(arguments: argparse.Namespace) -> "LatePromptClassifier":
     """The classifier that the options name.
 
     Raises:
-        LptError: a plugin or the adapter cannot be loaded, or this machine cannot compute it.
+        LptError: `--file` does not exist, a plugin or the adapter cannot be loaded, or this machine cannot compute it.
     """
+    if arguments.file is not None and not arguments.file.is_file():
+        raise LptError(f"--file: {arguments.file} does not exist")
     if arguments.plugin:
         from lpt.registry import load_plugins
 
@@ -72,7 +79,11 @@ def load_classifier(arguments: argparse.Namespace) -> "LatePromptClassifier":
     from lpt.classifier import LatePromptClassifier  # here, so that --help does not wait for torch
 
     return LatePromptClassifier.from_pretrained(
-        arguments.adapter, arguments.accelerator, arguments.precision, quantization=arguments.quantization
+        arguments.adapter,
+        arguments.accelerator,
+        arguments.precision,
+        quantization=arguments.quantization,
+        backbone=arguments.backbone,
     )
 
 
@@ -89,7 +100,7 @@ def read_texts(arguments: argparse.Namespace, reading: Reading) -> Iterator[tupl
     """Yield the texts of each row of `--file`, or of each line of stdin.
 
     Raises:
-        LptError: `--file` does not exist, or lacks a column; something there is not a text.
+        LptError: `--file` lacks a column; something there is not a text.
     """
     from lpt.data.labels import texts
     from lpt.data.text import read_lines
@@ -104,12 +115,10 @@ def read_columns(path: Path, reading: Reading) -> "Columns":
     """The columns of the file that `--file` names.
 
     Raises:
-        LptError: it does not exist, or cannot be read.
+        LptError: it cannot be read.
     """
     from lpt.data.readers import quoted_by_others, read_file
 
-    if not path.is_file():
-        raise LptError(f"--file: {path} does not exist")
     columns = read_file(path, reading.format)
     if reading.skip_short:
         columns = columns.without_short_rows()

@@ -1,10 +1,35 @@
-"""Types of command-line arguments."""
+"""Command-line arguments: their parser and their types."""
 
 import argparse
-from typing import TypeAlias
+import shlex
+from collections.abc import Sequence
+from typing import Any, NoReturn, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 # What a parser's add_subparsers() returns.
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of a command or of all; it says how to write a text that begins with a dash."""
+
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse does, also for each command's own parser."""
+        self._words = list(args or ())
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message, and with a hint where a text was taken for an option."""
+        texts = self._words[self._words.index("--text") + 1 :] if "--text" in self._words else []
+        if message.startswith("argument --text: expected"):
+            dashed = texts[:1]
+        else:
+            unrecognized = message.partition("unrecognized arguments: ")[2]
+            dashed = [text for text in texts if text.startswith("-") and text in unrecognized]
+        if dashed:
+            message += f"; a text that begins with a dash is given as --text={shlex.quote(dashed[0])}"
+        super().error(message)
 
 
 def positive(text: str) -> int:

@@ -36,18 +36,18 @@ def add(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    if arguments.file is None:
+        raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
+    classifier = load_classifier(arguments)
     import numpy as np
-    import torch
+    import torch  # from here on, so that a wrong path does not wait for it
 
     from lpt.calibration import coverage
     from lpt.cli.tables import print_table
     from lpt.data.labels import label_rows
-    from lpt.metrics import NUMBER_METRICS, compute, confusion_counts, interval
+    from lpt.metrics import compute, confusion_counts, interval, usual_metrics
     from lpt.report.prediction_tables import class_scores_table
 
-    if arguments.file is None:
-        raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
-    classifier = load_classifier(arguments)
     config = classifier.config
     reading = given_reading(arguments, config.reading)
     if arguments.values is not None:
@@ -61,7 +61,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     found = classifier.predict(rows, arguments.batch_size)
     predicted = torch.tensor([config.labels.index(p.label) if p.value is None else p.value for p in found])
     classes = None if config.value_range is not None else len(config.labels)
-    names = ["accuracy", "matthews", *(["f1"] if classes == 2 else [])] if classes else list(NUMBER_METRICS)
+    names = usual_metrics(classes)
     left_out = "".join(f", {count} left out ({reason})" for reason, count in labeled.dropped.items())
     print(f"{len(found)} rows{left_out}")
     truth = torch.tensor(labeled.labels)

@@ -26,7 +26,10 @@ def add(commands: Commands) -> None:
         "takes.",
     )
     predict.add_argument(
-        "--text", nargs="+", help="the texts, instead of --file or stdin; one that begins with -: --text=-meh"
+        "--text",
+        nargs="+",
+        action="extend",
+        help="the texts, instead of --file or stdin; one that begins with -: --text=-meh",
     )
     predict.add_argument(
         "--glue",
@@ -45,8 +48,6 @@ def _predict(arguments: argparse.Namespace) -> None:
         raise LptError("lpt predict labels --text or --file, not both; remove one")
     if arguments.text:
         _check_texts(arguments.text)
-    if arguments.file is not None and not arguments.file.is_file():
-        raise LptError(f"--file: {arguments.file} does not exist")
     classifier = load_classifier(arguments)
     rows: Iterable[tuple[str, ...]] = (
         ((text,) for text in arguments.text)

@@ -47,16 +47,26 @@ def restore(folder: Path, overrides: Iterable[str]) -> DictConfig:
         part, _, option = key.partition(".")
         if key == "plugins":
             config.plugins = value
+        elif key == "backbone.path":
+            complaints += _move_backbone(folder, config, value)
         elif part not in MAY_CHANGE or not (option or part == "resume" or isinstance(value, dict)):
             complaints.append(
                 f"{override.input_line} cannot be given with resume={folder}: a run keeps what it was started with, "
-                "except for trainer.*, logger.* and cache.*"
+                "except for trainer.*, logger.*, cache.* and the backbone.path of the same weights"
             )
         else:
             OmegaConf.update(config, key, value, force_add=True)
     if complaints:
         raise ConfigError(complaints)
     return config
+
+
+def _move_backbone(folder: Path, config: DictConfig, path: Any) -> list[str]:
+    """Have the run find its backbone elsewhere; its checkpoints know the weights that they belong to."""
+    config.backbone.path, config.backbone.revision = path, None  # the revision was that of the other place
+    if any((folder / "checkpoints").glob("*.ckpt")):
+        return []
+    return [f"backbone.path={path}: the run in {folder} has no checkpoint to compare the weights with; start it again"]
 
 
 def _plugin_problems(folder: Path, config: DictConfig, overrides: list[str]) -> list[str]:
@@ -125,7 +135,7 @@ def complete_arguments(argv: Sequence[str]) -> list[str]:
     resumed, path = keys.get("resume"), keys.get("backbone.path")
     if resumed is not None and resumed.value() is not None:
         arguments += [assignment("hydra.run.dir", str(resumed.value())), "hydra.output_subdir=null"]
-    if path is not None and not {"backbone", "backbone.name"} & keys.keys():
+    elif path is not None and not {"backbone", "backbone.name"} & keys.keys():
         swept = path.is_sweep_override()
         name = "'${path_name:${backbone.path}}'" if swept else path_name(str(path.value()))
         arguments.append(f"backbone.name={name}")

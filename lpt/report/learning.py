@@ -1,9 +1,9 @@
 """Figures of a single run: how it learned, and the values of a regression."""
 
-import csv
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lpt.metrics_csv import read_lines
 from lpt.report.plotting import ACCENT, MUTED, PANEL, Plot, figure_of, label_ends
 from lpt.report.predictions import SavedPredictions
 from lpt.report.runs import Run
@@ -42,12 +42,11 @@ def read_curves(run: Run) -> dict[str, list[tuple[int, float]]]:
     """Read `metrics.csv`: column -> (optimizer steps taken, value) of every row that has it, without epoch and step."""
     curves: dict[str, list[tuple[int, float]]] = {}
     try:
-        with (run.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if value and name not in ("epoch", "step"):
-                        curves.setdefault(name, []).append((int(row["step"]) + 1, float(value)))
-    except (OSError, ValueError, KeyError, TypeError):
+        for line in read_lines(run.folder):
+            for name, value in line.items():
+                if name not in ("epoch", "step"):
+                    curves.setdefault(name, []).append((int(line["step"]) + 1, float(value)))
+    except (OSError, ValueError, TypeError):
         return {}
     return curves
 

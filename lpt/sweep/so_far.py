@@ -4,6 +4,8 @@ import csv
 import re
 from pathlib import Path
 
+from lpt.metrics_csv import FILE, read_lines
+
 TAIL = 15  # lines of a log
 
 
@@ -12,9 +14,9 @@ def steps(folder: Path) -> tuple[int, int | None]:
     found = re.findall(r"^step +(\d+)/(\d+)", "\n".join(tail(folder / "train.log")), re.MULTILINE)
     done, total = map(int, found[-1]) if found else (0, None)
     try:
-        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        with (folder / FILE).open(newline="", encoding="utf-8") as file:
             heading = next(csv.reader(file), [])
-        last = next(csv.reader(tail(folder / "metrics.csv")[-1:]), [])
+        last = next(csv.reader(tail(folder / FILE)[-1:]), [])
         done = max(done, int(dict(zip(heading, last, strict=False)).get("step", 0)))
     except (OSError, ValueError):  # none yet, or half a line
         pass
@@ -23,12 +25,7 @@ def steps(folder: Path) -> tuple[int, int | None]:
 
 def evaluations(folder: Path, column: str) -> list[tuple[int, float]]:
     """(step, value) of each evaluation of a run so far, from one column of its metrics.csv."""
-    try:
-        complete, newline, _ = (folder / "metrics.csv").read_text(encoding="utf-8").rpartition("\n")
-    except OSError:  # none yet
-        return []
-    rows = csv.DictReader((complete + newline).splitlines())  # without a line that is being written
-    return [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
+    return [(int(line["step"]), float(line[column])) for line in read_lines(folder) if column in line]
 
 
 def tail(path: Path) -> list[str]:

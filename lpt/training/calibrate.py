@@ -12,7 +12,9 @@ from lpt.training.result import Calibration
 def calibrate(
     experiment: Experiment, predictions: dict[str, SplitPredictions]
 ) -> tuple[dict[str, SplitPredictions], Calibration | None]:
-    """Fit a temperature on the validation rows, or on those of cross-validation, have the classifier use it, and bring the predictions to it.
+    """Fit a temperature, have the classifier use it, and bring the predictions to it.
+
+    It is fitted on the validation rows, or on the cross-validated answers to the training rows.
 
     Every process of a run has the predictions of all rows, so all of them find the same temperature.
 

@@ -49,18 +49,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def checkpoint_to_resume(run_dir: Path) -> Path | None:
-    """The newest good checkpoint of a run; None where it has none, and begins anew. A damaged one is named."""
+def checkpoint_to_resume(run_dir: Path) -> tuple[Path | None, int]:
+    """The newest good checkpoint of a run and its step; None and 0 where it has none. A damaged one is named."""
     for name in (LAST, PREVIOUS):
         path = checkpoint_folder(run_dir) / name
         if path.is_file():
             try:
-                read_checkpoint(path)
+                return path, int(read_checkpoint(path)["global_step"])
             except LptError as error:
                 say(f"warning: {error}; it is passed over")
-            else:
-                return path
-    return None
+    return None, 0
 
 
 class WholeCheckpoints(TorchCheckpointIO):

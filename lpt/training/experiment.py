@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,13 +10,14 @@ from lpt.adapter import AdapterConfig
 from lpt.backbones.families import max_length, num_layers
 from lpt.backbones.layers import resolve_layer
 from lpt.backbones.placement import Placement
-from lpt.backbones.pretrained import Pretrained, find_pretrained
+from lpt.backbones.pretrained import Pretrained, find_pretrained, found_from_anywhere
 from lpt.classifier import LatePromptClassifier
 from lpt.config.schema import Config
 from lpt.data.batches import EncodedSplit, EvaluationBatches
 from lpt.data.reading import Reading
 from lpt.data.splits import Splits, read_rows
 from lpt.data.templates import check_template
+from lpt.errors import LptError
 from lpt.hardware import check_compiler, choose_gradient_accumulation
 from lpt.heads import check_head
 from lpt.methods import chosen_settings, only_in_training
@@ -75,7 +75,7 @@ def prepare(config: Config, rows: Splits | None = None) -> Experiment:
     """
     load_plugins(config.plugins)
     placement = place(config)
-    pretrained = find_pretrained(config.backbone.path, config.backbone.revision)
+    pretrained = find_backbone(config)
     check_fit(config, pretrained)
     if rows is None:
         rows = read_rows(config.task, config.fewshot)
@@ -91,6 +91,20 @@ def prepare(config: Config, rows: Splits | None = None) -> Experiment:
     messages.say_choices(config, attention, plan, length)
     make_ready(config, classifier, splits["train"])
     return Experiment(config, placement, pretrained, rows, classifier, splits, attention, plan)
+
+
+def find_backbone(config: Config) -> Pretrained:
+    """The backbone of this configuration, found.
+
+    Raises:
+        LptError: as for `find_pretrained`; a run that is resumed may find it elsewhere.
+    """
+    try:
+        return find_pretrained(config.backbone.path, config.backbone.revision)
+    except LptError as error:
+        if config.resume is None:
+            raise
+        raise LptError(f"{error}. If it is elsewhere now, resume with backbone.path=<folder or hub id>") from error
 
 
 def check_fit(config: Config, pretrained: Pretrained) -> None:
@@ -127,12 +141,10 @@ def build_classifier(config: Config, pretrained: Pretrained, placement: Placemen
 
 def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
     """What the classifier of this configuration is, for building it now and for loading it again."""
-    path, settings = config.backbone.path, chosen_settings(config)
-    folder = Path(path).expanduser()
+    settings = chosen_settings(config)
     return AdapterConfig(
         task=config.task.name,
-        # A local folder is found again from anywhere.
-        backbone=str(folder.absolute()) if folder.is_dir() else path,
+        backbone=found_from_anywhere(config.backbone.path),
         revision=pretrained.commit or config.backbone.revision,
         method=config.method.name,
         settings={name: value for name, value in settings.items() if name not in only_in_training(config.method.name)},

@@ -82,7 +82,7 @@ def replay(config: Config, run_dir: Path) -> Replay | None:
     assert isinstance(module, Recorder)
     trainer = build_trainer(config, experiment.placement, experiment.plan, [], None, False, run_dir)
     try:
-        fit(trainer, module, data, checkpoint_to_resume(run_dir))
+        fit(trainer, module, data, checkpoint_to_resume(run_dir)[0])
     except NotFiniteError as error:
         return _look_into(module, error.step, experiment.splits["train"])
     return None

@@ -13,7 +13,7 @@ from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
 from lpt.ranks import global_rank
 from lpt.training.calibrate import calibrate
-from lpt.training.checkpoints import Checkpoints, checkpoint_to_resume, read_checkpoint
+from lpt.training.checkpoints import Checkpoints, checkpoint_to_resume
 from lpt.training.cross_validation import NAME as CROSS_VALIDATION
 from lpt.training.cross_validation import cross_validate
 from lpt.training.datamodule import PromptData
@@ -78,8 +78,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, 
     cache = build_cache(config)
     data, module = build_data(experiment, cache), build_module(experiment)
     checkpoints = Checkpoints(run_dir, config.task.metrics[0], config.trainer.save_every) if experiment.trains else None
-    begin = None if config.resume is None else checkpoint_to_resume(run_dir)
-    first_step = 0 if begin is None else int(read_checkpoint(begin)["global_step"])
+    begin, first_step = (None, 0) if config.resume is None else checkpoint_to_resume(run_dir)
     loggers = build_loggers(config, run_dir, sweep, first_step)
     with closing(loggers):
         validates = experiment.rows.validation is not None

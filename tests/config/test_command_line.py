@@ -465,7 +465,7 @@ def test_resuming_writes_into_the_runs_own_folder_and_keeps_its_configuration(sa
 def test_a_resumed_run_keeps_its_groups_and_gets_all_other_complaints_too(saved_run):
     keeps = (
         f"cannot be given with resume={saved_run}: a run keeps what it was started with, "
-        "except for trainer.*, logger.* and cache.*"
+        "except for trainer.*, logger.*, cache.* and the backbone.path of the same weights"
     )
     changes = ["generator=appg", "task=rte", "lpt.layer=4", "seed=5", "optim.lr=1", "logger=wandb"]
     given = [f'resume="{saved_run}"', *changes, "lpt.layr=3"]
@@ -474,6 +474,18 @@ def test_a_resumed_run_keeps_its_groups_and_gets_all_other_complaints_too(saved_
         *(f"{change} {keeps}" for change in changes),
     ]
     assert complaints("", given[0], "trainer.devices=0") == ["trainer.devices=0 must be at least 1"]
+
+
+def test_a_resumed_run_may_find_its_backbone_elsewhere_where_a_checkpoint_knows_its_weights(saved_run):
+    given = [f'resume="{saved_run}"', "backbone.path=/new/place"]
+    (complaint,) = complaints("", *given)
+    assert complaint.startswith(f"backbone.path=/new/place: the run in {saved_run} has no checkpoint to compare")
+    (saved_run / "checkpoints").mkdir()
+    (saved_run / "checkpoints" / "last.ckpt").touch()
+    assert complaints("", *given) == []
+    name = restore(saved_run, []).backbone.name
+    assert [restore(saved_run, given).backbone[key] for key in ("path", "name")] == ["/new/place", name]
+    assert [text for text in complete_arguments(given) if "backbone.name" in text] == []
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):

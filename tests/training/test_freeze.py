@@ -1,5 +1,6 @@
 """What is frozen keeps its bits, and a run in which it does not fails."""
 
+import json
 import re
 
 import pytest
@@ -84,12 +85,20 @@ def test_a_run_that_breaks_its_promise_fails(experiment, monkeypatch, fault, mes
     assert experiment.result(fault.__name__)["status"] == "failed"
 
 
-def test_a_run_is_not_resumed_over_other_weights(tmp_path):
+def test_a_run_is_resumed_over_a_moved_backbone_and_not_over_other_weights(tmp_path):
     experiment = make_experiment(tmp_path)
     experiment.run("first", "trainer.max_steps=2")
-    path = tmp_path / "backbone" / "model.safetensors"
+    moved = (tmp_path / "backbone").rename(tmp_path / "moved")
+    more = ("trainer.max_steps=4", f"resume='{experiment.run_dir('first')}'")
+    with pytest.raises(LptError, match=r"If it is elsewhere now, resume with backbone\.path=<folder or hub id>"):
+        experiment.run("first", *more)
+    more = (f"backbone.path='{moved}'", *more)
+    assert experiment.run("first", *more)["train"]["steps"] == 4
+    adapter = experiment.run_dir("first") / "adapter" / "adapter_config.json"
+    assert json.loads(adapter.read_text())["backbone"] == str(moved)
+    path = moved / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(LptError, match="the backbone's weights, or their number format, are not those that this run"):
-        experiment.run("first", "trainer.max_steps=4", f"resume='{experiment.run_dir('first')}'")
+        experiment.run("first", *more)

@@ -11,8 +11,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lpt.files import write_text
-
-FILE = "metrics.csv"
+from lpt.metrics_csv import FILE, read_lines
 
 
 class MetricsFile(Logger):
@@ -27,7 +26,7 @@ class MetricsFile(Logger):
         super().__init__()
         self._path = run_dir / FILE
         self._columns: list[str] = []  # of the file as this process has written it
-        self._earlier = [line for line in read_lines(self._path) if int(line["step"]) < first_step]
+        self._earlier = [line for line in read_lines(self._path.parent) if int(line["step"]) < first_step]
 
     @property
     def name(self) -> str:
@@ -56,7 +55,7 @@ class MetricsFile(Logger):
 
     def _rewrite(self, line: dict[str, Any]) -> None:
         """Write the whole file, with one more line; lines are not kept in memory."""
-        lines: list[dict[str, Any]] = [*(read_lines(self._path) if self._columns else self._earlier)]
+        lines: list[dict[str, Any]] = [*(read_lines(self._path.parent) if self._columns else self._earlier)]
         last = lines[-1] if lines else {}
         if last.keys() == line.keys() and last["step"] == str(line["step"]):  # the run was killed right after it
             lines.pop()
@@ -74,13 +73,3 @@ class MetricsFile(Logger):
             writer.writeheader()
         writer.writerows(lines)
         return text.getvalue()
-
-
-def read_lines(path: Path) -> list[dict[str, str]]:
-    """Column -> text for each complete line of a `metrics.csv`; none where there is no file."""
-    try:
-        complete, newline, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    except FileNotFoundError:
-        return []
-    lines = csv.DictReader((complete + newline).splitlines())
-    return [{name: value for name, value in line.items() if value} for line in lines if line.get("step")]
