@@ -23,6 +23,7 @@ ALLOWED = {  # module -> where it may be imported
     "peft": ("lpt/methods/lora.py", "lpt/bench/"),
     "lpt.training": (
         "lpt/training/",
+        "lpt/api.py",
         "lpt/config/main.py",
         "lpt/cli/replay.py",
         "lpt/config/command_line.py",
