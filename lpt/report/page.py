@@ -39,7 +39,9 @@ def page(study: Study, plots: Sequence[Plot]) -> str:
             if found.labels is not None:
                 body += section("Each class, on the test rows", [table(class_table(found))])
                 body += section("Confusion on the test rows", [table(confusion_table(found), "confusion")])
-            body += section("Mistakes, the surest first", [table(mistakes_table(found))])
+            body += section(
+                "Mistakes, the surest first", [table(mistakes_table(found), "mistakes" if found.texts else "")]
+            )
     if study.gaps:
         body += section("Missing and failed", [table(gaps_table(study.gaps), "gaps")])
     body += section("How it was run", [_commands(study), table(facts_table(study), "facts")])

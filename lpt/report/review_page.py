@@ -30,7 +30,8 @@ def review_page(review: Review, mistakes: int, confidence: float) -> str:
     Raises:
         LptError: matplotlib is not installed.
     """
-    found, furthest = review.found, table(mistakes_table(review.found, mistakes, characters=10_000), "mistakes")
+    found = review.found
+    furthest = table(mistakes_table(found, mistakes, characters=10_000), "mistakes" if found.texts else "")
     lead = escape(review.headline)
     body = [f"<header><h1>{escape(review.title)}</h1><p class=lead>{lead}</p></header>"]
     with plotting_style():
