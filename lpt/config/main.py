@@ -105,8 +105,8 @@ def main() -> None:
         check_command_line(sys.argv[1:])
     except LptError as error:
         raise SystemExit(report(error)) from None
-    if ranks.is_first():
-        print("\n".join(told))
+    if told and ranks.is_first():
+        print("\n".join(told), flush=True)
     arguments = complete_arguments(sys.argv[1:])
     # Once more with absolute paths, for what starts again elsewhere: of a flag given twice the last counts.
     sys.argv[1:] = [*arguments, *read_arguments(arguments).location_flags]

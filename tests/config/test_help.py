@@ -51,7 +51,7 @@ def test_help_shows_the_options_of_what_is_chosen_and_not_those_that_it_does_not
 def test_help_all_shows_every_option_of_what_is_chosen_with_value_and_meaning(overrides, plugins):
     text = page("all", *overrides)
     chosen = dict(override.split("=") for override in overrides if "/" not in override)
-    unread = ("task.hub.", "task.tsv.", "task.files.", "experiment")
+    unread = ("task.hub.", "task.tsv.", "task.files.", "recipe", "experiment")
     expected = [field.name for field in Schema(chosen).all() if not field.name.startswith(unread)]
     expected += [f"hydra.{part}.{f.name}" for part, cls in plugins.items() for f in fields_of(cls) if f.name[0] != "_"]
     assert options(text) == expected
@@ -60,7 +60,7 @@ def test_help_all_shows_every_option_of_what_is_chosen_with_value_and_meaning(ov
 
 
 def test_every_option_has_a_meaning_that_is_a_sentence():
-    fields = [field for field in Schema().all() if field.name != "experiment"]
+    fields = [field for field in Schema().all() if field.name not in ("recipe", "experiment")]
     bad = [f.name for f in fields if not re.fullmatch(r"(?!Of |Whom )[^ ].*[.)]", f.meaning, re.DOTALL)]
     assert bad == []
 

@@ -185,10 +185,6 @@ def test_further_test_sets_stay_as_they_are_beside_the_test_set(protocol, missin
         ({"protocol": "total"}, "fewshot=total needs fewshot.k=<number of training rows>"),
         ({"protocol": "per_class"}, "fewshot=per_class needs fewshot.k=<number of training rows>"),
         (
-            {"protocol": "total", "k": 10, "k_dev": 0},
-            "fewshot.k_dev=0: validation rows choose the best step; give fewshot.k_dev >= 1",
-        ),
-        (
             {"protocol": "per-class", "k": 10},
             "fewshot='per-class' is not known; choose one of full, total, per_class; did you mean 'per_class'?",
         ),
@@ -200,11 +196,19 @@ def test_a_draw_that_cannot_be_made_is_refused(options, message):
     assert str(error.value) == message
 
 
-def test_validation_rows_that_are_needed_cannot_be_none():
-    with pytest.raises(LptError) as error:
-        sampled(without("dev"), k_dev=0)
-    assert str(error.value) == "fewshot.k_dev=0: validation rows choose the best step; give fewshot.k_dev >= 1"
-    assert sampled(k_dev=0).validation == DEV  # the dev split is there and free
+def test_without_validation_rows_all_others_train():
+    whole = sampled(without("dev"), k_dev=0)
+    assert (whole.train, whole.validation) == (TRAIN, None)
+    assert list(whole.by_name()) == ["train", "test"]
+    assert sampled(k_dev=0).validation is None  # nor the dev split, though it is free
+    few = sampled(protocol="per_class", k=12, k_dev=0)
+    assert (sizes(few.train), few.validation) == ([12, 12, 12], None)
+
+
+def test_without_test_rows_nothing_is_tested():
+    rows = sampled({"train": TRAIN}, k_dev=30)
+    assert (rows.test, rows.tests()) == (None, {})
+    assert set(rows.describe(LABELS)["sizes"]) == {"train", "validation"}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

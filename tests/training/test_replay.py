@@ -78,8 +78,10 @@ def test_a_run_without_such_a_step_is_replayed_to_its_end(experiment):
 def test_scores_that_are_not_finite_end_a_run_too(experiment, monkeypatch):
     from lpt.classifier import Scorer
 
-    plain = Scorer.evaluate
-    monkeypatch.setattr(Scorer, "evaluate", lambda self, batch: tuple(x * torch.nan for x in plain(self, batch)))
+    plain = Scorer.probabilities_and_losses
+    monkeypatch.setattr(
+        Scorer, "probabilities_and_losses", lambda self, batch: tuple(x * torch.nan for x in plain(self, batch))
+    )
     message = complaint(experiment, "scores", "trainer.eval_every=2")
     assert message.startswith("step 2: the scores of 30 validation rows are not finite")
 
