@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from places import REPOSITORY as ROOT
+from tickets import tickets, write_tickets
 from tiny import HIDDEN, LAYERS, tiny_adapter, tiny_model, token_batch
 from transformers import AutoModelForCausalLM
 
@@ -16,6 +17,7 @@ from lpt import LatePromptClassifier, cli, hardware
 from lpt.backbones.families import FAMILIES
 from lpt.backbones.pretrained import find_pretrained
 from lpt.config.command_line import check_command_line
+from lpt.config.own_data import from_own_data
 from lpt.generators import build_generator
 from lpt.heads import LabelWordsHead
 from lpt.late_prompt import LateMethod, LatePromptModel
@@ -68,13 +70,15 @@ def test_every_training_and_bench_command_composes(page, program, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "runs").mkdir()
+    write_tickets(tmp_path / "tickets.csv", tickets(60, seed=1))
     (tmp_path / "my_conf" / "task").mkdir(parents=True)
     (tmp_path / "my_conf" / "task" / "mine.yaml").write_text(examples("docs/extending.md", "yaml")[0])
     for name, code in plugin_files(page).items():
         (tmp_path / name).write_text(code)
     for command in commands(page, program):
         if "<" not in command and command not in CHECKED:
-            check_command_line(shlex.split(command.replace("$HOME", str(tmp_path)), comments=True))
+            words = shlex.split(command.replace("$HOME", str(tmp_path)), comments=True)
+            check_command_line(from_own_data(words)[0])
             CHECKED.add(command)
 
 

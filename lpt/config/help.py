@@ -49,7 +49,7 @@ intermediate layer of a frozen language model.
 
 Examples
   {program}                                          film reviews, SmolLM2-135M, 400 rows
-  {program} tickets.csv --text body --label intent   a file of your own; {program} tickets.csv --help
+  {program} tickets.csv --text body --label intent   a file of your own
   {program} backbone=gpt2-large lpt.layer=13         another backbone, the prompt entering layer 13
   {program} task=sst2 task.source=tsv task.data_dir=$HOME/glue fewshot=full
   {program} method=lora lpt.layer=16                 a baseline, from layer 16 on
