@@ -59,9 +59,9 @@ class Scorer(nn.Module):
         return self.head.losses(self.read_out(batch), batch.labels, self.method.backbone)
 
     def probabilities_and_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Class probabilities `[B, C]` and losses `[B]`, from one pass for all classes.
+        """Class probabilities `[B, C]`, float64, and losses `[B]`, float32, from one pass for all classes.
 
-        The probabilities are float64: there even those that a temperature is going to raise are not 0 yet.
+        In float64, a small probability that a temperature is going to raise is not 0 yet.
         """
         z, backbone = self.read_out(batch), self.method.backbone
         return self._scored(z).double().softmax(1), self.head.losses(z, batch.labels, backbone)

@@ -51,8 +51,8 @@ def assert_same(experiment, name):
     found, expected = experiment.result(name), experiment.result("one")
     assert found["data"] == expected["data"]
     assert found["best_step"] == expected["best_step"]
-    for name in ("ece", "ece_before"):
-        assert found["calibration"][name] == pytest.approx(expected["calibration"][name], abs=1e-3), name
+    for error in ("ece", "ece_before"):
+        assert found["calibration"][error] == pytest.approx(expected["calibration"][error], abs=1e-3), error
     assert found["calibration"]["temperature"] == pytest.approx(expected["calibration"]["temperature"], rel=1e-2) != 1
     for split in ("validation", "test"):
         assert found["metrics"][split] == pytest.approx(expected["metrics"][split], rel=1e-4)
