@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from lpt.adapter import IN_RUN
 from lpt.cache.trunk import TrunkCache
 from lpt.config.schema import Config
 from lpt.data.splits import Splits
@@ -176,4 +177,4 @@ def write_files(experiment: Experiment, predictions: dict[str, SplitPredictions]
         path = run_dir / "predictions" / f"{name}.jsonl"
         found.write(path, experiment.splits[name], experiment.config.task.labels)
     if experiment.trains:
-        experiment.classifier.save_pretrained(run_dir / "adapter")
+        experiment.classifier.save_pretrained(run_dir / IN_RUN)
