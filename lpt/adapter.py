@@ -5,19 +5,22 @@ adapter/adapter.safetensors     the trained tensors
 """
 
 import json
+import re
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpt.data.reading import Reading, TextFormat
 from lpt.errors import LptError
-from lpt.files import whole_file, write_text
+from lpt.files import nearest_path, whole_file, write_text
 
 if TYPE_CHECKING:  # so that a wrong folder is told before torch is imported
     from torch import Tensor, nn
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter.safetensors"
+IN_RUN = "adapter"  # the folder within a run's
 FORMAT = 3
 
 
@@ -78,11 +81,54 @@ def save_adapter(folder: Path, config: AdapterConfig, module: "nn.Module") -> No
     write_text(folder / CONFIG_NAME, json.dumps(asdict(config), indent=2) + "\n")
 
 
-def local_folder(adapter: str | Path) -> Path | None:
-    """Return the folder that an adapter is named by; None where the name is a hub id."""
+def adapter_folder(adapter: str | Path, revision: str | None = None) -> Path:
+    """The folder of an adapter that is named by itself, by its run, or by a hub id, from which it is then fetched.
+
+    Args:
+        adapter: folder or hub id.
+        revision: of a hub id.
+
+    Raises:
+        LptError: nothing there, or a run or sweep without an adapter of its own.
+    """
     folder = Path(adapter).expanduser()
-    local = folder.is_dir() or isinstance(adapter, Path) or str(adapter).startswith((".", "/", "~"))
-    return folder if local else None
+    if not folder.exists():
+        return _fetched(adapter, revision)
+    if (folder / CONFIG_NAME).is_file():
+        return folder
+    if (folder / IN_RUN / CONFIG_NAME).is_file():
+        return folder / IN_RUN
+    raise LptError(f"{folder} holds no adapter ({CONFIG_NAME} is missing); {_why_none(folder)}")
+
+
+def _fetched(adapter: str | Path, revision: str | None) -> Path:
+    """The folder in the hub's cache; raises LptError at once for what can only be a mistyped path."""
+    folder, name = Path(adapter).expanduser(), str(adapter)
+    nearest = nearest_path(folder)
+    hub_id = isinstance(adapter, str) and re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name, re.ASCII)
+    if nearest or not hub_id or ("/" in name and folder.parent.is_dir()):
+        raise LptError(f"{name}: there is no such folder{nearest}")
+    from lpt.assets.hub import hub_answers
+
+    hub_answers()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=["adapter*"]))
+    except (OSError, ValueError) as error:
+        raise LptError(
+            f"{name!r} is neither a folder here nor an adapter on the hub ({str(error).partition(chr(10))[0]})"
+        ) from error
+
+
+def _why_none(folder: Path) -> str:
+    if (folder / "sweep.db").is_file():
+        return f"it is a sweep; name one of its runs, which this lists: lpt runs {shlex.quote(str(folder))}"
+    if (folder / "result.json").is_file():
+        return f"its run has failed, or there was nothing to train; to see which: lpt runs {shlex.quote(str(folder))}"
+    if (folder / ".hydra").is_dir():
+        return f"its run has not ended; resume it with: python train.py resume={shlex.quote(str(folder))}"
+    return "give a run folder or its adapter/"
 
 
 def load_adapter_config(folder: Path) -> AdapterConfig:
@@ -93,7 +139,7 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
     """
     path = folder / CONFIG_NAME
     if not path.is_file():
-        raise LptError(f"{folder} holds no adapter ({CONFIG_NAME} is missing); give a run's adapter/ folder")
+        raise LptError(f"{folder} holds no adapter ({CONFIG_NAME} is missing); {_why_none(folder)}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.get("format") != FORMAT:

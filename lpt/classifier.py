@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lpt.adapter import AdapterConfig, load_adapter_config, load_adapter_weights, local_folder, save_adapter
-from lpt.assets.hub import hub_answers, push_adapter
+from lpt.adapter import AdapterConfig, adapter_folder, load_adapter_config, load_adapter_weights, save_adapter
+from lpt.assets.hub import push_adapter
 from lpt.backbones.context import Context
 from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import Pretrained, find_pretrained, found_from_anywhere
@@ -164,7 +164,7 @@ class LatePromptClassifier(Scorer):
         """A trained classifier, in eval mode.
 
         Args:
-            adapter: a run's `adapter/` folder, or a hub id.
+            adapter: a run folder, its `adapter/` alone, or a hub id.
             accelerator: `auto`, `cpu` or `gpu`.
             precision: `auto`, `32`, `bf16` or `16`, of the backbone.
             revision: of a hub id.
@@ -175,7 +175,7 @@ class LatePromptClassifier(Scorer):
         Raises:
             LptError: no adapter there, its backbone cannot be had or has other weights, or the two do not fit.
         """
-        folder = _adapter_folder(adapter, revision)
+        folder = adapter_folder(adapter, revision)
         config = load_adapter_config(folder)
         placement = Placement.choose(accelerator, precision)
         pretrained = _find_backbone(config, backbone)
@@ -343,18 +343,3 @@ def _answers(config: AdapterConfig, tokenizer: Any) -> list[list[int]] | None:
 
 def _is_pair(texts: tuple[Any, ...]) -> bool:
     return len(texts) == 2 and all(isinstance(text, str) for text in texts)
-
-
-def _adapter_folder(adapter: str | Path, revision: str | None) -> Path:
-    folder = local_folder(adapter)
-    if folder is not None:
-        return folder
-    hub_answers()
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(adapter), revision=revision, allow_patterns=["adapter*"]))
-    except (OSError, ValueError) as error:
-        raise LptError(
-            f"{adapter!r} is neither a folder here nor an adapter on the hub ({str(error).partition(chr(10))[0]})"
-        ) from error

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +41,21 @@ def whole_file(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
     except BaseException:
         _remove(partial)
         raise
+
+
+def nearest_path(path: Path) -> str:
+    """`"; did you mean runs/x?"` for the existing path that is written almost like this one; empty without one."""
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        if (found / part).exists():
+            found /= part
+            continue
+        names = [entry.name for entry in os.scandir(found)] if found.is_dir() else []
+        nearest = get_close_matches(part, names, n=1, cutoff=0.7)
+        if not nearest:
+            return ""
+        found /= nearest[0]
+    return f"; did you mean {found}?"
 
 
 def write_text(path: Path, content: str) -> None:

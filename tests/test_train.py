@@ -2,10 +2,14 @@
 
 import json
 import re
+import shlex
 
 import pytest
 import slurm
 from experiment import make_experiment
+from places import REPOSITORY
+
+from lpt.config.flags import assignment
 
 pytestmark = pytest.mark.e2e
 
@@ -117,9 +121,20 @@ def test_the_number_of_processes_does_not_change_what_is_cached(experiment, tmp_
         assert metrics[1][split] == pytest.approx(values, rel=1e-4)
 
 
-def test_a_finished_run_resumed_with_more_epochs_continues_in_its_folder(experiment):
+def test_a_finished_run_is_left_as_it_is_and_resumed_with_more_epochs_continues_in_its_folder(experiment):
     experiment.train("short", "trainer.max_epochs=1")
     config = (experiment.run_dir("short") / ".hydra" / "config.yaml").read_text()
+    files = {path: path.stat().st_mtime_ns for path in experiment.run_dir("short").rglob("*")}
+    command = shlex.join(["python", f"{REPOSITORY}/train.py", assignment("resume", experiment.run_dir("short"))])
+    validation, test = (experiment.result("short")["metrics"][split]["accuracy"] for split in ("validation", "test"))
+    scores = f"validation accuracy {validation:.3f}, test accuracy {test:.3f}"
+    for nothing_more in ((), ("trainer.max_epochs=1",)):
+        said = experiment.resume("short", *nothing_more).stdout.splitlines()
+        assert said == [
+            f"{experiment.run_dir('short')} is complete: {scores}, best step 6 of 6",
+            f"to train it further: {command} trainer.max_epochs=<more than 1>",
+        ]
+    assert {path: path.stat().st_mtime_ns for path in experiment.run_dir("short").rglob("*")} == files
     done = experiment.resume("short", "trainer.max_epochs=2")
     assert experiment.result("short")["train"]["steps"] == 12
     assert sorted(experiment.curve("short", "train/loss")) == list(range(12))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpt.adapter import load_adapter_config, local_folder
+from lpt.adapter import adapter_folder, load_adapter_config
 from lpt.backbones.names import ACCELERATORS, AUTO, PRECISIONS, QUANTIZATIONS
 from lpt.cli.arguments import positive
 from lpt.data.reading import Reading
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def adapter_options() -> argparse.ArgumentParser:
     """The options of both commands, as a parent parser."""
     options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("adapter", help="the adapter/ folder of a run, or a hub id")
+    options.add_argument("adapter", help="a run folder, an adapter/ folder, or a hub id")
     options.add_argument(
         "--backbone",
         metavar="PATH",
@@ -69,17 +69,16 @@ def load_classifier(arguments: argparse.Namespace) -> "LatePromptClassifier":
     """
     if arguments.file is not None and not arguments.file.is_file():
         raise LptError(f"--file: {arguments.file} does not exist")
+    folder = adapter_folder(arguments.adapter)
+    load_adapter_config(folder)  # so that a wrong one is told at once
     if arguments.plugin:
         from lpt.registry import load_plugins
 
         load_plugins(arguments.plugin)
-    folder = local_folder(arguments.adapter)
-    if folder is not None:
-        load_adapter_config(folder)  # so that a wrong one is told at once
     from lpt.classifier import LatePromptClassifier  # here, so that --help does not wait for torch
 
     return LatePromptClassifier.from_pretrained(
-        arguments.adapter,
+        folder,
         arguments.accelerator,
         arguments.precision,
         quantization=arguments.quantization,

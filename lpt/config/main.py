@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lpt import IMPORTED, ranks
@@ -29,6 +30,7 @@ from lpt.config.resume import (
 from lpt.config.schema import Config
 from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
+from lpt.training.complete import completed, describe
 from lpt.training.result import write_failure
 from lpt.training.stop import Interrupted
 
@@ -65,6 +67,11 @@ class Training:
         folder, started, self._started = run_dir(), self._started, None  # of a process with several runs, the first's
         try:
             config = resolve(saved_config(cfg) if cfg.resume else cfg)
+            done = completed(folder, config, HydraConfig.get().overrides.task) if cfg.resume else None
+            if done is not None:
+                if ranks.is_first():
+                    print(describe(done, folder, config, _resume_command(folder)))
+                return done.objective
             # Before torch is imported, so that what is wrong with the user's own files is told within a second.
             rows = _read_own_rows(config, folder)
             _say_what_is_loaded(config)
@@ -152,6 +159,9 @@ def _requeue(number: int) -> bool:
 
 def _say_how_to_resume(folder: Path) -> None:
     if ranks.is_first():
-        plugins = [text for text in sys.argv[1:] if text.startswith("plugins=")][:1]
-        command = shlex.join([*typed_program(), assignment("resume", folder), *plugins])
-        print(f"\ninterrupted; resume with: {command}", file=sys.stderr)
+        print(f"\ninterrupted; resume with: {_resume_command(folder)}", file=sys.stderr)
+
+
+def _resume_command(folder: Path) -> str:
+    plugins = [text for text in sys.argv[1:] if text.startswith("plugins=")][:1]
+    return shlex.join([*typed_program(), assignment("resume", folder), *plugins])

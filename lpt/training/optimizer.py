@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_linear_schedule_with_warmup
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,12 @@ class Schedule:
     warmup_steps: int
     total_steps: int
 
+    def factor(self, step: int) -> float:
+        """What the rates are multiplied by before this step, from 0."""
+        if step < self.warmup_steps:
+            return step / self.warmup_steps
+        return max(0.0, (self.total_steps - step) / max(1, self.total_steps - self.warmup_steps))
+
 
 def build_optimizer(
     parameters: Iterable[nn.Parameter], head: Iterable[nn.Parameter], schedule: Schedule
@@ -44,5 +49,4 @@ def build_optimizer(
         # On GPUs, a fused step would unscale float16 gradients after they are clipped.
         fused=all(p.device.type == "cpu" for group in groups.values() for p in group),
     )
-    rate: LambdaLR = get_linear_schedule_with_warmup(optimizer, schedule.warmup_steps, schedule.total_steps)
-    return optimizer, rate
+    return optimizer, LambdaLR(optimizer, schedule.factor)

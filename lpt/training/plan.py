@@ -34,21 +34,29 @@ class TrainingPlan:
         return math.ceil(self.total_steps / self.steps_per_epoch)
 
 
+def steps_per_epoch(config: Config, num_rows: int) -> int:
+    """Optimizer steps that see each of `num_rows` training rows once."""
+    return math.ceil(num_rows / config.optim.batch_size)
+
+
+def planned_steps(config: Config, num_rows: int) -> int:
+    """Optimizer steps that the configuration asks for, with `num_rows` training rows."""
+    trainer = config.trainer
+    if trainer.max_steps is not None:
+        return trainer.max_steps
+    return max(trainer.max_epochs * steps_per_epoch(config, num_rows), trainer.min_steps)
+
+
 def plan_training(config: Config, num_rows: int, gradient_accumulation: int, trainable: bool = True) -> TrainingPlan:
     """The plan of this configuration for `num_rows` training rows; no steps where nothing is `trainable`."""
-    trainer = config.trainer
-    steps_per_epoch = math.ceil(num_rows / config.optim.batch_size)
-    total_steps = trainer.max_steps
-    if total_steps is None:
-        total_steps = max(trainer.max_epochs * steps_per_epoch, trainer.min_steps)
-    if not trainable:
-        total_steps = 0
-    eval_every = trainer.eval_every or max(steps_per_epoch, math.ceil(total_steps / EVALUATIONS))
+    trainer, epoch = config.trainer, steps_per_epoch(config, num_rows)
+    total_steps = planned_steps(config, num_rows) if trainable else 0
+    eval_every = trainer.eval_every or max(epoch, math.ceil(total_steps / EVALUATIONS))
     return TrainingPlan(
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=epoch,
         total_steps=total_steps,
         warmup_steps=round(config.optim.warmup_ratio * total_steps),
         eval_every=min(eval_every, total_steps or 1),
-        log_every=min(trainer.log_every, steps_per_epoch),
+        log_every=min(trainer.log_every, epoch),
         gradient_accumulation=gradient_accumulation,
     )

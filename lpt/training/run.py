@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from lpt.adapter import IN_RUN
 from lpt.cache.trunk import TrunkCache
 from lpt.config.schema import Config
 from lpt.data.splits import Splits, read_rows
@@ -192,4 +193,4 @@ def write_files(experiment: Experiment, predictions: dict[str, SplitPredictions]
         config = experiment.config
         found.write(path, rows, config.task.labels, config.trainer.keep_text)
     if experiment.trains:
-        experiment.classifier.save_pretrained(run_dir / "adapter")
+        experiment.classifier.save_pretrained(run_dir / IN_RUN)

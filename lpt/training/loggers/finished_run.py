@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lpt.adapter import IN_RUN
 from lpt.config.schema import Config
 from lpt.data.batches import EncodedSplit
 from lpt.metrics import confusion_counts
@@ -50,7 +51,7 @@ class FinishedRun:
     @property
     def adapter(self) -> Path | None:
         """The adapter's folder, where there is one and dashboards are to keep it."""
-        folder = self.run_dir / "adapter"
+        folder = self.run_dir / IN_RUN
         return folder if self.config.logger.adapter and folder.is_dir() else None
 
     @property
