@@ -3,10 +3,12 @@
 `make test` tries a few dozen cases of each, `make torture` ten thousand (`LPT_FUZZ=<number of cases>`).
 """
 
+import contextlib
 import csv
 import io
 import json
 import os
+import shutil
 import string
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from tiny import tiny_adapter, tiny_tokenizer
 
 from lpt.adapter import CONFIG_NAME, load_adapter_config
+from lpt.cli import main
 from lpt.data.labels import label_rows
 from lpt.data.readers import Columns
 from lpt.data.readers import read_file as read
@@ -269,6 +272,94 @@ def test_any_bytes_in_place_of_our_files_are_refused_in_one_line(tmp_path, kind,
     with pytest.raises(LptError) as error:
         readers[kind](tmp_path)
     assert names[kind] in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory):
+    """What reads a split through a cache folder, the folder with its one entry, and the right states."""
+    from tiny import tiny_model
+
+    from lpt.backbones.split import SplitBackbone
+    from lpt.cache.trunk import TrunkCache
+    from lpt.data.batches import EncodedSplit
+    from lpt.data.rows import LabeledRows
+    from lpt.data.templates import Encoded
+
+    rows = [Encoded([3, 7, 9, 4, 8], 4, False), Encoded([5], 0, False)]
+    split = EncodedSplit(rows, LabeledRows([("",)] * 2, [0] * 2, [0, 1]))
+    backbone, cache_home = SplitBackbone(tiny_model("llama"), 3), tmp_path_factory.mktemp("cache")
+
+    def read_states():
+        cache = TrunkCache("disk", 10**6, cache_home / "trunk", say=lambda line: None)
+        cache.prepare(backbone, {"train": split})
+        return cache.states(backbone, split, "train", pad_id=1), cache.facts
+
+    return read_states, cache_home, read_states()[0].states.clone()
+
+
+FILES = st.sampled_from(["numbers.bin", "entry.json"])
+DAMAGES = st.one_of(
+    st.tuples(st.just("flip"), FILES, st.tuples(st.integers(0, 10**4), st.integers(1, 255))),
+    st.tuples(st.just("cut"), FILES, st.integers(0, 10**4)),
+    st.tuples(st.just("append"), FILES, st.binary(min_size=1, max_size=9)),
+    st.tuples(st.just("replace"), FILES, BYTES),
+    st.tuples(st.just("replace"), FILES, JSON.map(lambda value: json.dumps(value).encode())),
+    st.tuples(st.just("field"), st.sampled_from(["key", "checksum", "backbone", "rows"]), JSON),
+    st.tuples(st.sampled_from(["remove", "folder", "broken link"]), FILES, st.none()),
+    st.tuples(st.sampled_from(["remove", "file"]), st.just(""), st.none()),
+)
+
+
+def damage_entry(place, how, name, value):
+    path = place / name
+    if how == "field":
+        path = place / "entry.json"
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # of an earlier damage
+            path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+        return
+    old = path.read_bytes() if path.is_file() else b""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    if path.parent.is_file():
+        path.parent.unlink()
+    path.parent.mkdir(exist_ok=True)
+    match how:
+        case "flip" if old:
+            at = value[0] % len(old)
+            path.write_bytes(old[:at] + bytes([old[at] ^ value[1]]) + old[at + 1 :])
+        case "cut":
+            path.write_bytes(old[: value % (len(old) + 1)])
+        case "append" | "replace":
+            path.write_bytes((old if how == "append" else b"") + value)
+        case "folder":
+            path.mkdir()
+        case "broken link":
+            path.symlink_to("nowhere")
+        case "file":
+            path.write_bytes(b"x")
+
+
+@settings(deadline=None)  # the first one loads what draws tables
+@given(st.lists(DAMAGES, min_size=1, max_size=3))
+@example([("replace", "entry.json", b"[" * 10_000)])  # deeper than Python recurses
+@example([("replace", "entry.json", b"[]")])
+@example([("broken link", "numbers.bin", None)])
+@example([("file", "", None)])
+@example([("field", "backbone", "[/odd]")])  # markup to what draws the table
+def test_a_cache_entry_gives_the_right_states_or_is_computed_again(cached, monkeypatch, capsys, damages):
+    read_states, cache_home, good = cached
+    monkeypatch.setenv("LPT_CACHE", str(cache_home))
+    (place,) = (path for path in (cache_home / "trunk").iterdir() if path.suffix != ".lock")
+    for how, name, value in damages:
+        damage_entry(place, how, name, value)
+    main(["cache", "list"])
+    capsys.readouterr()
+    states, facts = read_states()
+    assert states.states.equal(good)
+    assert facts.built + facts.reused == ["train"]
+    assert read_states()[1].reused == ["train"]
 
 
 def test_a_checkpoint_that_would_run_code_is_refused_and_runs_nothing(tmp_path):

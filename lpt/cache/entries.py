@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,10 @@ def entries(folder: Path) -> list[Entry]:
         if not place.is_dir():
             continue
         try:
-            facts = json.loads((place / ENTRY).read_text(encoding="utf-8"))
-            used = (place / ENTRY).stat().st_mtime
+            facts, used = _described(place), (place / ENTRY).stat().st_mtime
         except (OSError, ValueError):
             facts, used = {}, 0.0
-        found.append(Entry(place, facts, sum(f.stat().st_size for f in place.glob("*")), used))
+        found.append(Entry(place, facts, _size(place), used))
     return found
 
 
@@ -96,15 +96,15 @@ def verify(place: Path, key: dict[str, str], size: int) -> bool | None:
     if not place.exists():
         return None
     try:
-        entry = json.loads((place / ENTRY).read_text(encoding="utf-8"))
+        entry = _described(place)
         intact = entry["key"] == key and (place / NUMBERS).stat().st_size == size
         intact = intact and _checksum(place / NUMBERS) == entry["checksum"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
         intact = False
     if intact:
         os.utime(place / ENTRY)  # used now: the last to be evicted
     else:
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
     return intact
 
 
@@ -182,8 +182,36 @@ def _remove(place: Path) -> None:
                 shutil.rmtree(place, ignore_errors=True)
         except Timeout:
             pass
-    else:
+    elif place.is_dir():
         shutil.rmtree(place, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            place.unlink()
+
+
+def _described(place: Path) -> dict[str, Any]:
+    """The contents of an entry's entry.json.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is damaged.
+    """
+    try:
+        found = json.loads((place / ENTRY).read_text(encoding="utf-8"))
+    except RecursionError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{place / ENTRY} describes no entry")
+    return found
+
+
+def _size(place: Path) -> int:
+    """Bytes of an entry, which another run may remove or complete meanwhile."""
+    total = 0
+    for path in place.glob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
 
 
 def _checksum(path: Path) -> str:

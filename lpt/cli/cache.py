@@ -21,6 +21,7 @@ def add(commands: Commands) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from lpt.cache.entries import entries, human_bytes, trunk_folder
@@ -32,7 +33,7 @@ def _list(arguments: argparse.Namespace) -> None:
         table.add_column(heading, no_wrap=True)
     for entry in sorted(found, key=lambda entry: -entry.used):
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)) if entry.facts else "unfinished"
-        facts = [str(entry.facts.get(name, "?")) for name in FACTS]
+        facts = [escape(str(entry.facts.get(name, "?"))) for name in FACTS]
         table.add_row(entry.place.name[:8], human_bytes(entry.bytes), *facts, used)
     if found:
         console.width = max(console.width, 110)  # all columns, also in a pipe

@@ -12,7 +12,7 @@ from tiny import FAMILIES, HIDDEN, LAYERS, tiny_model
 from lpt.backbones.names import ATTENTIONS
 from lpt.backbones.split import SplitBackbone
 from lpt.cache.entries import NUMBERS, entries
-from lpt.cache.key import TrunkHash, rows_fingerprint
+from lpt.cache.key import FORMAT, TrunkHash, rows_fingerprint
 from lpt.cache.trunk import Plan, TrunkCache, _Found
 from lpt.data.batches import EncodedSplit
 from lpt.data.ragged import RaggedStates
@@ -151,6 +151,17 @@ def test_the_key_follows_the_rows_and_their_order():
     reordered = EncodedSplit(split.rows[::-1], split.labeled)
     regrouped = make_split([6, *LENGTHS[2:]])
     assert len({rows_fingerprint(s) for s in (split, reordered, regrouped, make_split(seed=1))}) == 4
+
+
+def test_versions_with_other_formats_share_a_folder_and_leave_each_others_entries_alone(tmp_path, monkeypatch):
+    get(tmp_path)
+    for version in (FORMAT + 1, FORMAT - 1):
+        monkeypatch.setattr("lpt.cache.key.FORMAT", version)
+        assert get(tmp_path)[1].facts.built == ["train"]  # not read
+    for version in (FORMAT - 1, FORMAT, FORMAT + 1):
+        monkeypatch.setattr("lpt.cache.key.FORMAT", version)
+        assert get(tmp_path)[1].facts.reused == ["train"]  # not removed
+    assert len(entries(tmp_path)) == 3
 
 
 # Incremental

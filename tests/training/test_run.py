@@ -100,6 +100,19 @@ def test_predictions_on_disk_give_the_metrics_of_the_result(experiment, plain, s
         assert max(row["probabilities"], key=row["probabilities"].get) == row["predicted"]
 
 
+def test_scikit_learn_gives_the_metrics_of_the_result_from_predictions_on_disk(experiment):
+    scores = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    result = experiment.run("metrics", "task.metrics=[accuracy,f1,matthews]")
+    for split in ("validation", "test"):
+        rows = predictions(experiment, "metrics", split)
+        gold, predicted = ([row[name] for row in rows] for name in ("gold", "predicted"))
+        assert set(predicted) == {"bad", "good"}  # else F1 and Matthews say little
+        found = result["metrics"][split]
+        assert found["accuracy"] == pytest.approx(scores.accuracy_score(gold, predicted), abs=1e-12)
+        assert found["f1"] == pytest.approx(scores.f1_score(gold, predicted, pos_label="good"), abs=1e-12)
+        assert found["matthews"] == pytest.approx(scores.matthews_corrcoef(gold, predicted), abs=1e-12)
+
+
 # Regression
 
 
@@ -206,12 +219,15 @@ def test_the_result_tells_how_far_probabilities_are_off_with_the_temperature_and
         assert fit_temperature(probabilities, gold) == pytest.approx(1, abs=1e-3)
 
 
-def test_the_same_seed_gives_the_same_run_and_another_one_does_not(experiment, plain):
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(experiment, plain):
     again = experiment.run("again")
     assert again["metrics"] == plain["metrics"]
     assert experiment.curve("again", "train/loss") == experiment.curve("plain", "train/loss")
     experiment.run("other", "seed=14")
     assert experiment.curve("other", "train/loss") != experiment.curve("plain", "train/loss")
+    files = [experiment.run_dir(name) / "adapter" / "adapter.safetensors" for name in ("plain", "again", "other")]
+    plain_bytes, again_bytes, other_bytes = (path.read_bytes() for path in files)
+    assert again_bytes == plain_bytes != other_bytes
 
 
 def test_a_folder_with_a_run_is_not_written_over(experiment, plain):
