@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from lpt.api import Text, fit
 from lpt.console import quietly
@@ -64,8 +64,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             NotFittedError: `fit` has not been called.
         """
-        if not hasattr(self, "classifier_"):
-            raise NotFittedError("call fit first")
+        check_is_fitted(self, "classifier_")
         return self.classifier_.predict_proba(X)[:, self._columns]
 
     def predict(self, X: Iterable[Text]) -> np.ndarray:
@@ -74,5 +73,6 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             NotFittedError: `fit` has not been called.
         """
-        found: np.ndarray = self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        found: np.ndarray = self.classes_[best]
         return found

@@ -28,6 +28,7 @@ from lpt.config.resume import (
     sweep_name,
 )
 from lpt.config.schema import Config
+from lpt.data.folds import folds
 from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
 from lpt.training.complete import completed, describe
@@ -135,7 +136,10 @@ def _read_own_rows(config: Config, folder: Path) -> Splits | None:
     if config.task.source not in ("tsv", "files"):
         return None
     try:
-        return read_rows(config.task, config.fewshot)
+        rows = read_rows(config.task, config.fewshot)
+        if config.fewshot.folds is not None:
+            list(folds(rows, config.fewshot.folds, config.task.classes, config.fewshot.seed))  # whether there are any
+        return rows
     except LptError as error:
         if ranks.is_first():
             write_failure(folder, config, error)

@@ -1,5 +1,6 @@
 """The table that a person sees when a run ends."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +28,9 @@ def show_result(result: CompletedRun, run_dir: Path, trainer: TrainerConfig) -> 
     # Outside the table, which would wrap it: a path is copied in one piece.
     width = max(len(name) for name, _ in lines)
     console.print(f"[dim]{'run folder':<{width}}[/dim]  {run_dir}", soft_wrap=True)
+    if result.trainable_parameters:
+        command = shlex.join(["lpt", "predict", str(run_dir), "--file"])
+        console.print(f"[dim]{'to use it':<{width}}[/dim]  {command} <file>", soft_wrap=True)
     if result.train.still_improving:
         say(f"\nstill improving at the last step: {_twice_as_long(trainer)} may do better")
 

@@ -58,6 +58,7 @@ def test_a_run_that_trained_nothing_has_no_speed():
 
 def test_the_printed_summary_fits_eighty_columns(tmp_path, capsys):
     show_result(replace(COMPLETED, intervals=INTERVALS), tmp_path, TrainerConfig())
-    *printed, last = capsys.readouterr().out.splitlines()
+    *printed, folder, use = capsys.readouterr().out.splitlines()
     assert max(map(len, printed)) <= 80
-    assert last == f"run folder           {tmp_path}"  # in line with the table above
+    assert folder == f"run folder           {tmp_path}"  # in line with the table above
+    assert use == f"to use it            lpt predict {tmp_path} --file <file>"
