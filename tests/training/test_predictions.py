@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from lpt.calibration import fit_temperature
 from lpt.data.batches import EncodedSplit
 from lpt.data.rows import LabeledRows
 from lpt.report.predictions import read_predictions
@@ -64,3 +65,16 @@ def test_the_file_keeps_both_texts_of_a_pair_and_none_on_request(tmp_path):
     predictions.write(path, pairs, ["bad", "good"], keep_text=0)
     assert "text" not in json.loads(path.read_text().splitlines()[0])
     assert read_predictions(path).texts is None
+
+
+def test_a_probability_that_was_rounded_to_nothing_does_not_decide_a_temperature_when_it_is_read_back(tmp_path):
+    surest, rows = 1 - 4e-7, 200
+    probabilities = np.array([[surest, 1 - surest], *[[0.9, 0.1]] * rows])
+    gold = [1, *[0] * rows]
+    texts = LabeledRows([("a",)] * len(gold), gold, list(range(len(gold))))
+    predictions = SplitPredictions(probabilities, np.array(gold), loss=0.5)
+    predictions.write(tmp_path / "test.jsonl", EncodedSplit([], texts), ["bad", "good"])
+    found = SplitPredictions.read(tmp_path / "test.jsonl", ["bad", "good"], None, 0.5)
+    expected = fit_temperature(probabilities, np.array(gold))
+    assert fit_temperature(found.probabilities, found.gold) == pytest.approx(expected, rel=0.05)
+    assert expected < 5  # with 0 for 1e-7 it is the highest that is allowed
