@@ -34,10 +34,7 @@ def whole_file(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
         _sync_folder(path.parent)
     except OSError as error:
         _remove(partial)
-        raise LptError(
-            f"{path} could not be written ({error.strerror or error}); is the disk full, or the folder read-only or "
-            "gone? What was there before is untouched"
-        ) from None
+        raise LptError(f"{_unwritten(path, error)} What was there before is untouched") from None
     except BaseException:
         _remove(partial)
         raise
@@ -66,6 +63,25 @@ def write_text(path: Path, content: str) -> None:
     """
     with whole_file(path) as file:
         file.write(content)
+
+
+def append_text(path: Path, content: str) -> None:
+    """Write at the end of a text file that is there; it may be cut off where a process is killed.
+
+    Raises:
+        LptError: it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(content)
+    except OSError as error:
+        raise LptError(_unwritten(path, error)) from None
+
+
+def _unwritten(path: Path, error: OSError) -> str:
+    return (
+        f"{path} could not be written ({error.strerror or error}); is the disk full, or the folder read-only or gone?"
+    )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -317,14 +317,14 @@ def damage_entry(place, how, name, value):
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # of an earlier damage
             path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
         return
+    if place.is_file():
+        place.unlink()
+    place.mkdir(exist_ok=True)
     old = path.read_bytes() if path.is_file() else b""
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-    if path.parent.is_file():
-        path.parent.unlink()
-    path.parent.mkdir(exist_ok=True)
     match how:
         case "flip" if old:
             at = value[0] % len(old)

@@ -21,6 +21,7 @@ from slurm import free_port
 from traces import differences, traces
 
 from lpt.errors import LptError
+from lpt.training.checkpoints import read_checkpoint
 from lpt.training.module import PromptModule
 from lpt.training.result import CompletedRun, read_result
 
@@ -159,7 +160,7 @@ def small_disk(folder, size: str):
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # this process may still map a file of it
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk as Linux does")
@@ -190,3 +191,62 @@ def test_a_full_disk_is_told_in_one_line_and_what_was_saved_is_resumed_from(expe
             assert result["best_step"] == plain["best_step"]
             shutil.rmtree(disk / name)
     print(f"{faults} runs met a full disk")
+
+
+def at_step(monkeypatch, step: int, action) -> None:
+    """Have something happen once, after a training step."""
+    after_step = PromptModule.on_train_batch_end
+
+    def act(self, *arguments):
+        after_step(self, *arguments)
+        if self.global_step == step:
+            action()
+
+    monkeypatch.setattr(PromptModule, "on_train_batch_end", act)
+
+
+def remount(folder, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk as Linux does")
+def test_a_folder_that_becomes_read_only_is_told_in_one_line_and_what_was_saved_is_resumed_from(
+    experiment, tmp_path, monkeypatch
+):
+    plain = experiment.run("writable", *OPTIONS)
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        folder = disk / "run"
+        monkeypatch.setattr(type(experiment), "run_dir", lambda self, name: disk / name)
+        with monkeypatch.context() as patch:
+            at_step(patch, 6, lambda: remount(disk, "ro"))
+            with pytest.raises(LptError, match=r"could not be written \(Read-only file system\)") as error:
+                experiment.run("run", *OPTIONS)
+        assert "\n" not in str(error.value)
+        assert 1 <= read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] <= 6
+        remount(disk, "rw")
+        result = experiment.run("run", *OPTIONS, f"resume='{folder}'")
+    assert result["metrics"] == plain["metrics"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk as Linux does")
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_cache_folder_that_is_read_only_is_left_with_a_warning(experiment, tmp_path, monkeypatch, capsys, filled):
+    plain = experiment.run(f"cache writable {filled}", "trainer.max_steps=3", "cache=disk")
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        monkeypatch.setenv("LPT_CACHE", str(disk))
+        if filled:
+            experiment.run("cache filled", "trainer.max_steps=3", "cache=disk")
+        remount(disk, "ro")
+        capsys.readouterr()
+        result = experiment.run(f"cache read-only {filled}", "trainer.max_steps=3", "cache=disk")
+    said = capsys.readouterr()
+    assert result["metrics"]["test"] == pytest.approx(plain["metrics"]["test"], rel=1e-5)
+    assert "warning: trunk cache: off, because" in said.out + said.err
+    assert "Read-only file system" in said.out + said.err
+
+
+def test_a_run_folder_that_is_removed_during_training_is_told_in_one_line(experiment, monkeypatch):
+    at_step(monkeypatch, 6, lambda: shutil.rmtree(experiment.run_dir("removed")))
+    with pytest.raises(LptError, match="gone") as error:
+        experiment.run("removed", *OPTIONS)
+    assert "\n" not in str(error.value)

@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from lpt.files import write_text
+from lpt.files import append_text, write_text
 from lpt.metrics_csv import FILE, read_lines
 
 
@@ -48,8 +48,7 @@ class MetricsFile(Logger):
         """Write a line; where it has new columns, the whole file."""
         line: dict[str, Any] = {**metrics, "step": step}
         if self._columns and line.keys() <= set(self._columns):
-            with self._path.open("a", encoding="utf-8", newline="") as file:
-                file.write(self._text([line]))
+            append_text(self._path, self._text([line]))
         else:
             self._rewrite(line)
 
