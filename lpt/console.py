@@ -1,4 +1,4 @@
-"""The console that messages are printed on."""
+"""The console that messages are printed on, and how they write a time."""
 
 from rich.console import Console
 
@@ -9,3 +9,10 @@ console = Console(highlight=False, force_jupyter=False)
 def say(message: str) -> None:
     """Print one message, unwrapped and without markup."""
     console.print(message, soft_wrap=True, markup=False)
+
+
+def clock(duration: float) -> str:
+    """A duration in seconds such as `0:07` or `1:02:03`."""
+    seconds = round(duration)
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"

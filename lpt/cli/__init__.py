@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from lpt import __version__
-from lpt.cli import bench, cache, evaluate, predict, replay, report, sweep, train
+from lpt.cli import bench, cache, evaluate, predict, replay, report, runs, sweep, train
 from lpt.cli.arguments import Parser
 from lpt.errors import ConfigError, LptError
 
@@ -48,6 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lpt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for group in (train, predict, evaluate, sweep, report, replay, bench, cache):
+    for group in (train, runs, predict, evaluate, sweep, report, replay, bench, cache):
         group.add(commands)
     return parser
