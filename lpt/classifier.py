@@ -179,9 +179,10 @@ class LatePromptClassifier(Scorer):
         config = load_adapter_config(folder)
         placement = Placement.choose(accelerator, precision)
         pretrained = _find_backbone(config, backbone)
-        classifier = cls(
-            config, pretrained, placement.dtype, quantization=quantization, accelerator=placement.accelerator
-        )
+        with torch.random.fork_rng(devices=[]):  # loading leaves the caller's random numbers as they were
+            classifier = cls(
+                config, pretrained, placement.dtype, quantization=quantization, accelerator=placement.accelerator
+            )
         here = found_from_anywhere(pretrained.path)
         classifier.config = replace(classifier.config, backbone=here, revision=pretrained.commit)
         split = classifier.method.backbone

@@ -69,8 +69,10 @@ def test_save_and_load_give_the_same_predictions(config, tmp_path, generator, he
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter))
     classifier.save_pretrained(tmp_path / "adapter")
+    random_state = torch.get_rng_state()
     loaded = LatePromptClassifier.from_pretrained(tmp_path / "adapter", accelerator="cpu", precision="32")
     assert not loaded.training
+    assert torch.equal(torch.get_rng_state(), random_state)  # loading does not move the caller's
     for a, b in zip(loaded.predict(TEXTS), classifier.predict(TEXTS), strict=True):
         assert a == b
 

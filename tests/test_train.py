@@ -10,6 +10,7 @@ from experiment import make_experiment
 from places import REPOSITORY
 
 from lpt.config.flags import assignment
+from lpt.latest import follow
 
 pytestmark = pytest.mark.e2e
 
@@ -27,6 +28,7 @@ def one(experiment):
 def test_the_command_prints_a_table_and_nothing_else_on_stderr(experiment, one):
     result = experiment.result("one")
     assert one.stderr == ""
+    assert follow(experiment.run_dir("latest")).is_dir()
     for line in (
         "task                 custom  (44 train, 30 validation, 30 test)",
         "prompt               npg, 5 prompt tokens entering layer 3",

@@ -10,7 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from lpt import __version__
+<<<<<<< HEAD
 from lpt.cli import bench, cache, evaluate, predict, replay, report, review, sweep, train
+=======
+from lpt.cli import bench, cache, evaluate, predict, replay, report, runs, sweep, train
+>>>>>>> 50451bb3238db757d04a13295911a4fc467ab9e5
 from lpt.cli.arguments import Parser
 from lpt.errors import ConfigError, LptError
 
@@ -48,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lpt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
+<<<<<<< HEAD
     for group in (train, predict, evaluate, review, sweep, report, replay, bench, cache):
+=======
+    for group in (train, runs, predict, evaluate, sweep, report, replay, bench, cache):
+>>>>>>> 50451bb3238db757d04a13295911a4fc467ab9e5
         group.add(commands)
     return parser

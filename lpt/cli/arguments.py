@@ -3,7 +3,10 @@
 import argparse
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
+
+from lpt.latest import follow
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 # What a parser's add_subparsers() returns.
@@ -30,6 +33,11 @@ class Parser(argparse.ArgumentParser):
         if dashed:
             message += f"; a text that begins with a dash is given as --text={shlex.quote(dashed[0])}"
         super().error(message)
+
+
+def folder(text: str) -> Path:
+    """A folder; the one that `runs/latest` leads to."""
+    return follow(Path(text).expanduser())
 
 
 def positive(text: str) -> int:

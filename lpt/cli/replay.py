@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lpt.cli.arguments import Commands
+from lpt.cli.arguments import Commands, folder
 from lpt.errors import LptError
 
 
@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
         description="Train a run again from its last checkpoint, up to the step whose loss or gradient is not finite, "
         "and show which rows and which module it was. Nothing is written.",
     )
-    replay.add_argument("run", type=Path, help="the run folder")
+    replay.add_argument("run", type=folder, help="the run folder")
     replay.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="a Python file of your own that the run used"
     )

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lpt.cli.arguments import Commands
+from lpt.cli.arguments import Commands, folder
 
 
 def add(commands: Commands) -> None:
@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
         description="Turn the runs under a folder into one HTML page, a Markdown file, and figures: scores over seeds "
         "with their uncertainty, the differences that exceed chance, quality against cost, and what is missing.",
     )
-    report.add_argument("folder", type=Path, help="a folder with runs at any depth, or a single run")
+    report.add_argument("folder", type=folder, help="a folder with runs at any depth, or a single run")
     report.add_argument("--output", type=Path, help="the folder to write to (default: report/ in the given folder)")
     report.add_argument(
         "--baseline",

@@ -1,9 +1,8 @@
 """`lpt sweep`: look after sweeps."""
 
 import argparse
-from pathlib import Path
 
-from lpt.cli.arguments import Commands, count, positive
+from lpt.cli.arguments import Commands, count, folder, positive
 
 
 def add(commands: Commands) -> None:
@@ -23,7 +22,7 @@ def add(commands: Commands) -> None:
     results = actions.add_parser("results", help="show the metrics of every point")
     results.set_defaults(command=_results)
     for action in (status, resume, retry, results):
-        action.add_argument("folder", type=Path, help="the sweep folder (hydra.sweep.dir)")
+        action.add_argument("folder", type=folder, help="the sweep folder (hydra.sweep.dir)")
     for action in (resume, retry):
         action.add_argument("--workers", type=positive, help="number of points at a time (default: as started)")
         action.add_argument(

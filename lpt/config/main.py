@@ -31,6 +31,7 @@ from lpt.config.schema import Config
 from lpt.data.folds import folds
 from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
+from lpt.latest import point_latest
 from lpt.training.complete import completed, describe
 from lpt.training.result import write_failure
 from lpt.training.stop import Interrupted
@@ -73,6 +74,8 @@ class Training:
                 if ranks.is_first():
                     print(describe(done, folder, config, _resume_command(folder)))
                 return done.objective
+            if ranks.is_first() and sweep_name() is None:
+                point_latest(folder)
             # Before torch is imported, so that what is wrong with the user's own files is told within a second.
             rows = _read_own_rows(config, folder)
             _say_what_is_loaded(config)

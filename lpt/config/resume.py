@@ -16,9 +16,11 @@ from lpt.config.explain import describe
 from lpt.config.flags import assignment, parse, read_arguments
 from lpt.config.resolve import schema_of, take_unknown
 from lpt.errors import ConfigError
+from lpt.latest import follow
 from lpt.sweep.ledger import FILE as LEDGER
 
 MAY_CHANGE = ("resume", "trainer", "logger", "cache")  # of a run, when it is resumed
+FOLDERS = ("resume", "hydra.run.dir", "hydra.sweep.dir")
 CONFIG = Path(".hydra") / "config.yaml"
 
 
@@ -125,11 +127,11 @@ def complete_arguments(argv: Sequence[str]) -> list[str]:
 
     `resume=<folder>` also means: write into that folder, and leave the configuration saved there as it is. A
     `backbone.path` without a name is named by its last part, not by the backbone that it replaces. Files of `plugins`
-    are found from anywhere.
+    are found from anywhere. `runs/latest` is the run that it leads to now.
     """
-    arguments = [_absolute_plugins(text) if text.startswith("plugins=") else text for text in argv]
+    arguments = [_absolute_plugins(text) if text.startswith("plugins=") else _followed(text) for text in argv]
     keys = {}
-    for text in read_arguments(argv).overrides:
+    for text in read_arguments(arguments).overrides:
         override = parse(text)
         keys[override.key_or_group] = override
     resumed, path = keys.get("resume"), keys.get("backbone.path")
@@ -140,6 +142,14 @@ def complete_arguments(argv: Sequence[str]) -> list[str]:
         name = "'${path_name:${backbone.path}}'" if swept else path_name(str(path.value()))
         arguments.append(f"backbone.name={name}")
     return arguments
+
+
+def _followed(text: str) -> str:
+    option, _, _ = text.partition("=")
+    if option not in FOLDERS:
+        return text
+    folder = Path(str(parse(text).value()))
+    return assignment(option, follow(folder)) if folder.is_symlink() else text
 
 
 def _absolute_plugins(text: str) -> str:

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from lpt.report.runs import OUTDATED, Run
+from lpt.report.listing import OUTDATED
+from lpt.report.runs import Run
 from lpt.training.result import CompletedRun, Fewshot
 
 

@@ -9,15 +9,14 @@ from typing import Any
 
 from lpt.config.saved import default_config, read_saved_config, read_saved_overrides
 from lpt.errors import LptError
+from lpt.report.listing import OUTDATED, UNFINISHED, outcome_of
 from lpt.report.predictions import SavedPredictions, read_predictions
 from lpt.report.sweep_points import points_of
 from lpt.sweep.ledger import Status
 from lpt.sweep.points import flat
-from lpt.training.result import FILE, CompletedRun, FailedRun, ResultFormatError, read_result
+from lpt.training.result import FILE, CompletedRun, FailedRun
 
-UNFINISHED = "unfinished"  # still running, or interrupted
 PROMPT_OPTIONS = ("lpt.prompt_length", "lpt.bottleneck", "generator.")
-OUTDATED = "outdated"  # its result is of a format that this version does not read
 
 
 @dataclass(frozen=True)
@@ -109,28 +108,17 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 
 def _read_run(place: Path, root: Path) -> Run:
-    found, status, error = None, UNFINISHED, None
-    try:
-        found = read_result(place)
-    except ResultFormatError as problem:
-        status, error = OUTDATED, str(problem)
-    except LptError as problem:
-        status, error = Status.FAILED, str(problem)
-    if isinstance(found, FailedRun):
-        status, error = Status.FAILED, found.error
-    result = found if isinstance(found, CompletedRun) else None
-    if result is not None:
-        status = Status.COMPLETED
-    path = place / FILE
+    outcome = outcome_of(place)
+    found = outcome.result
     return Run(
         place,
         name=str(place.relative_to(root)) if place != root else place.absolute().name,
-        status=status,
-        error=error,
+        status=outcome.status,
+        error=outcome.error,
         options=_options(read_saved_config(place), found),
         overrides=read_saved_overrides(place),
-        result=result,
-        finished=(path if path.exists() else place).stat().st_mtime,
+        result=found if isinstance(found, CompletedRun) else None,
+        finished=outcome.finished,
     )
 
 

@@ -8,7 +8,8 @@ from lpt.errors import LptError
 from lpt.report.cautions import caution_outdated, find_cautions
 from lpt.report.configurations import make_boards
 from lpt.report.gaps import Gap, find_gaps
-from lpt.report.runs import OUTDATED, Run, collect_runs
+from lpt.report.listing import OUTDATED
+from lpt.report.runs import Run, collect_runs
 from lpt.report.standings import Standings, baseline_options, fits, standings_of
 from lpt.sweep.ledger import Status
 

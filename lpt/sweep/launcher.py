@@ -23,6 +23,7 @@ from lpt.config.place import train_program
 from lpt.config.resolve import resolve
 from lpt.config.resume import swept_options
 from lpt.errors import LptError
+from lpt.latest import point_latest
 from lpt.sweep.ledger import Ledger, Row, Status, enter
 from lpt.sweep.local import LocalMachine
 from lpt.sweep.points import Point, make_point
@@ -156,6 +157,7 @@ def work_on(
             f"{folder} was started in {cwd}, which no longer exists; make that folder again: relative paths among the "
             "options of the sweep begin there"
         )
+    point_latest(folder)
 
     def should_stop(row: Row) -> bool:
         return watch is not None and row.name in names and watch(names.index(row.name), folder / row.name)

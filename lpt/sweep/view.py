@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lpt.console import console, say
+from lpt.console import clock, console, say
 from lpt.sweep.ledger import Row, Status
 from lpt.sweep.so_far import evaluations, steps, tail
 
@@ -92,7 +92,7 @@ def overview(folder: Path, rows: Sequence[Row], shown: Sequence[Status], left: f
         shown: what to show.
         left: seconds that they will take; None where it is unknown.
     """
-    caption = counts(rows) + ("" if left is None else f"; about {_clock(left)} left")
+    caption = counts(rows) + ("" if left is None else f"; about {clock(left)} left")
     table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     for heading in ("point", "status", "tries", "step", "time", "validation"):
         table.add_column(heading, no_wrap=True, justify="left" if heading in ("point", "status") else "right")
@@ -163,11 +163,4 @@ def _seconds(row: Row) -> float:
 
 
 def _duration(row: Row) -> str:
-    return "" if row.started is None else _clock(_seconds(row))
-
-
-def _clock(duration: float) -> str:
-    """Such as `0:07` or `1:02:03`."""
-    seconds = round(duration)
-    hours, minutes = divmod(seconds // 60, 60)
-    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
+    return "" if row.started is None else clock(_seconds(row))

@@ -7,6 +7,7 @@ import json
 import math
 import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -254,8 +255,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def _build(cls: type[T], content: dict[str, Any]) -> T:
-    hints = get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     unknown = content.keys() - hints.keys()
     if unknown:
         raise ValueError(f"unknown field {min(unknown)!r}")

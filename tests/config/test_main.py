@@ -63,7 +63,7 @@ def test_the_wall_time_is_that_of_the_command_and_then_of_each_further_run(monke
         objective = 0.5
 
     monkeypatch.setattr(training, "run", lambda config, folder, sweep, rows, started: times.append(started) or Result)
-    for name in ("run_dir", "resolve", "_read_own_rows", "_say_what_is_loaded", "sweep_name"):
+    for name in ("run_dir", "resolve", "_read_own_rows", "_say_what_is_loaded", "sweep_name", "point_latest"):
         monkeypatch.setattr(f"lpt.config.main.{name}", lambda *_: None)
     cfg = type("Cfg", (), {"resume": None})
     command = Training(started=12.5)

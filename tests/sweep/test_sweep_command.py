@@ -50,6 +50,8 @@ def undisturbed(experiment):
 def test_a_sweep_and_several_devices_combine(experiment, undisturbed):
     assert undisturbed.stderr == ""
     assert "2 points: 2 completed" in undisturbed.stdout
+    assert (experiment.folder / "latest").is_symlink()
+    assert [*(experiment.folder / "undisturbed").glob("latest")] == []  # a point is not for itself
     one, two = (results(experiment, "undisturbed")[f"devices-{count}"] for count in (1, 2))
     assert one["train"]["steps"] == two["train"]["steps"]
     assert one["trainable_parameters"] == two["trainable_parameters"]

@@ -80,6 +80,8 @@ def test_folds_go_with_one_process_and_with_training(options, experiment):
 
 
 def test_training_ends_when_evaluations_no_longer_get_better(experiment):
-    result = experiment.run("patient", "trainer.eval_every=6", "trainer.max_epochs=40", "trainer.patience=2", "optim.lr=1e-9")
+    result = experiment.run(
+        "patient", "trainer.eval_every=6", "trainer.max_epochs=40", "trainer.patience=2", "optim.lr=1e-9"
+    )
     assert result["train"]["steps"] == result["best_step"] + 2 * 6 < 240  # two evaluations that are no better
     assert result["train"]["still_improving"] is False
