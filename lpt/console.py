@@ -14,7 +14,6 @@ def say(message: str) -> None:
     console.print(message, soft_wrap=True, markup=False)
 
 
-<<<<<<< HEAD
 @contextmanager
 def quietly() -> Iterator[None]:
     """Print nothing while this lasts."""
@@ -23,10 +22,10 @@ def quietly() -> Iterator[None]:
         yield
     finally:
         console.quiet = before
-=======
+
+
 def clock(duration: float) -> str:
     """A duration in seconds such as `0:07` or `1:02:03`."""
     seconds = round(duration)
     hours, minutes = divmod(seconds // 60, 60)
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
->>>>>>> 50451bb3238db757d04a13295911a4fc467ab9e5

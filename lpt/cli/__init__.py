@@ -10,11 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from lpt import __version__
-<<<<<<< HEAD
-from lpt.cli import bench, cache, evaluate, predict, replay, report, review, sweep, train
-=======
-from lpt.cli import bench, cache, evaluate, predict, replay, report, runs, sweep, train
->>>>>>> 50451bb3238db757d04a13295911a4fc467ab9e5
+from lpt.cli import bench, cache, evaluate, predict, replay, report, review, runs, sweep, train
 from lpt.cli.arguments import Parser
 from lpt.errors import ConfigError, LptError
 
@@ -52,10 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lpt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-<<<<<<< HEAD
-    for group in (train, predict, evaluate, review, sweep, report, replay, bench, cache):
-=======
-    for group in (train, runs, predict, evaluate, sweep, report, replay, bench, cache):
->>>>>>> 50451bb3238db757d04a13295911a4fc467ab9e5
+    for group in (train, runs, predict, evaluate, review, sweep, report, replay, bench, cache):
         group.add(commands)
     return parser
