@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lpt.calibration import COLDEST, HOTTEST
 from lpt.data.reading import Reading, TextFormat
 from lpt.errors import LptError
 from lpt.files import nearest_path, whole_file, write_text
@@ -144,6 +145,9 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.get("format") != FORMAT:
             raise LptError(f"{path} has format {values.get('format')!r}; this version of lpt reads format {FORMAT}")
+        temperature = values.get("temperature", 1.0)
+        if type(temperature) not in (int, float) or not COLDEST <= temperature <= HOTTEST:
+            raise ValueError(f"temperature {temperature!r} is not a number from {COLDEST:g} to {HOTTEST:g}")
         reading = values["reading"]
         reading["format"] = TextFormat(**reading["format"])
         if not values["weights"]:

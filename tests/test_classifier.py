@@ -230,9 +230,22 @@ def change_setting(folder):
     path.write_text(path.read_text().replace('"bottleneck": 4', '"bottelneck": 4'))
 
 
+def change_temperature(to):
+    def change(folder):
+        path = folder / "adapter_config.json"
+        path.write_text(path.read_text().replace('"temperature": 1.0', f'"temperature": {to}'))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        # -1 would turn every answer around, and 0 or NaN would make every probability NaN.
+        *(
+            (change_temperature(to), "temperature .* is not a number from 0.1 to 10")
+            for to in ("-1", "0", "NaN", '"1"')
+        ),
         (damage_weights, "could not be read .*copy the adapter folder again"),
         (damage_config, "adapter_config.json is damaged"),
         (change_format, "has format 2; this version of lpt reads format 3"),

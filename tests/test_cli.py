@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import tiny_adapter
@@ -15,6 +16,7 @@ from lpt import LatePromptClassifier
 from lpt.adapter import CONFIG_NAME
 from lpt.backbones.pretrained import find_pretrained
 from lpt.cache import entries as cache_entries
+from lpt.calibration import calibration_error
 from lpt.cli import main
 from lpt.data.reading import Reading
 from lpt.data.tasks import FilesSource, Task
@@ -148,12 +150,15 @@ def stars(adapter, tmp_path):
 
 def test_a_file_is_read_as_the_one_that_the_adapter_was_trained_on(stars, tmp_path, capsys):
     main(["predict", stars, "--precision", "32", "--text", "a good film", "never again"])
-    labels = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    labels = [answer["label"] for answer in answers]
     numbers = [{"bad": 1, "good": 5}[label] for label in labels]
     path = tmp_path / "gold.csv"
     path.write_text(f"stars;review\n{numbers[0]};a good film\n3;so so\n{numbers[1]};never again\n")
     main(["evaluate", stars, "--precision", "32", "--file", str(path)])
     lines = capsys.readouterr().out.splitlines()
+    confidence = [max(answer["probabilities"].values()) for answer in answers]
+    assert f"expected calibration error {calibration_error(np.array(confidence), np.ones(2)):.3f}" in lines
     assert lines[0] == "2 rows, 1 left out (label ignored by --values)"
     assert lines[1].startswith("accuracy  1.000  ")
     assert any(line.endswith("rows below 0.9: 100.0% right") for line in lines)

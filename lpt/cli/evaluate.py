@@ -42,7 +42,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     import numpy as np
     import torch  # from here on, so that a wrong path does not wait for it
 
-    from lpt.calibration import coverage
+    from lpt.calibration import calibration_error, coverage
     from lpt.cli.tables import print_table
     from lpt.data.labels import label_rows
     from lpt.metrics import compute, confusion_counts, interval, usual_metrics
@@ -70,7 +70,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print(f"{name:<9} {value:.3f}  (95% interval {low:.3f} to {high:.3f})")
     if classes is not None:
         confidence_N = np.array([max(p.probabilities.values()) for p in found])
-        print(f"{coverage(confidence_N, (predicted == truth).numpy(), arguments.confidence)}\n", flush=True)
+        right_N = (predicted == truth).numpy()
+        print(coverage(confidence_N, right_N, arguments.confidence))
+        print(f"expected calibration error {calibration_error(confidence_N, right_N):.3f}\n", flush=True)
         print_table(class_scores_table(confusion_counts(predicted.numpy(), truth.numpy(), classes), config.labels))
 
 

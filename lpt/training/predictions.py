@@ -20,8 +20,6 @@ from lpt.errors import LptError
 from lpt.files import write_text
 from lpt.metrics import compute, interval
 
-DECIMALS = 6  # of probabilities and values in the file
-
 
 @dataclass(frozen=True)
 class SplitPredictions:
@@ -75,8 +73,9 @@ class SplitPredictions:
             row = {
                 "index": index,
                 "gold": labels[int(gold)] if self.value_range is None else gold,
-                "predicted": labels[predicted] if self.value_range is None else round(predicted, DECIMALS),
-                "probabilities": {name: round(p, DECIMALS) for name, p in zip(labels, probabilities, strict=True)},
+                "predicted": labels[predicted] if self.value_range is None else round(predicted, 6),
+                # Significant digits: one rounded to 0 would be impossible, and spoil a temperature fitted on it.
+                "probabilities": {name: float(f"{p:.6g}") for name, p in zip(labels, probabilities, strict=True)},
             }
             kept = [cut(text, keep_text) for text in texts]
             yield row | ({"text": kept[0] if len(kept) == 1 else kept} if keep_text else {})
@@ -90,9 +89,7 @@ class SplitPredictions:
     def read(
         cls, path: Path, labels: list[str], value_range: Sequence[float] | None, loss: float
     ) -> "SplitPredictions":
-        """Read what `write` has written; a probability that was rounded to 0 is not taken for 0, but for half a digit.
-
-        One wrong row with a gold class of probability 0 would decide a temperature alone.
+        """Read what `write` has written.
 
         Raises:
             LptError: the file is missing or damaged.
@@ -103,6 +100,4 @@ class SplitPredictions:
             probabilities = np.array([[row["probabilities"][name] for name in labels] for row in rows])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LptError(f"{path} cannot be read ({error}); remove its run folder, and resume the run") from None
-        if value_range is None:
-            probabilities = np.maximum(probabilities, 0.5 * 10**-DECIMALS)
         return cls(probabilities, gold, loss, value_range)
