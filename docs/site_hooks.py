@@ -1,4 +1,4 @@
-"""What `mkdocs build` does besides: the notebook and the pages of experiments/ become pages of the site.
+"""What `mkdocs build` does besides: the notebooks and the pages of experiments/ become pages of the site.
 
 On a code host, pages link to files of the whole repository. The site has the pages of docs/ and experiments/ alone, so
 a link to any other file, such as `../lpt/heads.py`, becomes a link to `repo_url` where mkdocs.yml names one, and plain
@@ -19,13 +19,14 @@ LINK = re.compile(r"(!?)\[([^]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages and figures of experiments/, and the notebook as a page."""
+    """Add the pages and figures of experiments/, and each notebook as a page."""
     for path in sorted((ROOT / "experiments").rglob("*")):
         if path.suffix in (".md", ".png", ".svg"):
             place = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, place, abs_src_path=str(path)))
-    notebook = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text(encoding="utf-8"))
-    files.append(File.generated(config, "quickstart.md", content=as_markdown(notebook)))
+    for path in sorted((ROOT / "docs").glob("*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        files.append(File.generated(config, f"{path.stem}.md", content=as_markdown(notebook)))
     return files
 
 

@@ -79,3 +79,13 @@ def test_other_tickets_and_seeds_do_as_well_from_python(seed):
     texts, intents = zip(*tickets(200, seed), strict=True)
     classifier = fit(texts, intents, "task.files.test_rows=0", "fewshot.k_dev=0", folds=0, seed=seed)
     assert accuracy(classifier) >= 0.95
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(capsys):
+    notebook = REPOSITORY / "docs" / "tickets.ipynb"
+    cells = [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    names = {}
+    for i, cell in enumerate(cells):
+        exec(compile("".join(cell["source"]), f"{notebook.name}, code cell {i}", "exec"), names)
+    assert names["scores"]["accuracy"] >= 0.95
+    assert "shipping" in capsys.readouterr().out.splitlines()[-2]

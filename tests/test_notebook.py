@@ -37,7 +37,8 @@ def test_the_quickstart_trains_predicts_and_compares(tmp_path, monkeypatch, caps
     assert "number format of the frozen model: float32" in printed
 
 
-def test_the_notebook_is_stored_without_outputs():
+@pytest.mark.parametrize("name", ["quickstart", "tickets"])
+def test_a_notebook_is_stored_without_outputs(name):
     """Outputs would be those of one machine, and grow stale."""
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    cells = json.loads(NOTEBOOK.with_name(f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     assert all(cell["outputs"] == [] for cell in cells if cell["cell_type"] == "code")

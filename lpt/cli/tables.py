@@ -28,5 +28,10 @@ def _rich(content: TextTable) -> Table:
         shown.add_column(Text(heading), justify="left" if word else "right", overflow="fold", no_wrap=not word)
     for i, row in enumerate(content.rows):
         dress = "bold" if i in content.strong else "dim" if i in content.quiet else ""
-        shown.add_row(*map(Text, row), style=dress)  # Text: what is in brackets is no markup
+        shown.add_row(*map(_plain, row), style=dress)
     return shown
+
+
+def _plain(cell: str) -> Text:
+    """A cell as it is: what is in brackets is no markup, and a text cannot steer the terminal."""
+    return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in cell))
