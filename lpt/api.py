@@ -15,6 +15,7 @@ from lpt.console import say
 from lpt.data.text import text_problem
 from lpt.errors import LptError
 from lpt.files import write_text
+from lpt.training.complete import completed
 
 if TYPE_CHECKING:
     from lpt.classifier import LatePromptClassifier
@@ -55,6 +56,8 @@ class Trained:
 def train(*overrides: str) -> Trained:
     """Train and test once, as `lpt train` does with these options: `train("task=trec", "fewshot.k=200")`.
 
+    `train("resume=<run folder>")` of a run that is completed gives what it has left.
+
     Args:
         overrides: options, as typed on the command line, without a shell's quotes.
 
@@ -63,6 +66,9 @@ def train(*overrides: str) -> Trained:
         KeyboardInterrupt: the run was interrupted; `train("resume=<run folder>")` resumes it.
     """
     config, folder = compose_run(overrides)
+    done = None if config.resume is None else completed(folder, config, overrides)
+    if done is not None:
+        return Trained(folder, done)
     from lpt.training.run import run
     from lpt.training.stop import Interrupted
 

@@ -110,6 +110,7 @@ def test_a_whole_configuration_runs_from_python(experiment, tmp_path):
     trained = train(*experiment.options, f"hydra.run.dir='{folder}'")
     assert trained.folder == folder
     assert trained.metrics == read_result(folder).metrics
+    assert train(f"resume='{folder}'").result == trained.result  # completed, and not trained again
     assert torch.is_tensor(trained.classifier.method.generator.proj_down.weight)
     # the same as the command: the same numbers, and it can be resumed
     experiment.train("the command")

@@ -9,7 +9,7 @@ from lpt.errors import LptError
 from lpt.training.plan import planned_steps, steps_per_epoch
 from lpt.training.result import CompletedRun, read_result
 
-LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
+LENGTHS = ("trainer.max_epochs", "trainer.min_steps", "trainer.max_steps")
 
 
 def completed(folder: Path, config: Config, overrides: Iterable[str]) -> CompletedRun | None:
@@ -29,20 +29,24 @@ def completed(folder: Path, config: Config, overrides: Iterable[str]) -> Complet
         return None
     typed = any(text.lstrip("+").startswith(LENGTHS) for text in overrides)
     longer = planned_steps(config, result.data.sizes["train"]) > result.train.steps
-    return None if typed and longer and result.trainable_parameters else result
+    return None if typed and longer and _can_go_on(result) else result
 
 
 def describe(result: CompletedRun, folder: Path, config: Config, resume: str) -> str:
     """Say that the run is complete, with its scores, and how to train it further, `resume` being the command."""
     scores = [
         f"{split} {result.primary_metric} {result.metrics[split][result.primary_metric]:.3f}"
-        for split in ("validation", "test")
-        if split in result.metrics
+        for split in result.metrics
     ]
     said = f"{folder} is complete: {', '.join(scores)}"
-    if not result.trainable_parameters:
+    if not _can_go_on(result):
         return said
     steps = result.train.steps
     epochs = math.ceil(steps / steps_per_epoch(config, result.data.sizes["train"]))
     more = f"max_epochs=<more than {epochs}>" if config.trainer.max_steps is None else f"max_steps=<more than {steps}>"
     return f"{said}, best step {result.best_step} of {steps}\nto train it further: {resume} trainer.{more}"
+
+
+def _can_go_on(result: CompletedRun) -> bool:
+    """Not where nothing is trained, nor where the score is that of folds, which were trained as long as the run was."""
+    return bool(result.trainable_parameters) and result.fewshot.folds is None

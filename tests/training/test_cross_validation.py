@@ -7,6 +7,7 @@ from experiment import make_experiment
 from lpt.config.compose import compose_points
 from lpt.config.resolve import resolve
 from lpt.errors import ConfigError
+from lpt.training.complete import completed, describe
 from lpt.training.run import run
 
 FOLDS = ("fewshot=full", "fewshot.folds=3", "task.files.test_rows=0", "trainer.max_epochs=2", "lpt.dropout=false")
@@ -85,3 +86,11 @@ def test_training_ends_when_evaluations_no_longer_get_better(experiment):
     )
     assert result["train"]["steps"] == result["best_step"] + 2 * 6 < 240  # two evaluations that are no better
     assert result["train"]["still_improving"] is False
+
+
+def test_a_cross_validated_run_that_is_complete_stays_as_it_is(experiment, options, whole):
+    folder, config = experiment.run_dir("whole"), experiment.config(*FOLDS, "trainer.max_epochs=99")
+    done = completed(folder, config, ["trainer.max_epochs=99"])
+    assert done is not None
+    score = f"cross_validation accuracy {whole['metrics']['cross_validation']['accuracy']:.3f}"
+    assert describe(done, folder, config, "lpt train resume=x") == f"{folder} is complete: {score}"
