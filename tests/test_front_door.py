@@ -19,7 +19,8 @@ from lpt.errors import LptError
 
 pytestmark = pytest.mark.e2e
 FRESH = tickets(2000, seed=2)
-SEEDS = (13, 21, 42)
+SEEDS = (21, 42)  # 13 is the command's
+ALONE = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}  # tests run side by side
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,7 +36,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a desk")
     write_tickets(folder / "tickets.csv", tickets(200, seed=1))
     command = [sys.executable, "-m", "lpt", "train", "tickets.csv", "--text", "body", "--label", "intent"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | ALONE
     done = subprocess.run([*command, "hydra.run.dir=run"], cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
@@ -69,7 +70,7 @@ def test_the_options_that_it_prints_are_the_same_run(trained):
         cwd=folder,
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        env=os.environ | ALONE,
     )
     assert done.stdout == (folder / "run" / ".hydra" / "config.yaml").read_text() + "\n"
 
