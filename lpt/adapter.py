@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpt.calibration import COLDEST, HOTTEST
 from lpt.data.reading import Reading, TextFormat
 from lpt.errors import LptError
 from lpt.files import nearest_path, whole_file, write_text
@@ -137,6 +136,8 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
     Raises:
         LptError: no adapter there, a damaged one, or one of another format.
     """
+    from lpt.calibration import COLDEST, HOTTEST  # here, so that no other command waits for numpy
+
     path = folder / CONFIG_NAME
     if not path.is_file():
         raise LptError(f"{folder} holds no adapter ({CONFIG_NAME} is missing); {_why_none(folder)}")
