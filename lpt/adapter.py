@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpt.calibration import COLDEST, HOTTEST
 from lpt.data.reading import Reading, TextFormat
 from lpt.errors import LptError
 from lpt.files import nearest_path, whole_file, write_text
@@ -109,17 +108,16 @@ def _fetched(adapter: str | Path, revision: str | None) -> Path:
     hub_id = isinstance(adapter, str) and re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name, re.ASCII)
     if nearest or not hub_id or ("/" in name and folder.parent.is_dir()):
         raise LptError(f"{name}: there is no such folder{nearest}")
-    from lpt.assets.hub import hub_answers
+    from lpt.assets.hub import hub_trouble
 
-    hub_answers()
+    trouble = hub_trouble()
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=["adapter*"]))
     except (OSError, ValueError) as error:
-        raise LptError(
-            f"{name!r} is neither a folder here nor an adapter on the hub ({str(error).partition(chr(10))[0]})"
-        ) from error
+        why = str(error).partition("\n")[0] if trouble is None else f"which is out of reach: {trouble}"
+        raise LptError(f"{name!r} is neither a folder here nor an adapter on the hub ({why})") from error
 
 
 def _why_none(folder: Path) -> str:
@@ -138,6 +136,8 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
     Raises:
         LptError: no adapter there, a damaged one, or one of another format.
     """
+    from lpt.calibration import COLDEST, HOTTEST  # here, so that no other command waits for numpy
+
     path = folder / CONFIG_NAME
     if not path.is_file():
         raise LptError(f"{folder} holds no adapter ({CONFIG_NAME} is missing); {_why_none(folder)}")

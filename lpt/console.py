@@ -1,4 +1,4 @@
-"""The console that messages are printed on, and how they write a time."""
+"""The console that messages are printed on, and how they write texts and times."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +12,11 @@ console = Console(highlight=False, force_jupyter=False)
 def say(message: str) -> None:
     """Print one message, unwrapped and without markup."""
     console.print(message, soft_wrap=True, markup=False)
+
+
+def printable(text: str) -> str:
+    """The same text, but for what would steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @contextmanager

@@ -40,6 +40,12 @@ def whole_file(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
         raise
 
 
+def check_folder(path: Path) -> None:
+    """Raises LptError unless there is such a folder."""
+    if not path.is_dir():
+        raise LptError(f"{path}: there is no such folder{nearest_path(path)}")
+
+
 def nearest_path(path: Path) -> str:
     """`"; did you mean runs/x?"` for the existing path that is written almost like this one; empty without one."""
     found = Path(path.anchor)

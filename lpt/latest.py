@@ -21,7 +21,10 @@ def point_latest(folder: Path) -> None:
     new = link.with_name(f".{NAME}.{os.getpid()}")
     with suppress(OSError, NotImplementedError):
         new.symlink_to(folder.name, target_is_directory=True)
-        os.replace(new, link)
+        try:
+            os.replace(new, link)
+        finally:
+            new.unlink(missing_ok=True)
 
 
 def follow(path: Path) -> Path:

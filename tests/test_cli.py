@@ -1,15 +1,19 @@
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import REPOSITORY
 from tiny import tiny_adapter
 
 from lpt import LatePromptClassifier
@@ -34,17 +38,34 @@ def adapter(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("arguments", "shown"),
-    [(["--help"], "predict"), (["bench", "--help"], "experiment=bench_roberta_base"), (["bench", "lpt.layr=1"], "")],
-    ids=["help", "help of bench", "complaints of bench"],
+    [
+        (["--help"], "predict"),
+        (["bench", "--help"], "experiment=bench_roberta_base"),
+        (["bench", "lpt.layr=1"], "there is no option lpt.layr"),
+        (["predict", "rnus/one", "--text", "a"], "rnus/one: there is no such folder; did you mean runs/one?"),
+        (["predict", "runs/one", "--text", "a"], "runs/one holds no adapter"),
+        (["predict", "nobody/nothing", "--text", "a"], "'nobody/nothing' is neither a folder here nor an adapter on"),
+        (["evaluate", "runs/one", "--file", "none.csv"], "--file: none.csv does not exist"),
+        (["runs", "rnus"], "rnus: there is no such folder; did you mean runs?"),
+        (["report", "rnus"], "rnus: there is no such folder; did you mean runs?"),
+        (["replay", "rnus"], "rnus holds no run"),
+        (["sweep", "status", "rnus"], "rnus is not the folder of a sweep"),
+        (["sweep", "resume", "rnus"], "rnus is not the folder of a sweep"),
+        (["cache", "list"], "0 entries"),
+        (["cache", "clear", "--older", "30"], "'30' must be a number of hours, days or weeks: 12h, 30d or 4w"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_help_and_complaints_do_not_wait_for_torch(arguments, shown):
+def test_help_and_complaints_do_not_wait_for_torch(tmp_path, arguments, shown):
+    (tmp_path / "runs" / "one").mkdir(parents=True)
     code = (
         f"import sys, lpt.cli\ntry: lpt.cli.main({arguments})\n"
-        "except SystemExit: pass\nassert 'torch' not in sys.modules"
+        "except SystemExit: pass\nassert not {'torch', 'transformers', 'matplotlib'} & sys.modules.keys()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LPT_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    assert shown in done.stdout
+    assert shown in done.stdout + done.stderr
 
 
 def test_predict_writes_a_json_object_per_text_in_order(adapter, capsys):
@@ -273,7 +294,13 @@ def test_the_cache_can_be_listed_and_cleared(tmp_path, monkeypatch, capsys):
     listed = capsys.readouterr().out
     assert "01234567  5 kB  tiny      reviews  train  8     states entering layer 3" in listed
     assert "1 entries, 5 kB" in listed
-    main(["cache", "clear"])
+    for kept in (["--older", "2h"], ["--backbone", "huge"]):
+        with suppress(SystemExit):
+            main(["cache", "clear", *kept])
+        assert (entry / "numbers.bin").exists()
+    assert capsys.readouterr().err == "error: --backbone huge: no entry belongs to it; there are tiny\n"
+    os.utime(entry / "entry.json", (0, time.time() - 3 * 3600))
+    main(["cache", "clear", "--older", "2h", "--backbone", "tiny"])
     assert capsys.readouterr().out.startswith("5 kB removed from ")
     assert list(tmp_path.iterdir()) == []
 

@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lpt.assets.wheels import cache_dir
+from lpt.errors import LptError
 
 NUMBERS, ENTRY = "numbers.bin", "entry.json"
 CHUNK = 2**24  # bytes written at a time where a file cannot be reserved at once
@@ -68,9 +69,29 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def clear(folder: Path) -> int:
-    """Remove every entry but those being built; what a run has open stays readable to it. Returns bytes removed."""
+def clear(folder: Path, older: float = 0.0, backbone: str | None = None) -> int:
+    """Remove entries but those being built; what a run has open stays readable to it.
+
+    Args:
+        folder: the cache folder.
+        older: remove what was last used at least so many seconds ago.
+        backbone: remove what belongs to this one alone.
+
+    Returns:
+        Bytes removed.
+
+    Raises:
+        LptError: no entry belongs to this backbone.
+    """
     found = entries(folder)
+    if backbone is not None:
+        names = {str(entry.facts["backbone"]) for entry in found if "backbone" in entry.facts}
+        if backbone not in names:
+            raise LptError(
+                f"--backbone {backbone}: no entry belongs to it; there are {', '.join(sorted(names)) or 'none'}"
+            )
+        found = [entry for entry in found if entry.facts.get("backbone") == backbone]
+    found = [entry for entry in found if entry.used <= time.time() - older]
     for entry in found:
         _remove(entry.place)
     return sum(entry.bytes for entry in found if not entry.place.exists())

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from lpt import __version__
 from lpt.cli import bench, cache, evaluate, predict, replay, report, review, runs, sweep, train
 from lpt.cli.arguments import Parser
+from lpt.cli.completion import SHELLS, PrintCompletion
 from lpt.errors import ConfigError, LptError
 
 BROKEN_PIPE = 141  # exit status, as shells have it: 128 + SIGPIPE
@@ -47,6 +48,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Late Prompt Tuning: train small classifiers over a frozen language model, and use them.",
     )
     parser.add_argument("--version", action="version", version=f"lpt {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        choices=SHELLS,
+        action=PrintCompletion,
+        help="print the script that completes lpt in a shell",
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
     for group in (train, runs, predict, evaluate, review, sweep, report, replay, bench, cache):
         group.add(commands)

@@ -1,6 +1,7 @@
 """Command-line arguments: their parser and their types."""
 
 import argparse
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,9 @@ from lpt.latest import follow
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 # What a parser's add_subparsers() returns.
+
+
+HOURS = {"h": 1, "d": 24, "w": 7 * 24}
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +42,14 @@ class Parser(argparse.ArgumentParser):
 def folder(text: str) -> Path:
     """A folder; the one that `runs/latest` leads to."""
     return follow(Path(text).expanduser())
+
+
+def age(text: str) -> float:
+    """Seconds, from a number with a unit: `12h`, `30d`, `4w`."""
+    found = re.fullmatch(r"(\d+)([hdw])", text, re.ASCII)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of hours, days or weeks: 12h, 30d or 4w")
+    return int(found[1]) * HOURS[found[2]] * 3600.0
 
 
 def positive(text: str) -> int:

@@ -3,7 +3,7 @@
 import argparse
 import time
 
-from lpt.cli.arguments import Commands
+from lpt.cli.arguments import Commands, age
 
 FACTS = ("backbone", "task", "split", "rows", "what")
 
@@ -17,7 +17,10 @@ def add(commands: Commands) -> None:
     )
     actions = cache.add_subparsers(required=True, metavar="action")
     actions.add_parser("list", help="show the size of each entry, and what it belongs to").set_defaults(command=_list)
-    actions.add_parser("clear", help="remove all entries").set_defaults(command=_clear)
+    clear = actions.add_parser("clear", help="remove entries, by default all")
+    clear.add_argument("--older", type=age, default=0.0, metavar="AGE", help="last used so long ago: 12h, 30d or 4w")
+    clear.add_argument("--backbone", metavar="NAME", help="of this backbone, as lpt cache list names it")
+    clear.set_defaults(command=_clear)
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -26,6 +29,7 @@ def _list(arguments: argparse.Namespace) -> None:
 
     from lpt.cache.entries import entries, human_bytes, trunk_folder
     from lpt.console import console
+    from lpt.sweep.view import show_all
 
     found = entries(trunk_folder())
     table = Table(box=None, pad_edge=False)
@@ -36,8 +40,7 @@ def _list(arguments: argparse.Namespace) -> None:
         facts = [escape(str(entry.facts.get(name, "?"))) for name in FACTS]
         table.add_row(entry.place.name[:8], human_bytes(entry.bytes), *facts, used)
     if found:
-        console.width = max(console.width, 110)  # all columns, also in a pipe
-        console.print(table)
+        show_all(table)
     total = human_bytes(sum(entry.bytes for entry in found))
     console.print(f"{len(found)} entries, {total} in {trunk_folder()}", soft_wrap=True)
 
@@ -45,4 +48,5 @@ def _list(arguments: argparse.Namespace) -> None:
 def _clear(arguments: argparse.Namespace) -> None:
     from lpt.cache.entries import clear, human_bytes, trunk_folder
 
-    print(f"{human_bytes(clear(trunk_folder()))} removed from {trunk_folder()}")
+    removed = clear(trunk_folder(), arguments.older, arguments.backbone)
+    print(f"{human_bytes(removed)} removed from {trunk_folder()}")

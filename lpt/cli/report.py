@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from lpt.cli.arguments import Commands, folder
+from lpt.files import check_folder
 
 
 def add(commands: Commands) -> None:
@@ -28,7 +29,8 @@ def add(commands: Commands) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from lpt.report.words import findings, headline
+    check_folder(arguments.folder)
+    from lpt.report.words import findings, headline  # here, so that a wrong folder does not wait for matplotlib
     from lpt.report.write import write_report
 
     study, page = write_report(arguments.folder, arguments.output, arguments.baseline)

@@ -45,6 +45,7 @@ def add(commands: Commands) -> None:
 
 
 def _runs(arguments: argparse.Namespace) -> None:
+    from lpt.console import printable
     from lpt.report.listing import SORTS, list_runs, with_sweeps_in_one_line
 
     lines = list_runs(arguments.folder, arguments.task)
@@ -58,10 +59,12 @@ def _runs(arguments: argparse.Namespace) -> None:
     if not shown:
         print(f"no run{'' if arguments.task is None else f' of {arguments.task}'} under {arguments.folder}")
         return
-    print("\n".join(_table([_cells(line) for line in shown])))
+    print("\n".join(map(printable, _table([_cells(line) for line in shown]))))
     if alone and lines[0].status != "completed":
-        resume = f"resume it with: python train.py resume={shlex.quote(lines[0].folder)}"
-        print(resume if lines[0].error is None else f"why: {lines[0].error}")
+        resume = (
+            f"it is running, or was interrupted; to resume it: python train.py resume={shlex.quote(lines[0].folder)}"
+        )
+        print(resume if lines[0].error is None else f"why: {printable(lines[0].error)}")
 
 
 def _cells(line: "Line") -> list[str]:

@@ -4,7 +4,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lpt.console import console
+from lpt.console import console, printable
 from lpt.report.text_table import TextTable
 
 UNLIMITED = 10_000  # columns
@@ -34,4 +34,4 @@ def _rich(content: TextTable) -> Table:
 
 def _plain(cell: str) -> Text:
     """A cell as it is: what is in brackets is no markup, and a text cannot steer the terminal."""
-    return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in cell))
+    return Text(printable(cell))

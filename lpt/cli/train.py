@@ -13,7 +13,8 @@ NAME = "train"
 
 def add(commands: Commands) -> None:
     """Add the command to the list of commands; `run` reads its options."""
-    commands.add_parser(NAME, add_help=False, help="train and test: lpt train --help")
+    train = commands.add_parser(NAME, add_help=False, help="train and test: lpt train --help")
+    train.add_argument("train_options", nargs="*")  # for shells to complete
 
 
 def run(argv: Sequence[str]) -> NoReturn:

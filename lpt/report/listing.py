@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lpt.errors import LptError
-from lpt.files import nearest_path
+from lpt.files import check_folder
 from lpt.report.sweep_points import points_of
 from lpt.sweep.ledger import FILE as LEDGER
 from lpt.sweep.ledger import Status
@@ -85,8 +85,7 @@ def list_runs(folder: Path, task: str | None = None) -> list[Line]:
     Raises:
         LptError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise LptError(f"{folder}: there is no such folder{nearest_path(folder)}")
+    check_folder(folder)
     found = [_line(place, sweep) for place, sweep in _places(folder, None)]
     return [line for line in found if task in (None, line.task)]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lpt.config.saved import default_config, read_saved_config, read_saved_overrides
 from lpt.errors import LptError
+from lpt.files import check_folder
 from lpt.report.listing import OUTDATED, UNFINISHED, outcome_of
 from lpt.report.predictions import SavedPredictions, read_predictions
 from lpt.report.sweep_points import points_of
@@ -88,8 +89,7 @@ def collect_runs(folder: Path) -> list[Run]:
     Raises:
         LptError: there is no such folder, or no run in it.
     """
-    if not folder.is_dir():
-        raise LptError(f"{folder} is not a folder; name one with runs in it, such as runs/")
+    check_folder(folder)
     runs = [_read_run(place, folder) for place in sorted(_run_folders(folder))]
     if not runs:
         raise LptError(

@@ -19,7 +19,7 @@ def runs(tmp_path):
     folder = tmp_path / "runs"
     for age, name, options in (
         (400, "lora", {"method": "lora", "right": 0.7, "result": {"wall_seconds": 3700.0}}),
-        (300, "failed", {"error": "out of memory"}),
+        (300, "failed", {"error": "out of \x1b[2Jmemory"}),
         (200, "trec", {"task": "trec", "right": 0.9}),
         (100, "sweep/one", {"right": 0.75}),
         (50, "sweep/two", {"right": 0.8, "method": "lora"}),
@@ -71,7 +71,7 @@ def test_lines_are_sorted_and_chosen(runs, capsys, options, expected):
 def test_a_sweep_lists_its_runs_and_a_run_says_what_became_of_it(runs, capsys):
     assert [line[-1] for line in listed(capsys, runs / "sweep")[1:]] == [f"{runs}/sweep/{x}" for x in ("two", "one")]
     assert [line[-1] for line in listed(capsys, runs / "latest")[1:]] == [str(runs / "trec")]
-    assert listed(capsys, runs / "failed")[2:] == [["why:", "out", "of", "memory"]]
+    assert listed(capsys, runs / "failed")[2:] == [["why:", "out", "of", "\ufffd[2Jmemory"]]
     assert listed(capsys, runs / "cut")[2][-1] == f"resume={runs / 'cut'}"
 
 
@@ -82,7 +82,7 @@ def test_json_has_every_run(runs, capsys):
         str(runs / name): str(runs / "sweep") if "/" in name else None
         for name in ("cut", "sweep/two", "sweep/one", "trec", "failed", "lora")
     }
-    assert found[str(runs / "failed")]["error"] == "out of memory"
+    assert found[str(runs / "failed")]["error"] == "out of \x1b[2Jmemory"
 
 
 def test_no_runs_and_no_folder(tmp_path, capsys):

@@ -29,7 +29,7 @@ def test_a_run_folder_itself_is_a_run(tmp_path):
 def test_a_folder_without_runs_is_one_clear_error(tmp_path):
     with pytest.raises(LptError, match=r"no run under .*train\.py"):
         collect_runs(tmp_path)
-    with pytest.raises(LptError, match="is not a folder"):
+    with pytest.raises(LptError, match="there is no such folder"):
         collect_runs(tmp_path / "nowhere")
 
 
