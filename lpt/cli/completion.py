@@ -45,7 +45,7 @@ class PrintCompletion(argparse.Action):
         parser.exit()
 
 
-def _complete_paths(parser: argparse.ArgumentParser, file: dict[str, str], directory: dict[str, str]) -> None:
+def _complete_paths(parser: argparse.ArgumentParser, file: Any, directory: Any) -> None:
     """Have every argument that is a path completed as one, also those of the commands of this parser."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
