@@ -1,6 +1,7 @@
 """Train from Python: `fit` on texts and labels, `train` with the options of the command line."""
 
 import json
+import math
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lpt.training.result import CompletedRun
 
 Text = str | tuple[str, str]
+MISSING = ("NAType", "NaTType")  # types with which pandas marks what is missing, besides NaN
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def _rows(name: str, texts: Iterable[Text], labels: Iterable[Any], regression: b
 def _label(name: str, i: int, label: Any, regression: bool) -> str | float:
     if hasattr(label, "item"):  # a number of NumPy or PyTorch
         label = label.item()
-    if label is None or label != label:  # None or NaN, as pandas marks what is missing
+    if label is None or type(label).__name__ in MISSING or (isinstance(label, float) and math.isnan(label)):
         raise LptError(f"{name} labels[{i}] is missing; give each text a label, or remove it")
     if regression:
         try:

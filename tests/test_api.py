@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from experiment import make_experiment
@@ -95,6 +96,7 @@ def test_pairs_and_numbers(options):
         ("a text", ["x"], "train texts is str; give a list"),
         (["a", ("b", "c")], ["x", "y"], r"train texts\[1\] is \('b', 'c'\); give one text"),
         (["a", "b"], ["x", float("nan")], r"train labels\[1\] is missing"),
+        (["a", "b"], ["x", pandas.NA], r"train labels\[1\] is missing"),
         (["a", "b"], ["x"], "2 texts and 1 labels"),
         (["a", "b"], ["x", "x"], "labels: all are 'x'; give at least two classes"),
         ([], [], "train: no texts"),

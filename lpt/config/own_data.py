@@ -87,23 +87,23 @@ def describe(own: OwnData, others: Sequence[str] = ()) -> tuple[list[str], list[
         options.append(assignment("task.files.delimiter", own.delimiter))
     if own.pair is not None:
         options += [assignment("task.files.b", own.pair), *PAIR_TEMPLATES]
-    values = [value for column in columns for value in column.cells("--label", own.label)]
+    labels = [column.cells("--label", own.label) for column in columns]
     if own.regression:
-        options += _regression([float(value) for value in values])
-        told = [f"{len(values)} rows; {own.label!r} is a number"]
+        options += _regression([float(value) for values in labels for value in values])
+        told = f"{len(labels[0])} rows; {own.label!r} is a number"
     else:
-        counts = Counter(values)
+        counts = Counter(labels[0])
         classes = sorted(counts, key=_natural)
         options.append(assignment_of_list("task.labels", classes))
         sizes = ", ".join(f"{counts[value]} {value}" for value in classes)
-        told = [f"{len(values)} rows; {own.label!r} has {len(classes)} classes: {sizes}"]
+        told = f"{len(labels[0])} rows; {own.label!r} has {len(classes)} classes: {sizes}"
     options += _protocol(own, len(columns[0].rows))
     given = {text.lstrip("+").partition("=")[0] for text in others}
     if not given & {"backbone", "backbone.path"}:
         options.append(f"backbone={BACKBONE}")
     if not given & {"recipe"}:
         options.append("recipe=default")
-    return options, [*told, f"the same as: {shlex.join(['lpt', 'train', *options, *others])}"]
+    return options, [told, f"the same as: {shlex.join(['lpt', 'train', *options, *others])}"]
 
 
 PAIR_TEMPLATES = ["task.template.encoder='{a} {mask} {b}'", "task.template.decoder='{a} {b}'"]

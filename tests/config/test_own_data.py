@@ -58,6 +58,7 @@ def test_many_rows_or_a_file_to_test_on_need_no_folds(tmp_path, file):
     own = OwnData(file, "body", "intent", test=many)
     config = resolved(describe(own)[0])
     assert (config.fewshot.folds, config.task.files.test) == (None, str(many))
+    assert describe(own)[1][0].startswith("60 rows; ")  # those that are trained on
     own = OwnData(file, "body", "intent", test=many, folds=3)
     assert resolved(describe(own)[0]).fewshot.folds == 3
 
