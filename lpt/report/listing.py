@@ -135,7 +135,7 @@ def _line(folder: Path, sweep: Path | None) -> Line:
         method=None if result is None else result.method,
         seed=None if result is None else result.seed,
         metric=metric,
-        validation=scores.get("validation"),
+        validation=scores.get("validation", scores.get("cross_validation")),
         test=scores.get("test"),
         seconds=None if completed is None else completed.wall_seconds,
         status=str(outcome.status),

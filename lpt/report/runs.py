@@ -104,6 +104,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         if FILE in files or ".hydra" in folders:
             yield Path(place)
+            folders.clear()  # what is in a run's folder is part of it: the folds of a cross-validation
         folders[:] = [name for name in folders if not name.startswith(".")]
 
 

@@ -16,6 +16,7 @@ def test_runs_are_found_at_any_depth_and_named_from_the_folder(tmp_path):
     write_run(tmp_path / "sweep one" / "0")
     write_run(tmp_path / "a" / "b" / "c", error="out of memory")
     write_run(tmp_path / "cut", unfinished=True)
+    write_run(tmp_path / "b" / "folds" / "1")  # a part of its run, not one of its own
     (tmp_path / "notes").mkdir()
     found = {run.name: run.status for run in collect_runs(tmp_path)}
     assert found == {"a/b/c": "failed", "b": "completed", "cut": "unfinished", "sweep one/0": "completed"}
