@@ -110,6 +110,7 @@ def _rows(config: Config) -> Iterator[str]:
         )
     if fewshot.folds is not None and config.trainer.max_steps == 0:
         yield f"fewshot.folds={fewshot.folds} tests what was trained; remove it, or trainer.max_steps=0"
+    yield from _lr_candidates(config)
     gradient_accumulation = optim.gradient_accumulation or 1
     if gradient_accumulation * trainer.processes > optim.batch_size:
         nodes = f"trainer.nodes={trainer.nodes} x " if trainer.nodes > 1 else ""
@@ -117,6 +118,17 @@ def _rows(config: Config) -> Iterator[str]:
             f"optim.batch_size={optim.batch_size} cannot be shared by {nodes}trainer.devices={trainer.devices} x "
             f"optim.gradient_accumulation={gradient_accumulation} micro-batches; raise it or lower them"
         )
+
+
+def _lr_candidates(config: Config) -> Iterator[str]:
+    found, fewshot, trainer = config.optim.lr_candidates, config.fewshot, config.trainer
+    given = f"optim.lr_candidates=[{','.join(f'{lr:g}' for lr in found)}]"
+    if found and trainer.processes > 1:
+        yield f"{given} is tried on one device; remove it, or give trainer.devices=1 trainer.nodes=1"
+    if found and trainer.max_steps == 0:
+        yield f"{given} compares what was trained; remove it, or trainer.max_steps=0"
+    if found and fewshot.folds is None and fewshot.k_dev == 0:
+        yield f"{given} needs rows to compare them on; give fewshot.k_dev=<validation rows> or fewshot.folds=<folds>"
 
 
 def _logger(config: Config) -> Iterator[str]:

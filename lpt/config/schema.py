@@ -125,6 +125,8 @@ class OptimConfig:
 
     lr: Annotated[float, above(0)] = 3e-3
     # Learning rate after warm-up. Each method brings its own default (docs/methods.md).
+    lr_candidates: list[Annotated[float, above(0)]] = field(default_factory=list)
+    # Learning rates to try instead, such as [5e-4,2e-3]: the one that does best on the validation rows, or by folds.
     weight_decay: Annotated[float, at_least(0)] = 0.1
     # Decoupled weight decay of matrices; biases and norms have none.
     warmup_ratio: Annotated[float, fraction()] = 0.06

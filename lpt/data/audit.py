@@ -1,10 +1,13 @@
 """What an experiment's rows went through: dropped, repeated, contradictory, shared between splits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 
 from lpt.data.rows import LabeledRows, Sentences, text_key
+
+FEW_ROWS = 8  # of a class
+UNBALANCED = 10  # times the rows of the smallest class
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,19 @@ def audit(splits: dict[str, LabeledRows], source: dict[str, LabeledRows]) -> Aud
         contradictory=_some({name: sum(len(labels[name][key]) > 1 for key in found) for name, found in keys.items()}),
         shared=_some({f"{a} and {b}": sum(key in labels[b] for key in keys[a]) for a, b in later_first}),
     )
+
+
+def class_cautions(sizes: Mapping[str, int]) -> Iterator[str]:
+    """Yield what is to be said of training rows by class: too few to learn from, or far more of one than of another."""
+    few = [f"{name} ({size})" for name, size in sizes.items() if size < FEW_ROWS]
+    if few and len(few) < len(sizes):
+        yield f"fewer than {FEW_ROWS} training rows of {', '.join(few)}; such classes are hardly learned"
+    largest, smallest = max(sizes, key=sizes.__getitem__, default=""), min(sizes, key=sizes.__getitem__, default="")
+    if sizes and sizes[largest] >= UNBALANCED * sizes[smallest]:
+        yield (
+            f"{sizes[largest]} training rows of {largest}, {sizes[smallest]} of {smallest}: accuracy says little of "
+            "small classes; task.metrics=[matthews,accuracy] chooses the best step by all of them"
+        )
 
 
 def _labels_by_text(rows: LabeledRows) -> dict[Sentences, set[float]]:

@@ -73,14 +73,15 @@ def pairs_table(standings: Standings) -> TextTable:
 
 
 def _other_scores(rows: Sequence[Standing], metric: str) -> list[tuple[str, str]]:
-    """(split, metric) of every score besides the primary metric of the test rows, and those on the validation rows."""
+    """(split, metric) of every score besides the one that runs are judged by, and those on the validation rows."""
     found: dict[tuple[str, str], None] = {}
     for row in rows:
         for result in row.configuration.results:
             for split, values in result.metrics.items():
                 if split != "validation":
-                    found |= {(split, name): None for name in values if name != "loss"}
-    return [key for key in found if key != ("test", metric)]
+                    ranked_by = (result.judged_on, metric)
+                    found |= {(split, name): None for name in values if name != "loss" and (split, name) != ranked_by}
+    return list(found)
 
 
 def _mean_metric(c: Configuration, split: str, name: str) -> float | None:

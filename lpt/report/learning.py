@@ -22,7 +22,7 @@ def plot_run(run: Run) -> Iterator[Plot]:
     scores = curves.get(f"validation/{run.metric}", [])
     if losses and len(losses[0][1]) > 1:
         yield Plot("learning_curve", CURVE_CAPTION, _learning_curve(run, losses, scores))
-    found = run.test_predictions
+    found = run.predictions
     if found is not None and found.labels is None:
         yield plot_values(found)
 

@@ -16,7 +16,7 @@ from lpt.files import check_folder
 from lpt.report.sweep_points import points_of
 from lpt.sweep.ledger import FILE as LEDGER
 from lpt.sweep.ledger import Status
-from lpt.training.result import FILE, CompletedRun, FailedRun, ResultFormatError, read_result
+from lpt.training.result import CROSS_VALIDATION, FILE, CompletedRun, FailedRun, ResultFormatError, read_result
 
 UNFINISHED = "unfinished"  # still running, or interrupted
 OUTDATED = "outdated"  # its result is of a format that this version does not read
@@ -135,7 +135,7 @@ def _line(folder: Path, sweep: Path | None) -> Line:
         method=None if result is None else result.method,
         seed=None if result is None else result.seed,
         metric=metric,
-        validation=scores.get("validation", scores.get("cross_validation")),
+        validation=scores.get("validation", scores.get(CROSS_VALIDATION)),
         test=scores.get("test"),
         seconds=None if completed is None else completed.wall_seconds,
         status=str(outcome.status),

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from lpt.report.board_tables import costs_table, pairs_table, standings_table
 from lpt.report.plotting import Plot
 from lpt.report.prediction_tables import class_table, confusion_table, mistakes_table
-from lpt.report.run_tables import run_table
+from lpt.report.run_tables import data_notes, data_table, run_table
 from lpt.report.study import Study
 from lpt.report.study_tables import gaps_table
-from lpt.report.words import findings, headline, legend, single_run, title
+from lpt.report.words import findings, headline, legend, rows_of, single_run, title
 
 
 def markdown(study: Study, plots: Sequence[Plot]) -> str:
@@ -30,11 +30,15 @@ def markdown(study: Study, plots: Sequence[Plot]) -> str:
                 ]
     else:
         parts += [run_table(run).markdown(), costs_table(study.standings[0]).markdown()]
-        if run.test_predictions is not None:
-            if run.test_predictions.labels is not None:
-                parts += ["## Classes", class_table(run.test_predictions).markdown()]
-                parts += ["## Confusion", confusion_table(run.test_predictions).markdown()]
-            parts += ["## Mistakes", mistakes_table(run.test_predictions).markdown()]
+        if run.result is not None:
+            notes = "\n".join(f"- {note}" for note in data_notes(run.result))
+            parts += ["## Data", data_table(run.result).markdown(), notes]
+        if run.predictions is not None:
+            if run.predictions.labels is not None:
+                rows = rows_of(run.judged_on)
+                parts += [f"## Classes, {rows}", class_table(run.predictions).markdown()]
+                parts += [f"## Confusion, {rows}", confusion_table(run.predictions).markdown()]
+            parts += ["## Mistakes", mistakes_table(run.predictions).markdown()]
     parts += [f"![{plot.caption}](figures/{plot.name}.png)" for plot in plots]
     if study.gaps:
         parts += ["## Missing and failed", gaps_table(study.gaps).markdown()]

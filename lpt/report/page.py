@@ -8,11 +8,11 @@ from lpt.report.html import bullets, document, figure, section, table
 from lpt.report.plotting import Plot
 from lpt.report.prediction_tables import class_table, confusion_table, mistakes_table
 from lpt.report.reproduce import commands_for
-from lpt.report.run_tables import run_table
+from lpt.report.run_tables import data_notes, data_table, run_table
 from lpt.report.standings import Standings
 from lpt.report.study import Study
 from lpt.report.study_tables import facts_table, gaps_table
-from lpt.report.words import findings, headline, legend, single_run, title
+from lpt.report.words import findings, headline, legend, rows_of, single_run, title
 
 
 def page(study: Study, plots: Sequence[Plot]) -> str:
@@ -33,12 +33,16 @@ def page(study: Study, plots: Sequence[Plot]) -> str:
             )
     else:
         body += section("Scores", [table(run_table(run)), *figures.values()])
+        if run.result is not None:
+            notes = data_notes(run.result)
+            body += section("The data", [table(data_table(run.result)), bullets(notes) if notes else ""])
         body += section("What it costs", [table(costs_table(study.standings[0]))])
-        found = run.test_predictions
+        found = run.predictions
         if found is not None:
             if found.labels is not None:
-                body += section("Each class, on the test rows", [table(class_table(found))])
-                body += section("Confusion on the test rows", [table(confusion_table(found), "confusion")])
+                rows = rows_of(run.judged_on)
+                body += section(f"Each class, {rows}", [table(class_table(found))])
+                body += section(f"Confusion, {rows}", [table(confusion_table(found), "confusion")])
             body += section(
                 "Mistakes, the surest first", [table(mistakes_table(found), "mistakes" if found.texts else "")]
             )

@@ -8,10 +8,10 @@ import numpy as np
 from lpt.calibration import Bins, Coverage, binned, coverage
 from lpt.errors import LptError, did_you_mean
 from lpt.report.predictions import SavedPredictions, read_predictions
-from lpt.training.result import CompletedRun, read_result
+from lpt.training.result import CROSS_VALIDATION, CompletedRun, read_result
 
 FOLDER = "predictions"
-PREFERRED = ("test", "cross_validation", "validation")
+PREFERRED = ("test", CROSS_VALIDATION, "validation")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from lpt.report.predictions import SavedPredictions, read_predictions
 from lpt.report.sweep_points import points_of
 from lpt.sweep.ledger import Status
 from lpt.sweep.points import flat
-from lpt.training.result import FILE, CompletedRun, FailedRun
+from lpt.training.result import CROSS_VALIDATION, FILE, CompletedRun, FailedRun
 
 PROMPT_OPTIONS = ("lpt.prompt_length", "lpt.bottleneck", "generator.")
 
@@ -69,18 +69,24 @@ class Run:
         return self.result.primary_metric if self.result else "accuracy"
 
     @property
+    def judged_on(self) -> str:
+        """The split that its score is of: `test`, or `cross_validation` where it has no test rows."""
+        return self.result.judged_on if self.result else "test"
+
+    @property
     def test_set(self) -> str | None:
-        """Fingerprint of the test rows."""
-        return self.result.data.fingerprint.get("test") if self.result else None
+        """Fingerprint of the rows that its score is of."""
+        split = "train" if self.judged_on == CROSS_VALIDATION else "test"
+        return self.result.data.fingerprint.get(split) if self.result else None
 
     def score(self) -> float | None:
-        """Return the primary metric on the test rows."""
-        return self.result.metrics.get("test", {}).get(self.metric) if self.result else None
+        """Return the primary metric on the rows that it is judged by."""
+        return self.result.metrics.get(self.judged_on, {}).get(self.metric) if self.result else None
 
     @cached_property
-    def test_predictions(self) -> SavedPredictions | None:
-        """Predictions for the test rows, read once; None where the run saved none."""
-        return read_predictions(self.folder / "predictions" / "test.jsonl")
+    def predictions(self) -> SavedPredictions | None:
+        """Predictions for the rows that it is judged by, read once; None where the run saved none."""
+        return read_predictions(self.folder / "predictions" / f"{self.judged_on}.jsonl")
 
 
 def collect_runs(folder: Path) -> list[Run]:

@@ -155,15 +155,15 @@ def difference_between(standings: Standings, reference: str, other: str) -> Diff
 def _paired(board: Board, rows: Sequence[Standing], cautions: list[str]) -> dict[str, list[SavedPredictions]]:
     """Return label -> predictions of its seeds, all of the same test rows and such that give the recorded scores."""
     test_rows = Counter(
-        _test_rows(found) for row in rows for run in row.configuration.runs if (found := run.test_predictions)
+        _test_rows(found) for row in rows for run in row.configuration.runs if (found := run.predictions)
     )
     paired: dict[str, list[SavedPredictions]] = {}
     for row in rows:
         kept = []
         for run in row.configuration.runs:
-            found, recorded = run.test_predictions, run.score()
+            found, recorded = run.predictions, run.score()
             if found is None:
-                problem = "has no readable predictions/test.jsonl"
+                problem = f"has no readable predictions/{run.judged_on}.jsonl"
             elif _test_rows(found) != test_rows.most_common(1)[0][0]:
                 problem = "predicted other test rows than most, so it cannot be paired"
             elif not found.scored_by(board.metric):

@@ -38,7 +38,8 @@ def _facts(result: CompletedRun) -> Iterator[tuple[str, str]]:
     settings = ", ".join(f"{name}={value}" for name, value in result.settings.items())
     sizes = ", ".join(f"{size:,} {split}" for split, size in result.data.sizes.items())
     yield "method", f"{result.method} ({settings})" if settings else result.method
-    yield f"rows of {result.task}", f"{sizes}; test set {result.data.fingerprint.get('test')}"
+    test = result.data.fingerprint.get("test")
+    yield f"rows of {result.task}", f"{sizes}; test set {test}" if test else sizes
     yield "few-shot sample", f"fewshot={result.fewshot.protocol}, k={result.fewshot.k}"
     yield "backbone", f"{result.backbone}, {result.backbone_parameters:,} parameters"
     yield "number format", result.precision

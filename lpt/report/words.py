@@ -7,6 +7,7 @@ from lpt.report.comparison import LEVEL
 from lpt.report.runs import Run
 from lpt.report.standings import Standings
 from lpt.report.study import Study
+from lpt.training.result import CROSS_VALIDATION
 
 
 def title(study: Study) -> str:
@@ -17,6 +18,11 @@ def title(study: Study) -> str:
 def single_run(study: Study) -> Run | None:
     """Return the only run, if it was completed: its page shows more of it."""
     return study.runs[0] if len(study.runs) == 1 and study.completed else None
+
+
+def rows_of(split: str) -> str:
+    """Name the rows that a run is judged by."""
+    return "every row by a fold that had not seen it" if split == CROSS_VALIDATION else "on the test rows"
 
 
 def headline(study: Study) -> str:

@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 from lpt.calibration import calibration_error, fit_temperature, tempered
-from lpt.training.cross_validation import NAME as CROSS_VALIDATION
 from lpt.training.experiment import Experiment
 from lpt.training.predictions import SplitPredictions
-from lpt.training.result import Calibration
+from lpt.training.result import CROSS_VALIDATION, Calibration
 
 
 def calibrate(

@@ -9,7 +9,7 @@ from lpt.errors import LptError
 from lpt.training.plan import planned_steps, steps_per_epoch
 from lpt.training.result import CompletedRun, read_result
 
-LENGTHS = ("trainer.max_epochs", "trainer.min_steps", "trainer.max_steps")
+LENGTHS = ("trainer.max_epochs", "trainer.min_steps", "trainer.max_steps", "trainer.patience")
 
 
 def completed(folder: Path, config: Config, overrides: Iterable[str]) -> CompletedRun | None:
@@ -41,9 +41,14 @@ def describe(result: CompletedRun, folder: Path, config: Config, resume: str) ->
     said = f"{folder} is complete: {', '.join(scores)}"
     if not _can_go_on(result):
         return said
-    steps = result.train.steps
-    epochs = math.ceil(steps / steps_per_epoch(config, result.data.sizes["train"]))
-    more = f"max_epochs=<more than {epochs}>" if config.trainer.max_steps is None else f"max_steps=<more than {steps}>"
+    steps, rows, patience = result.train.steps, result.data.sizes["train"], config.trainer.patience
+    epochs = math.ceil(steps / steps_per_epoch(config, rows))
+    if patience is not None and steps < planned_steps(config, rows):
+        more = f"patience=<more than {patience}, or null>"
+    else:
+        more = (
+            f"max_epochs=<more than {epochs}>" if config.trainer.max_steps is None else f"max_steps=<more than {steps}>"
+        )
     return f"{said}, best step {result.best_step} of {steps}\nto train it further: {resume} trainer.{more}"
 
 

@@ -15,12 +15,10 @@ from lpt.training.predictions import SplitPredictions
 from lpt.training.result import CompletedRun, read_result
 
 FOLDER = "folds"
-NAME = "cross_validation"  # the split that its answers are
+Train = Callable[[Config, Path, Splits], CompletedRun]
 
 
-def cross_validate(
-    config: Config, rows: Splits, run_dir: Path, train: Callable[[Config, Path, Splits], CompletedRun]
-) -> SplitPredictions:
+def cross_validate(config: Config, rows: Splits, run_dir: Path, train: Train) -> SplitPredictions:
     """Train and test once for each fold, and return what was said of every row by a model that had not seen it.
 
     A fold that is completed is not run again.
@@ -36,6 +34,7 @@ def cross_validate(
     """
     num_folds, metric = config.fewshot.folds, config.task.metrics[0]
     assert num_folds is not None
+    alone = replace(config, fewshot=replace(config.fewshot, folds=None, k_dev=0))
     parts: list[tuple[list[int], SplitPredictions]] = []
     for i, (places, fold) in enumerate(folds(rows, num_folds, config.task.classes, config.fewshot.seed)):
         folder = run_dir / FOLDER / str(i + 1)
@@ -43,7 +42,7 @@ def cross_validate(
         if not isinstance(done, CompletedRun):
             folder.mkdir(parents=True, exist_ok=True)
             with quietly():
-                done = train(_alone(config, folder), folder, fold)
+                done = train(part_of(alone, folder), folder, fold)
         path = folder / "predictions" / "test.jsonl"
         found = SplitPredictions.read(path, config.task.labels, config.task.value_range, done.metrics["test"]["loss"])
         parts.append((places, found))
@@ -51,11 +50,10 @@ def cross_validate(
     return _together(parts)
 
 
-def _alone(config: Config, folder: Path) -> Config:
-    """The configuration of a fold: no folds of its own, and no dashboards."""
+def part_of(config: Config, folder: Path) -> Config:
+    """The configuration of a run that is part of another: without dashboards, resumed where the other is."""
     return replace(
         config,
-        fewshot=replace(config.fewshot, folds=None, k_dev=0),
         logger=replace(config.logger, name="none"),
         resume=None if config.resume is None else str(folder),
     )

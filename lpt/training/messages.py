@@ -1,12 +1,13 @@
 """What is printed before training: number format, rows, and what was chosen for this machine and these texts."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from lpt.backbones.placement import Placement
 from lpt.config.schema import Config
+from lpt.data.audit import class_cautions
 from lpt.data.batches import EncodedSplit
 from lpt.data.splits import Splits
 from lpt.hardware import bf16_hardware, describe_device
@@ -15,8 +16,6 @@ from lpt.training.first_process import say
 from lpt.training.plan import TrainingPlan
 
 WIDTH = 80  # columns
-FEW_ROWS = 8  # of a class
-UNBALANCED = 10  # times the rows of the smallest class
 FORMATS = {torch.float32: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
@@ -95,19 +94,6 @@ def warn_about_rows(
                 f"{split.truncated_share:.1%} of the {name} texts are truncated to {max_length} tokens "
                 "(task.max_length)"
             )
-
-
-def class_cautions(sizes: Mapping[str, int]) -> Iterator[str]:
-    """Yield what is to be said of training rows by class: too few to learn from, or far more of one than of another."""
-    few = [f"{name} ({size})" for name, size in sizes.items() if size < FEW_ROWS]
-    if few and len(few) < len(sizes):
-        yield f"fewer than {FEW_ROWS} training rows of {', '.join(few)}; such classes are hardly learned"
-    largest, smallest = max(sizes, key=sizes.__getitem__, default=""), min(sizes, key=sizes.__getitem__, default="")
-    if sizes and sizes[largest] >= UNBALANCED * sizes[smallest]:
-        yield (
-            f"{sizes[largest]} training rows of {largest}, {sizes[smallest]} of {smallest}: accuracy says little of "
-            "small classes; task.metrics=[matthews,accuracy] chooses the best step by all of them"
-        )
 
 
 def _say_within_width(text: str) -> None:

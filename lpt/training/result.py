@@ -18,6 +18,7 @@ from lpt.errors import LptError
 from lpt.files import write_text
 
 FILE = "result.json"
+CROSS_VALIDATION = "cross_validation"  # the split that the answers of all folds are
 FORMAT = 2  # raised when a field changes its name or meaning
 
 T = TypeVar("T")
@@ -177,11 +178,18 @@ class CompletedRun(RunIdentity):
     # None where nothing was trained.
     calibration: Calibration | None = None
     # None for a regression.
+    lr_scores: dict[str, float] | None = None
+    # Candidate of optim.lr_candidates -> its score; None where none were tried. The first of the best was taken.
+
+    @property
+    def judged_on(self) -> str:
+        """The split that the run is judged by: the test rows, or, without any, those of cross-validation."""
+        return CROSS_VALIDATION if "test" not in self.metrics and CROSS_VALIDATION in self.metrics else "test"
 
     @property
     def objective(self) -> float:
         """The primary metric on the validation rows, or cross-validated; NaN where there is neither."""
-        found = self.metrics.get("validation") or self.metrics.get("cross_validation") or {}
+        found = self.metrics.get("validation") or self.metrics.get(CROSS_VALIDATION) or {}
         return found.get(self.primary_metric, math.nan)
 
 

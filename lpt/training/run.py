@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 from lpt.adapter import IN_RUN
 from lpt.cache.trunk import TrunkCache
 from lpt.config.schema import Config
+from lpt.data.batches import EncodedSplit
 from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
 from lpt.ranks import global_rank
 from lpt.training.calibrate import calibrate
 from lpt.training.checkpoints import Checkpoints, checkpoint_to_resume
-from lpt.training.cross_validation import NAME as CROSS_VALIDATION
 from lpt.training.cross_validation import cross_validate
 from lpt.training.datamodule import PromptData
 from lpt.training.experiment import Experiment, prepare
@@ -26,10 +26,11 @@ from lpt.training.module import NotFiniteError, PromptModule
 from lpt.training.optimizer import Schedule
 from lpt.training.predictions import SplitPredictions
 from lpt.training.record import completed_run, training_facts
-from lpt.training.result import FILE, CompletedRun, is_taken, write_failure, write_result
+from lpt.training.result import CROSS_VALIDATION, FILE, CompletedRun, is_taken, write_failure, write_result
 from lpt.training.summary import show_result
 from lpt.training.together import lost_process
 from lpt.training.trainer import build_trainer, quiet_lightning
+from lpt.training.tuning import tune
 
 SHOWN = 16  # rows that an error names
 
@@ -71,10 +72,14 @@ def run(
 
 def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, started: float) -> CompletedRun:
     quiet_lightning()
-    folds = None
-    if config.fewshot.folds is not None:
+    folds, lr_scores = None, None
+    if config.fewshot.folds is not None or config.optim.lr_candidates:
         rows = read_rows(config.task, config.fewshot) if rows is None else rows
-        folds = cross_validate(config, rows, run_dir, lambda fold, folder, part: run(fold, folder, rows=part))
+        if config.optim.lr_candidates:
+            tuned = tune(config, rows, run_dir, train_part)
+            config, lr_scores, folds = tuned.config, tuned.scores, tuned.folds
+        else:
+            folds = cross_validate(config, rows, run_dir, train_part)
     experiment = prepare(config, rows)
     cache = build_cache(config)
     data, module = build_data(experiment, cache), build_module(experiment)
@@ -99,13 +104,20 @@ def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, 
         seconds = time.perf_counter() - started
         certificate = module.certificate
         result = completed_run(experiment, predictions, train, cache, best_step, seconds, certificate, calibration)
+        result = replace(result, lr_scores=lr_scores)
         if trainer.is_global_zero:
             write_files(experiment, predictions, run_dir)
             write_result(run_dir, result)  # before anything that may fail for reasons of its own
             show_result(result, run_dir, config.trainer)
-            tests = {name: (predictions[name], experiment.splits[name]) for name in experiment.rows.tests()}
+            shown = [name for name in predictions if name != "validation"]
+            tests = {name: (predictions[name], rows_of(experiment, name)) for name in shown}
             show_on_dashboards(loggers, FinishedRun(result, tests, config, run_dir))
     return result
+
+
+def train_part(config: Config, run_dir: Path, rows: Splits) -> CompletedRun:
+    """Run a fold or a candidate, on these rows."""
+    return run(config, run_dir, rows=rows)
 
 
 def build_cache(config: Config) -> TrunkCache:
@@ -185,12 +197,16 @@ def evaluate(
     return predictions
 
 
+def rows_of(experiment: Experiment, name: str) -> EncodedSplit:
+    """The rows that these predictions are of: cross-validation answers the training rows."""
+    return experiment.splits["train" if name == CROSS_VALIDATION else name]
+
+
 def write_files(experiment: Experiment, predictions: dict[str, SplitPredictions], run_dir: Path) -> None:
     """Write `predictions/<split>.jsonl`, and `adapter/` where something was trained."""
     for name, found in predictions.items():
         path = run_dir / "predictions" / f"{name}.jsonl"
-        rows = experiment.splits["train" if name == CROSS_VALIDATION else name]
         config = experiment.config
-        found.write(path, rows, config.task.labels, config.trainer.keep_text)
+        found.write(path, rows_of(experiment, name), config.task.labels, config.trainer.keep_text)
     if experiment.trains:
         experiment.classifier.save_pretrained(run_dir / IN_RUN)

@@ -80,6 +80,9 @@ def _scores(result: CompletedRun) -> list[tuple[str, str]]:
 
 def _costs(result: CompletedRun) -> list[tuple[str, str]]:
     train, lines = result.train, []
+    if result.lr_scores:
+        scores = ", ".join(f"{lr}: {score:.3f}" for lr, score in result.lr_scores.items())
+        lines.append(("learning rates tried", scores))
     if train.steps:
         speed = f"{train.steps_per_second:.2f} steps/s, {train.tokens_per_second:,.0f} tokens/s"
         lines.append(("best step", f"{result.best_step} of {train.steps}"))

@@ -117,3 +117,18 @@ def test_curves_count_the_steps_that_were_taken(tmp_path):
     curves = read_curves(run)
     assert curves["validation/accuracy"] == [(25, 0.6), (50, 0.7), (75, 0.8)]
     assert "epoch" not in curves
+
+
+def test_a_cross_validated_run_is_judged_by_the_answers_of_its_folds(tmp_path):
+    folder = write_run(tmp_path / "one", right=0.8, rows=40)
+    (folder / "predictions" / "test.jsonl").rename(folder / "predictions" / "cross_validation.jsonl")
+    content = json.loads((folder / "result.json").read_text())
+    content["metrics"] = {"cross_validation": content["metrics"]["test"]}
+    (folder / "result.json").write_text(json.dumps(content))
+    study = study_of(tmp_path)
+    (run,) = study.runs
+    assert run.score() == run.predictions.score("accuracy") == pytest.approx(0.8)
+    assert run.test_set == content["data"]["fingerprint"]["train"]
+    assert study.cautions == []
+    (standings,) = study.standings
+    assert standings.rows[0].interval is not None

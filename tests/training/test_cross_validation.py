@@ -80,14 +80,6 @@ def test_folds_go_with_one_process_and_with_training(options, experiment):
     assert [text.split(" ")[0] for text in caught.value.complaints] == ["fewshot.folds=3", "fewshot.folds=3"]
 
 
-def test_training_ends_when_evaluations_no_longer_get_better(experiment):
-    result = experiment.run(
-        "patient", "trainer.eval_every=6", "trainer.max_epochs=40", "trainer.patience=2", "optim.lr=1e-9"
-    )
-    assert result["train"]["steps"] == result["best_step"] + 2 * 6 < 240  # two evaluations that are no better
-    assert result["train"]["still_improving"] is False
-
-
 def test_a_cross_validated_run_that_is_complete_stays_as_it_is(experiment, options, whole):
     folder, config = experiment.run_dir("whole"), experiment.config(*FOLDS, "trainer.max_epochs=99")
     done = completed(folder, config, ["trainer.max_epochs=99"])
