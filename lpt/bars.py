@@ -5,7 +5,7 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lpt.console import console
+from lpt.console import console, part_name
 
 MOMENT = 2.0  # seconds; what takes no longer needs no bar, and no word about how long it took
 REFRESH = 4  # times a second
@@ -43,16 +43,21 @@ class Bar:
             refresh_per_second=REFRESH,
             disable=not self.visible,
         )
-        self._task = self._progress.add_task(description, total=total, completed=completed, details="")
+        self._part = part_name()
+        self._task = self._progress.add_task(self._named(description), total=total, completed=completed, details="")
         self._due = time.monotonic() + delay
         if not delay:
             self._progress.start()
 
     def update(self, completed: int, details: str = "", description: str | None = None) -> None:
         """Move to `completed`, with `details` beside the bar."""
-        self._progress.update(self._task, completed=completed, details=details, description=description)
+        named = None if description is None else self._named(description)
+        self._progress.update(self._task, completed=completed, details=details, description=named)
         if not self._progress.live.is_started and time.monotonic() >= self._due:
             self._progress.start()
+
+    def _named(self, description: str) -> str:
+        return f"{self._part}, {description}" if self._part else description
 
     def close(self) -> None:
         """Remove the bar from the screen."""

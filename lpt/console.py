@@ -9,9 +9,28 @@ from rich.console import Console
 console = Console(highlight=False, force_jupyter=False)
 
 
+_part: list[str] = []  # what is being done as a part of something larger, outermost first
+
+
 def say(message: str) -> None:
-    """Print one message, unwrapped and without markup."""
-    console.print(message, soft_wrap=True, markup=False)
+    """Print one message, unwrapped and without markup; not of what is a part."""
+    if not _part:
+        console.print(message, soft_wrap=True, markup=False)
+
+
+def part_name() -> str:
+    """What is being done as a part of something larger; empty where it is the whole."""
+    return ", ".join(_part)
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Print no lines while this lasts, as it is a part of something larger; bars stay, and name it."""
+    _part.append(name)
+    try:
+        yield
+    finally:
+        _part.pop()
 
 
 def printable(text: str) -> str:

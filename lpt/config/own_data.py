@@ -16,9 +16,11 @@ from lpt.config.flags import assignment, assignment_of_list
 from lpt.data.readers import KINDS, Columns, file_kind, read_file
 from lpt.data.reading import TextFormat
 from lpt.data.tasks import IGNORE
+from lpt.console import say
 from lpt.errors import ConfigError, LptError, did_you_mean
 
 FOLDS = 5
+LARGE = 20e6  # bytes; a smaller file is read before anyone wonders
 FEW_ROWS = 1000  # of fewer rows, every one is worth training on: the score is cross-validated
 BACKBONE = "minilm-l6"  # needs no model hub, and trains within seconds
 MANY_CLASSES = 20  # more, if every other row has one of its own, are hardly classes
@@ -190,6 +192,8 @@ def _read(own: OwnData) -> tuple[list[Columns], list[str]]:
         try:
             if not path.is_file():
                 raise LptError(f"{option} {path} does not exist{_similar(path)}")
+            if path.stat().st_size > LARGE:
+                say(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB) ...")
             columns = read_file(path, TextFormat(delimiter=own.delimiter))
             if not columns.rows:
                 raise LptError(f"{path} has no rows; give it some")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lpt.config.schema import Config
-from lpt.console import quietly
+from lpt.console import part
 from lpt.data.folds import folds
 from lpt.data.splits import Splits
 from lpt.training.first_process import say
@@ -41,7 +41,7 @@ def cross_validate(config: Config, rows: Splits, run_dir: Path, train: Train) ->
         done = read_result(folder)
         if not isinstance(done, CompletedRun):
             folder.mkdir(parents=True, exist_ok=True)
-            with quietly():
+            with part(f"fold {i + 1}/{num_folds}"):
                 done = train(part_of(alone, folder), folder, fold)
         path = folder / "predictions" / "test.jsonl"
         found = SplitPredictions.read(path, config.task.labels, config.task.value_range, done.metrics["test"]["loss"])

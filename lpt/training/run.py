@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from lpt.adapter import IN_RUN
 from lpt.cache.trunk import TrunkCache
 from lpt.config.schema import Config
+from lpt.console import part_name
 from lpt.data.batches import EncodedSplit
 from lpt.data.splits import Splits, read_rows
 from lpt.errors import LptError
@@ -108,7 +109,8 @@ def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, 
         if trainer.is_global_zero:
             write_files(experiment, predictions, run_dir)
             write_result(run_dir, result)  # before anything that may fail for reasons of its own
-            show_result(result, run_dir, config.trainer)
+            if not part_name():
+                show_result(result, run_dir, config.trainer)
             shown = [name for name in predictions if name != "validation"]
             tests = {name: (predictions[name], rows_of(experiment, name)) for name in shown}
             show_on_dashboards(loggers, FinishedRun(result, tests, config, run_dir))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lpt.config.schema import Config
-from lpt.console import quietly
+from lpt.console import part
 from lpt.data.splits import Splits
 from lpt.errors import LptError
 from lpt.training.cross_validation import Train, cross_validate, part_of
@@ -53,13 +53,14 @@ def tune(config: Config, rows: Splits, run_dir: Path, train: Train) -> Tuned:
         candidate = replace(config, optim=replace(config.optim, lr=lr, lr_candidates=[]))
         folder = run_dir / FOLDER / name
         if few.folds is not None:
-            answers[name] = cross_validate(candidate, rows, folder, train)
+            with part(f"optim.lr={name}"):
+                answers[name] = cross_validate(candidate, rows, folder, train)
             scores[name] = answers[name].metrics([metric])[metric]
         else:
             done = read_result(folder)
             if not isinstance(done, CompletedRun):
                 folder.mkdir(parents=True, exist_ok=True)
-                with quietly():
+                with part(f"optim.lr={name}"):
                     done = train(part_of(candidate, folder), folder, replace(rows, test=None, extra_tests={}))
             scores[name] = done.objective
         how = "validation" if few.folds is None else "cross-validated"
