@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpt.config.flags import assignment, assignment_of_list
+from lpt.console import say
 from lpt.data.readers import KINDS, Columns, file_kind, read_file
 from lpt.data.reading import TextFormat
 from lpt.data.tasks import IGNORE
-from lpt.console import say
 from lpt.errors import ConfigError, LptError, did_you_mean
 
 FOLDS = 5
