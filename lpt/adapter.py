@@ -1,16 +1,21 @@
 """The trained part on disk: kilobytes that, with the backbone's name, are the whole classifier.
 
-adapter/adapter_config.json     what to build: backbone, prompt layer, generator, head, labels, template
 adapter/adapter.safetensors     the trained tensors
+adapter/adapter_config.json     what to build: backbone, prompt layer, generator, head, labels, template; what it should
+                                say of a few texts; how it was trained
+adapter/README.md               the same for people: a model card
 """
 
+import hashlib
 import json
-import re
+import os
 import shlex
-from dataclasses import asdict, dataclass, field
+import tempfile
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lpt.backbones.names import is_hub_id
 from lpt.data.reading import Reading, TextFormat
 from lpt.errors import LptError
 from lpt.files import nearest_path, whole_file, write_text
@@ -18,10 +23,13 @@ from lpt.files import nearest_path, whole_file, write_text
 if TYPE_CHECKING:  # so that a wrong folder is told before torch is imported
     from torch import Tensor, nn
 
+    from lpt.probe import Probe
+
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter.safetensors"
 IN_RUN = "adapter"  # the folder within a run's
-FORMAT = 3
+CARD_NAME = "README.md"
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,14 @@ class AdapterConfig:
     # Kind and sizes of the backbone, in words; known once it is found.
     weights: str = ""
     # The fingerprint of the backbone's weights (lpt/backbones/fingerprint.py); known once they are loaded.
+    probe: "Probe | None" = None
+    # What it says of a few fixed texts (`lpt.probe`); noted when it is saved.
+    tensors: str = ""
+    # SHA-256 of adapter.safetensors; noted when it is saved.
+    training: dict[str, Any] = field(default_factory=dict)
+    # How it was trained and what came of it (`lpt.training.record.training_summary`); empty where nobody has noted it.
+    versions: dict[str, str] = field(default_factory=dict)
+    # Of the libraries that it was trained with.
     format: int = FORMAT
 
 
@@ -68,17 +84,38 @@ def trained_state(module: "nn.Module") -> "dict[str, Tensor]":
 
 
 def save_adapter(folder: Path, config: AdapterConfig, module: "nn.Module") -> None:
-    """Write the trained tensors of `module` and what they belong to.
+    """Write the trained tensors of `module` and what they belong to, read them back, and put them in their place.
+
+    What else is in the folder stays. The configuration, which knows the hash of the tensors, comes last: where the
+    power fails in between, the adapter is refused and not half an old one.
 
     Raises:
-        LptError: the folder cannot be written to.
+        LptError: the folder cannot be written to, or what was written is not what is read.
     """
     from safetensors.torch import save
 
+    from lpt.model_card import model_card
+
     state = {name: tensor.cpu().contiguous() for name, tensor in trained_state(module).items()}
-    with whole_file(folder / WEIGHTS_NAME, binary=True) as file:
-        file.write(save(state, metadata={"format": "pt"}))
-    write_text(folder / CONFIG_NAME, json.dumps(asdict(config), indent=2) + "\n")
+    content = save(state, metadata={"format": "pt"})
+    config = replace(config, tensors=hashlib.sha256(content).hexdigest())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
+            new = Path(aside)
+            with whole_file(new / WEIGHTS_NAME, binary=True) as file:
+                file.write(content)
+            write_text(new / CARD_NAME, model_card(config, sum(tensor.numel() for tensor in state.values())))
+            write_text(new / CONFIG_NAME, json.dumps(asdict(config), indent=2, ensure_ascii=False) + "\n")
+            load_adapter_config(new)
+            load_tensors(new, config)
+            for name in (WEIGHTS_NAME, CARD_NAME, CONFIG_NAME):
+                os.replace(new / name, folder / name)
+    except OSError as error:
+        raise LptError(
+            f"the adapter cannot be saved in {folder} ({error.strerror or error}); is the disk full, or the folder "
+            "read-only or gone?"
+        ) from None
 
 
 def adapter_folder(adapter: str | Path, revision: str | None = None) -> Path:
@@ -105,8 +142,7 @@ def _fetched(adapter: str | Path, revision: str | None) -> Path:
     """The folder in the hub's cache; raises LptError at once for what can only be a mistyped path."""
     folder, name = Path(adapter).expanduser(), str(adapter)
     nearest = nearest_path(folder)
-    hub_id = isinstance(adapter, str) and re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name, re.ASCII)
-    if nearest or not hub_id or ("/" in name and folder.parent.is_dir()):
+    if nearest or isinstance(adapter, Path) or not is_hub_id(name) or ("/" in name and folder.parent.is_dir()):
         raise LptError(f"{name}: there is no such folder{nearest}")
     from lpt.assets.hub import hub_trouble
 
@@ -114,7 +150,7 @@ def _fetched(adapter: str | Path, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=["adapter*"]))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, CARD_NAME]))
     except (OSError, ValueError) as error:
         why = str(error).partition("\n")[0] if trouble is None else f"which is out of reach: {trouble}"
         raise LptError(f"{name!r} is neither a folder here nor an adapter on the hub ({why})") from error
@@ -137,6 +173,7 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
         LptError: no adapter there, a damaged one, or one of another format.
     """
     from lpt.calibration import COLDEST, HOTTEST  # here, so that no other command waits for numpy
+    from lpt.probe import Probe
 
     path = folder / CONFIG_NAME
     if not path.is_file():
@@ -150,9 +187,12 @@ def load_adapter_config(folder: Path) -> AdapterConfig:
             raise ValueError(f"temperature {temperature!r} is not a number from {COLDEST:g} to {HOTTEST:g}")
         reading = values["reading"]
         reading["format"] = TextFormat(**reading["format"])
-        if not values["weights"]:
-            raise ValueError("it does not say which weights it was trained on")
-        return AdapterConfig(**values | {"reading": Reading(**reading)})
+        for fact in ("weights", "tensors"):
+            if not values[fact]:
+                raise ValueError(f"it does not say which {fact} it belongs to")
+        probe = values.get("probe")
+        found = None if probe is None else Probe(**probe)
+        return AdapterConfig(**values | {"reading": Reading(**reading), "probe": found})
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise LptError(f"{path} is damaged ({error})") from error
 
@@ -163,16 +203,31 @@ def load_adapter_weights(folder: Path, module: "nn.Module") -> None:
     Raises:
         LptError: the file is missing or damaged, or names and shapes are not exactly the trained ones.
     """
+    state = load_tensors(folder, load_adapter_config(folder))
+    check_state(module, state, f"{folder / WEIGHTS_NAME} does not fit its {CONFIG_NAME}")
+    module.load_state_dict(state, strict=False)
+
+
+def load_tensors(folder: Path, config: AdapterConfig) -> "dict[str, Tensor]":
+    """The trained tensors by name.
+
+    Raises:
+        LptError: the file is missing, damaged, or not the one that the configuration was saved with.
+    """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     path = folder / WEIGHTS_NAME
     try:
-        state = load_file(path)
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != config.tensors:
+            raise LptError(
+                f"{path} is not the file that {CONFIG_NAME} was saved with, or it is damaged (its SHA-256 differs); "
+                "copy the adapter folder again"
+            )
+        return load(content)
     except (OSError, SafetensorError) as error:
         raise LptError(f"{path} could not be read ({error}); copy the adapter folder again") from error
-    check_state(module, state, f"{path} does not fit its {CONFIG_NAME}")
-    module.load_state_dict(state, strict=False)
 
 
 def check_state(module: "nn.Module", state: "dict[str, Tensor]", problem: str) -> None:

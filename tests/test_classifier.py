@@ -1,9 +1,11 @@
 import json
 from dataclasses import replace
+from hashlib import sha256
 from importlib.util import find_spec
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from tiny import tiny_adapter, tiny_model
 
 from lpt import LatePromptClassifier
@@ -215,27 +217,37 @@ def damage_config(folder):
     (folder / "adapter_config.json").write_text("{")
 
 
-def change_format(folder):
-    path = folder / "adapter_config.json"
-    path.write_text(path.read_text().replace('"format": 3', '"format": 2'))
+def change_text(text, to):
+    def change(folder):
+        path = folder / "adapter_config.json"
+        assert text in path.read_text()
+        path.write_text(path.read_text().replace(text, to))
 
-
-def change_shape(folder):
-    path = folder / "adapter_config.json"
-    path.write_text(path.read_text().replace('"bottleneck": 4', '"bottleneck": 8'))
-
-
-def change_setting(folder):
-    path = folder / "adapter_config.json"
-    path.write_text(path.read_text().replace('"bottleneck": 4', '"bottelneck": 4'))
+    return change
 
 
 def change_temperature(to):
-    def change(folder):
-        path = folder / "adapter_config.json"
-        path.write_text(path.read_text().replace('"temperature": 1.0', f'"temperature": {to}'))
+    return change_text('"temperature": 1.0', f'"temperature": {to}')
 
-    return change
+
+def change_tensors(change):
+    """Other tensors, with a hash that agrees."""
+
+    def put(folder):
+        path = folder / "adapter.safetensors"
+        before = path.read_bytes()
+        tensors = load(before)
+        change(tensors)
+        path.write_bytes(save(tensors))
+        hashes = [sha256(content).hexdigest() for content in (before, path.read_bytes())]
+        change_text(*hashes)(folder)
+
+    return put
+
+
+extra_tensor = change_tensors(lambda tensors: tensors.update(more=torch.zeros(1)))
+missing_tensor = change_tensors(lambda tensors: tensors.pop("method.generator.proj_up.bias"))
+other_values = change_tensors(lambda tensors: tensors["method.generator.proj_up.bias"].add_(3))
 
 
 @pytest.mark.parametrize(
@@ -246,14 +258,29 @@ def change_temperature(to):
             (change_temperature(to), "temperature .* is not a number from 0.1 to 10")
             for to in ("-1", "0", "NaN", '"1"')
         ),
-        (damage_weights, "could not be read .*copy the adapter folder again"),
-        (damage_config, "adapter_config.json is damaged"),
-        (change_format, "has format 2; this version of lpt reads format 3"),
+        (damage_weights, "is not the file that adapter_config.json was saved with, or .*copy the adapter folder again"),
+        (lambda folder: (folder / "adapter.safetensors").unlink(), "could not be read .*copy the adapter folder again"),
         (
-            change_shape,
+            change_text("was", "is"),
+            "it gives other scores than when it was saved: they moved by .* float32 explains 0.01",
+        ),
+        (
+            change_text('"scores": [', '"scores": [[0.5, 0.5], '),
+            r"its probe has scores of shape \(5, 2\), expected \(4, 2\)",
+        ),
+        (other_values, "it gives other scores than when it was saved"),
+        (extra_tensor, r"does not fit .*\(more: \(1,\), expected absent\)"),
+        (missing_tensor, r"does not fit .*\(method.generator.proj_up.bias: absent, expected \("),
+        (damage_config, "adapter_config.json is damaged"),
+        (change_text('"format": 4', '"format": 3'), "has format 3; this version of lpt reads format 4"),
+        (
+            change_text('"bottleneck": 4', '"bottleneck": 8'),
             r"does not fit its adapter_config.json \(method.generator.proj_down.bias: \(4,\), expected \(8,\)",
         ),
-        (change_setting, r"method=lpt has no setting 'bottelneck'; it has layer, prompt_length"),
+        (
+            change_text('"bottleneck": 4', '"bottelneck": 4'),
+            r"method=lpt has no setting 'bottelneck'; it has layer, prompt_length",
+        ),
         (lambda folder: (folder / "adapter_config.json").unlink(), "holds no adapter .*adapter_config.json is missing"),
     ],
 )
@@ -261,7 +288,7 @@ def test_a_damaged_adapter_is_refused(config, tmp_path, damage, message):
     build(config).save_pretrained(tmp_path / "adapter")
     damage(tmp_path / "adapter")
     with pytest.raises(LptError, match=message):
-        LatePromptClassifier.from_pretrained(tmp_path / "adapter")
+        LatePromptClassifier.from_pretrained(tmp_path / "adapter", "cpu", "32")
 
 
 def test_an_adapter_that_is_neither_here_nor_on_the_hub_is_refused():

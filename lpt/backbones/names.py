@@ -3,6 +3,8 @@
 `backbone.attention`, `backbone.quantization`, `trainer.accelerator` and `trainer.precision` allow these.
 """
 
+import re
+
 AUTO = "auto"
 # Leave the choice to the hardware (lpt.hardware).
 
@@ -17,3 +19,8 @@ ACCELERATORS = ("cpu", "gpu")
 
 PRECISIONS = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
 # As options call number formats -> as PyTorch does.
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether this has the form of a repository of the Hugging Face hub: `<name>` or `<owner>/<name>`."""
+    return re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path, re.ASCII) is not None

@@ -1,11 +1,16 @@
 """The result of a run, put together from what was prepared, trained and predicted."""
 
+from typing import Any
+
+import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from lpt.cache.trunk import TrunkCache
 from lpt.classifier import LatePromptClassifier
+from lpt.config.schema import Config
 from lpt.hardware import peak_memory_bytes
+from lpt.metrics import class_scores, confusion_counts
 from lpt.training.environment import git_state, hardware, package_versions
 from lpt.training.experiment import Experiment
 from lpt.training.module import PromptModule
@@ -68,6 +73,38 @@ def completed_run(
         freeze=freeze,
         calibration=calibration,
     )
+
+
+def training_summary(result: CompletedRun, found: SplitPredictions | None, config: Config) -> dict[str, Any]:
+    """What an adapter keeps of its training, for whoever finds it.
+
+    Args:
+        result: of the run.
+        found: what was predicted of the rows that the run is judged by; None where there are none.
+        config: of the run.
+    """
+    labels, classes = config.task.labels, {}
+    if found is not None and found.value_range is None:
+        scores = class_scores(confusion_counts(found.predicted, found.gold, len(labels)))
+        rows = zip(*(part.tolist() for part in scores), strict=True)
+        classes = {name: [*(round(x, 4) for x in row[:3]), row[3]] for name, row in zip(labels, rows, strict=True)}
+    return {
+        "rows": result.data.sizes,
+        "seed": result.seed,
+        "lr": config.optim.lr,
+        "steps": result.train.steps,
+        "best_step": result.best_step,
+        "precision": result.precision,
+        "judged_on": result.judged_on,
+        "primary_metric": result.primary_metric,
+        "metrics": {split: _rounded(metrics) for split, metrics in result.metrics.items()},
+        "intervals": {split: _rounded(intervals) for split, intervals in result.intervals.items()},
+        "classes": classes,
+    }
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.round(value, 4).tolist() for name, value in values.items()}
 
 
 def data_facts(experiment: Experiment) -> DataFacts:

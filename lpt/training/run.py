@@ -26,7 +26,7 @@ from lpt.training.loggers.finished_run import FinishedRun
 from lpt.training.module import NotFiniteError, PromptModule
 from lpt.training.optimizer import Schedule
 from lpt.training.predictions import SplitPredictions
-from lpt.training.record import completed_run, training_facts
+from lpt.training.record import completed_run, training_facts, training_summary
 from lpt.training.result import CROSS_VALIDATION, FILE, CompletedRun, is_taken, write_failure, write_result
 from lpt.training.summary import show_result
 from lpt.training.together import lost_process
@@ -107,7 +107,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, 
         result = completed_run(experiment, predictions, train, cache, best_step, seconds, certificate, calibration)
         result = replace(result, lr_scores=lr_scores)
         if trainer.is_global_zero:
-            write_files(experiment, predictions, run_dir)
+            write_files(experiment, predictions, result, run_dir)
             write_result(run_dir, result)  # before anything that may fail for reasons of its own
             if not part_name():
                 show_result(result, run_dir, config.trainer)
@@ -204,11 +204,16 @@ def rows_of(experiment: Experiment, name: str) -> EncodedSplit:
     return experiment.splits["train" if name == CROSS_VALIDATION else name]
 
 
-def write_files(experiment: Experiment, predictions: dict[str, SplitPredictions], run_dir: Path) -> None:
+def write_files(
+    experiment: Experiment, predictions: dict[str, SplitPredictions], result: CompletedRun, run_dir: Path
+) -> None:
     """Write `predictions/<split>.jsonl`, and `adapter/` where something was trained."""
     for name, found in predictions.items():
         path = run_dir / "predictions" / f"{name}.jsonl"
         config = experiment.config
         found.write(path, rows_of(experiment, name), config.task.labels, config.trainer.keep_text)
     if experiment.trains:
-        experiment.classifier.save_pretrained(run_dir / IN_RUN)
+        classifier = experiment.classifier
+        training = training_summary(result, predictions.get(result.judged_on), experiment.config)
+        classifier.config = replace(classifier.config, training=training, versions=result.versions)
+        classifier.save_pretrained(run_dir / IN_RUN)

@@ -20,7 +20,7 @@ from lpt.methods import METHODS, build_method
 LENGTHS = (7, 3, 10, 1)
 K = 3
 FAMILIES = tuple(ANATOMY)
-CONFIG = AdapterConfig("", "", None, "", {}, "", [], {}, "", "", 0)  # any will do for tensors
+CONFIG = AdapterConfig("", "", None, "", {}, "", [], {}, "", "", 0, weights="some")  # any will do for tensors
 CASES = [(name, family) for name in SETTINGS for family in FAMILIES if name != "bitfit" or family not in WITHOUT_BIASES]
 LATE = [case for case in CASES if case[0] not in FROM_THE_INPUT]
 BEGINS = [(*case, None) for case in CASES] + [(*case, K) for case in LATE]  # as the paper has it, and late

@@ -37,6 +37,7 @@ def test_a_run_folder_holds_what_it_promises(experiment, plain):
         "predictions/test.jsonl",
         "adapter/adapter_config.json",
         "adapter/adapter.safetensors",
+        "adapter/README.md",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "checkpoints/previous.ckpt",
