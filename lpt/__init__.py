@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from lpt.api import Trained, fit, train
     from lpt.classifier import LatePromptClassifier
     from lpt.late_prompt import LatePromptModel
+    from lpt.many_tasks import MultiTaskClassifier
 
 __version__ = "0.2.0"
-__all__ = ["LatePromptClassifier", "LatePromptModel", "Trained", "__version__", "fit", "train"]
+__all__ = ["LatePromptClassifier", "LatePromptModel", "MultiTaskClassifier", "Trained", "__version__", "fit", "train"]
 
 # When the process began, as near as it can know: the clock of a command.
 IMPORTED = time.perf_counter()
@@ -23,6 +24,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 _HOMES = {
     "LatePromptModel": "lpt.late_prompt",
     "LatePromptClassifier": "lpt.classifier",
+    "MultiTaskClassifier": "lpt.many_tasks",
     "Trained": "lpt.api",
     "fit": "lpt.api",
     "train": "lpt.api",

@@ -14,6 +14,7 @@ from lpt.assets.hub import push_adapter
 from lpt.backbones.context import Context
 from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import Pretrained, find_pretrained, found_from_anywhere
+from lpt.backbones.shared import SharedPretrained
 from lpt.data.batches import Batch, EncodedSplit, EvaluationBatches
 from lpt.data.regression import interpolate
 from lpt.data.rows import LabeledRows
@@ -48,12 +49,19 @@ class Scorer(nn.Module):
         h = batch.states
         if h is None:
             h = self.method.trunk(batch.input_ids, batch.attention_mask)
-        context = Context(h, batch.attention_mask, batch.keys_values)
-        return self.method.read_out(context, batch.readout_position, self.head.num_extra_positions)
+        return self.read_out_of(Context(h, batch.attention_mask, batch.keys_values), batch.readout_position)
+
+    def read_out_of(self, context: Context, readout_position: Tensor) -> Tensor:
+        """As `read_out`, of a text that was read."""
+        return self.method.read_out(context, readout_position, self.head.num_extra_positions)
 
     def scores(self, batch: Batch) -> Tensor:
         """Class scores `[B, C]`, float32."""
         return self._scored(self.read_out(batch))
+
+    def scores_over(self, context: Context, readout_position: Tensor) -> Tensor:
+        """Class scores `[B, C]`, float32, of a text that was read."""
+        return self._scored(self.read_out_of(context, readout_position))
 
     def losses(self, batch: Batch) -> Tensor:
         """Loss per row, `[B]`."""
@@ -193,7 +201,13 @@ class LatePromptClassifier(Scorer):
         folder = adapter_folder(adapter, revision)
         config = load_adapter_config(folder)
         placement = Placement.choose(accelerator, precision)
-        pretrained = _find_backbone(config, backbone)
+        return cls.over(find_backbone(config, backbone), folder, config, placement, quantization)
+
+    @classmethod
+    def over(
+        cls, pretrained: Pretrained, folder: Path, config: AdapterConfig, placement: Placement, quantization: str | None
+    ) -> "LatePromptClassifier":
+        """The classifier of an adapter's folder, over a backbone that is found; see `from_pretrained`."""
         with torch.random.fork_rng(devices=[]):  # loading leaves the caller's random numbers as they were
             classifier = cls(
                 config, pretrained, placement.dtype, quantization=quantization, accelerator=placement.accelerator
@@ -204,6 +218,8 @@ class LatePromptClassifier(Scorer):
         )
         split = classifier.method.backbone
         split.use_attention(placement.choose_attention(split, config.max_length))
+        if isinstance(pretrained, SharedPretrained):
+            pretrained.separate(split.model)
         load_adapter_weights(folder, classifier)
         classifier.to(placement.device).eval()
         if config.probe is not None:
@@ -235,7 +251,7 @@ class LatePromptClassifier(Scorer):
             LptError: a pair for a task of one sentence, or the other way round; something that is not a text.
         """
         single = isinstance(texts, str) or (self.template.pair and isinstance(texts, tuple) and _is_pair(texts))
-        rows = self._rows([texts] if single else texts)  # type: ignore[list-item]
+        rows = self.rows([texts] if single else texts)  # type: ignore[list-item]
         self.eval()
         predictions: list[Prediction] = []
         for start in range(0, len(rows), CHUNK):
@@ -292,7 +308,7 @@ class LatePromptClassifier(Scorer):
         """
         return push_adapter(self.save_pretrained, repo_id, private, token)
 
-    def _rows(self, texts: Iterable[Text]) -> list[tuple[str, ...]]:
+    def rows(self, texts: Iterable[Text]) -> list[tuple[str, ...]]:
         """The one or two texts of each row, checked."""
         if isinstance(texts, bytes | dict) or not isinstance(texts, Iterable):
             raise LptError(f"texts is {type(texts).__name__}; give a text, or a list of texts")
@@ -331,7 +347,7 @@ class LatePromptClassifier(Scorer):
         return found
 
 
-def _find_backbone(config: AdapterConfig, backbone: str | Path | None) -> Pretrained:
+def find_backbone(config: AdapterConfig, backbone: str | Path | None) -> Pretrained:
     """The backbone of an adapter, where it was trained or where `backbone` says that it is."""
     if backbone is not None:
         return find_pretrained(str(backbone))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
@@ -354,6 +355,35 @@ class SplitBackbone(nn.Module):
             keys_values = self._passes.keys_values(last, h_BTH, seen)
         return [*((recorder.keys, recorder.values) for recorder in recorders), keys_values]
 
+    @torch.no_grad()
+    def read_through(
+        self, input_ids: Tensor, attention_mask: Tensor | None, layers: set[int], keys_values_from: int | None
+    ) -> tuple[dict[int, Tensor], list[tuple[Tensor, Tensor]]]:
+        """One pass over a text for several methods: the states entering each of these layers, and keys and values.
+
+        Args:
+            input_ids: `[B, T]`.
+            attention_mask: as for `run`.
+            layers: each from 1 to L.
+            keys_values_from: the first layer whose keys and values are wanted, up to layer L; None: of no layer.
+
+        Returns:
+            Layer -> states entering it, `[B, T, H]`; and the keys and values of each layer, `[B, g, T, d]`.
+        """
+        every, last = list(self.layers), max(layers) if keys_values_from is None else self.num_layers
+        h_BTH = self.embed(input_ids, attention_mask)
+        seen = self._visibility(h_BTH, attention_mask, 0, None)
+        states, keys_values = {1: h_BTH}, []
+        for first, end in pairwise(sorted({1, *layers, keys_values_from or 1, last})):
+            wanted = keys_values_from is not None and first >= keys_values_from
+            recorders = [Recorder() for _ in range(first, end)] if wanted else []
+            given = partial(_of_layer, recorders, first) if wanted else None
+            h_BTH = states[end] = self._passes.through(every[first - 1 : end - 1], first, h_BTH, seen, given)
+            keys_values += [(recorder.keys, recorder.values) for recorder in recorders]
+        if keys_values_from is not None:
+            keys_values.append(self._passes.keys_values(every[-1], h_BTH, seen))
+        return {layer: states[layer] for layer in layers}, keys_values
+
     def run_over(self, p_BPH: Tensor, context: Context, position_BQ: Tensor) -> Tensor:
         """States leaving layer L at some tokens of a text that is read only, `[B, Q, H]`.
 
@@ -442,6 +472,10 @@ class SplitBackbone(nn.Module):
         prefix_length = 0 if prefix is None else prefix.length
         positions_BS = positions_with_prompt(h_BSH[:, prompt_length:, 0], attention_mask, prompt_length, prefix_length)
         return Visibility(attention_mask, positions_BS, prompt_length, self.causal, prefix_length=prefix_length)
+
+
+def _of_layer(recorders: Sequence[Known], first: int, index: int) -> Known:
+    return recorders[index - first + 1]
 
 
 def _one_of(names: Sequence[str]) -> str:
