@@ -22,6 +22,9 @@ RECIPES = {
     "default": ("recipe=default", "trainer.max_steps=300"),
     "quick": ("recipe=quick", "trainer.max_steps=150"),
     "default, all tokens": ("recipe=default", "trainer.max_steps=300", "lpt.read_only=false"),
+    "all tokens, 5e-4": ("recipe=default", "trainer.max_steps=300", "lpt.read_only=false", "optim.lr=5e-4"),
+    "all tokens, 2e-3": ("recipe=default", "trainer.max_steps=300", "lpt.read_only=false", "optim.lr=2e-3"),
+    "all tokens, longer": ("recipe=default", "trainer.max_steps=600", "lpt.read_only=false"),
     "best": ("recipe=best",),
     "before": ("head=linear", "trainer.max_steps=48"),
 }

@@ -214,18 +214,14 @@ class MultiTaskClassifier:
     @torch.inference_mode()
     def _scores(self, group: Any, rows: dict[str, dict[int, Row]], batch_size: int) -> dict[str, dict[int, Tensor]]:
         """Task -> place -> class scores `[C]`, float64, of tasks that share their reading."""
-        if group is None or isinstance(group, str):
+        if isinstance(group, str):
             (name,) = rows
             scores_NC = self._classifiers[name].scores_of(list(rows[name].values()), batch_size)
             return {name: dict(zip(rows[name], scores_NC, strict=True))}
         members = [name for name, one in self._classifiers.items() if _shared_by(name, one) == group]
-        encoded: dict[int, dict[str, Encoded]] = {}
-        for name in members if self._remember else rows:  # to be remembered for all tasks of the group
-            wanted = (
-                {i: row for of_task in rows.values() for i, row in of_task.items()} if self._remember else rows[name]
-            )
-            for i, row in zip(wanted, self._classifiers[name].template.encode(list(wanted.values())), strict=True):
-                encoded.setdefault(i, {})[name] = row
+        every = {i: row for of_task in rows.values() for i, row in of_task.items()}
+        # What is remembered is read for all tasks of the group, whichever are asked.
+        encoded = self._encoded(dict.fromkeys(members, every) if self._remember else rows)
         merged = {i: merge(inputs) for i, inputs in encoded.items()}
         order, reader = list(merged), self._reader(group, members)
         found: dict[str, dict[int, Tensor]] = {name: {} for name in rows}
@@ -239,6 +235,19 @@ class MultiTaskClassifier:
                     scores_BC = self._over(name, inputs, read, at, len(batch), reader.keys_values_from)
                     found[name] |= {batch[place]: row for place, row in zip(at, scores_BC.double().cpu(), strict=True)}
         return found
+
+    def _encoded(self, rows: dict[str, dict[int, Row]]) -> dict[int, dict[str, Encoded]]:
+        """Place -> task -> the row in the task's template; a template that several tasks have is written once."""
+        encoded: dict[int, dict[str, Encoded]] = {}
+        written: dict[str, dict[int, Encoded]] = {}
+        for name, of_task in rows.items():
+            template = self._classifiers[name].template
+            done = written.setdefault(template.text, {})
+            missing = {i: row for i, row in of_task.items() if i not in done}
+            done |= dict(zip(missing, template.encode(list(missing.values())), strict=True))
+            for i in of_task:
+                encoded.setdefault(i, {})[name] = done[i]
+        return encoded
 
     def _over(
         self, name: str, inputs: list[tuple[Merged, Encoded]], read: Read, at: list[int], rows: int, first: int | None
