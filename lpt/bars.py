@@ -3,6 +3,7 @@
 import time
 from types import TracebackType
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lpt.console import console, part_name
@@ -20,16 +21,24 @@ class Bar:
         completed: where it begins.
         delay: seconds before anything is drawn.
         visible: whether it is wanted.
+        on: the console to draw it on.
 
     Attributes:
         visible: whether it is wanted, and there is a terminal to draw it on.
     """
 
     def __init__(
-        self, description: str, total: int, completed: int = 0, *, delay: float = MOMENT, visible: bool = True
+        self,
+        description: str,
+        total: int,
+        completed: int = 0,
+        *,
+        delay: float = MOMENT,
+        visible: bool = True,
+        on: Console = console,
     ):
         # Not by `is_terminal` alone, which FORCE_COLOR makes of a file.
-        self.visible = visible and console.is_terminal and console.file.isatty()
+        self.visible = visible and on.is_terminal and on.file.isatty()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
@@ -37,7 +46,7 @@ class Bar:
             TextColumn("eta"),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[details]}", markup=False),
-            console=console,
+            console=on,
             transient=True,
             expand=True,
             refresh_per_second=REFRESH,

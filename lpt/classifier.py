@@ -15,6 +15,7 @@ from lpt.backbones.context import Context
 from lpt.backbones.placement import Placement
 from lpt.backbones.pretrained import Pretrained, find_pretrained, found_from_anywhere
 from lpt.backbones.shared import SharedPretrained
+from lpt.cache.trunk import TrunkCache
 from lpt.data.batches import Batch, EncodedSplit, EvaluationBatches
 from lpt.data.regression import interpolate
 from lpt.data.rows import LabeledRows
@@ -232,12 +233,18 @@ class LatePromptClassifier(Scorer):
         return self.config.labels
 
     @overload
-    def predict(self, texts: str, batch_size: int = 32) -> Prediction: ...  # type: ignore[overload-overlap]
+    def predict(  # type: ignore[overload-overlap]
+        self, texts: str, batch_size: int = 32, cache: TrunkCache | None = None
+    ) -> Prediction: ...
 
     @overload
-    def predict(self, texts: Iterable[Text], batch_size: int = 32) -> list[Prediction]: ...
+    def predict(
+        self, texts: Iterable[Text], batch_size: int = 32, cache: TrunkCache | None = None
+    ) -> list[Prediction]: ...
 
-    def predict(self, texts: Text | Iterable[Text], batch_size: int = 32) -> Prediction | list[Prediction]:
+    def predict(
+        self, texts: Text | Iterable[Text], batch_size: int = 32, cache: TrunkCache | None = None
+    ) -> Prediction | list[Prediction]:
         """Classify texts, or pairs of texts for a task of two sentences; answers in the order given.
 
         In eval mode, which it leaves the classifier in.
@@ -246,6 +253,7 @@ class LatePromptClassifier(Scorer):
             texts: any number of them, for a list of predictions; or a single one (a tuple, if it is a pair), for its
                 prediction.
             batch_size: rows at a time.
+            cache: keeps what was read of the texts, an entry for each `CHUNK` of them, for other adapters and later.
 
         Raises:
             LptError: a pair for a task of one sentence, or the other way round; something that is not a text.
@@ -255,7 +263,7 @@ class LatePromptClassifier(Scorer):
         self.eval()
         predictions: list[Prediction] = []
         for start in range(0, len(rows), CHUNK):
-            predictions += self.predictions_of(self.scores_of(rows[start : start + CHUNK], batch_size))
+            predictions += self.predictions_of(self.scores_of(rows[start : start + CHUNK], batch_size, cache))
         return predictions[0] if single else predictions
 
     def forward(self, texts: Text | Iterable[Text], batch_size: int = 32) -> Prediction | list[Prediction]:
@@ -324,14 +332,15 @@ class LatePromptClassifier(Scorer):
         return rows
 
     @torch.inference_mode()
-    def scores_of(self, rows: list[tuple[str, ...]], batch_size: int) -> Tensor:
-        """Class scores of rows of one or two texts, `[N, C]` float64, in the order given."""
+    def scores_of(self, rows: list[tuple[str, ...]], batch_size: int, cache: TrunkCache | None = None) -> Tensor:
+        """Class scores of rows of one or two texts, `[N, C]` float64, in the order given; see `predict`."""
         labeled = LabeledRows(rows, labels=[0] * len(rows), index=list(range(len(rows))))
         split = EncodedSplit.encode(labeled, self.template)
+        kept = None if cache is None else cache.keep(self.method.backbone, split, "texts", self.pad_id)
         device = self.method.backbone.model.device
         scores_NC = torch.empty(len(rows), len(self.labels), dtype=torch.float64)
         for items in EvaluationBatches(split.lengths, batch_size):
-            batch = split.collate(items, self.pad_id).to(device)
+            batch = split.collate(items, self.pad_id, kept).to(device)
             scores_NC[batch.rows.cpu()] = self.scores(batch).double().cpu()
         return scores_NC
 

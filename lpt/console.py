@@ -7,6 +7,7 @@ from rich.console import Console
 
 # Plain lines in a notebook too: its cells show what a file would get.
 console = Console(highlight=False, force_jupyter=False)
+stderr = Console(highlight=False, force_jupyter=False, stderr=True)  # where the output is for another program
 
 
 _part: list[str] = []  # what is being done as a part of something larger, outermost first
@@ -16,6 +17,11 @@ def say(message: str) -> None:
     """Print one message, unwrapped and without markup; not of what is a part."""
     if not _part:
         console.print(message, soft_wrap=True, markup=False)
+
+
+def say_on_stderr(message: str) -> None:
+    """Print one message where the output is for another program."""
+    stderr.print(message, soft_wrap=True, markup=False)
 
 
 def part_name() -> str:

@@ -71,6 +71,18 @@ def write_text(path: Path, content: str) -> None:
         file.write(content)
 
 
+def check_writable(path: Path) -> None:
+    """Make the folder of a file that is going to be written.
+
+    Raises:
+        LptError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LptError(_unwritten(path, error)) from None
+
+
 def append_text(path: Path, content: str) -> None:
     """Write at the end of a text file that is there; it may be cut off where a process is killed.
 

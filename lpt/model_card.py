@@ -91,7 +91,7 @@ def _backbone(config: "AdapterConfig") -> str:
 
 def _use(config: "AdapterConfig") -> str:
     text = '("a text", "another")' if config.reading.b else '"a text"'
-    command = "--file rows.csv" if config.reading.b else '--text "a text"'
+    command = "--input rows.csv" if config.reading.b else '--text "a text"'
     return (
         "```python\nfrom lpt import LatePromptClassifier\n\n"
         'classifier = LatePromptClassifier.from_pretrained("path/to/this/folder")\n'

@@ -24,7 +24,7 @@ WANTED = {
     "lpt pre": "predict",
     "lpt predict --ba": "--backbone --batch-size",
     "lpt predict ru": "runs",
-    "lpt evaluate runs --file te": "texts.csv",
+    "lpt evaluate runs --input te": "texts.csv",
     "lpt runs --sort ": "date score time",
     "lpt sweep re": "resume retry-failed results",
     "lpt train backb": "backbone backbone.",

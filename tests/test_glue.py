@@ -210,7 +210,10 @@ def test_an_adapter_that_cannot_answer_glue_is_refused(name, changes, message, m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--output", "x", "--text", "a"], "lpt predict --glue labels GLUE's test set; remove --text and --file"),
+        (
+            ["--output", "x", "--text", "a"],
+            "lpt predict --glue labels GLUE's test set with one adapter; remove --text, --input and others",
+        ),
         ([], "lpt predict --glue needs --output=<folder for the submission files>"),
     ],
 )

@@ -28,7 +28,7 @@ from lpt.cache.facts import CacheFacts
 from lpt.cache.key import TrunkHash, TrunkKey, rows_fingerprint
 from lpt.cache.ranks import Alone, Ranks
 from lpt.data.batches import EncodedSplit
-from lpt.data.ragged import RaggedKeysValues, RaggedStates
+from lpt.data.ragged import Kept, RaggedKeysValues, RaggedStates
 
 SHARE = 0.25  # of free memory or disk that caches take, unless given a budget
 
@@ -123,6 +123,14 @@ class TrunkCache:
         if self.plan is None or not self.plan.keys_values:
             return None
         return self._get(KeysValuesJob(backbone, split, name, pad_id, ranks or Alone(), states))
+
+    def keep(self, backbone: SplitBackbone, split: EncodedSplit, name: str, pad_id: int) -> Kept | None:
+        """What is kept of a split that stands alone, opened or computed; None where the cache is off."""
+        self.prepare(backbone, {name: split})
+        states = self.states(backbone, split, name, pad_id)
+        if states is None:
+            return None
+        return Kept(states, self.keys_values(backbone, split, name, pad_id, states))
 
     def _get(self, job: Job[R]) -> R | None:
         assert self.plan is not None, "prepare first"

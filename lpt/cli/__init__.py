@@ -15,7 +15,7 @@ from lpt.cli.arguments import Parser
 from lpt.cli.completion import SHELLS, PrintCompletion
 from lpt.errors import ConfigError, LptError
 
-BROKEN_PIPE = 141  # exit status, as shells have it: 128 + SIGPIPE
+BROKEN_PIPE, INTERRUPTED = 141, 130  # exit statuses, as shells have them: 128 + SIGPIPE, SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever reads has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
         raise SystemExit(BROKEN_PIPE) from None
+    except KeyboardInterrupt as stop:
+        print("; ".join(filter(None, ["interrupted", str(stop)])), file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except (LptError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None

@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpt.adapter import adapter_folder, load_adapter_config
+from lpt.adapter import AdapterConfig, adapter_folder, load_adapter_config
 from lpt.backbones.names import ACCELERATORS, AUTO, PRECISIONS, QUANTIZATIONS
 from lpt.cli.arguments import positive
 from lpt.data.reading import Reading
@@ -18,10 +18,20 @@ if TYPE_CHECKING:
     from lpt.data.readers import Columns
 
 
-def adapter_options() -> argparse.ArgumentParser:
-    """The options of both commands, as a parent parser."""
+def adapter_options(several: bool = False) -> argparse.ArgumentParser:
+    """The options of both commands, as a parent parser.
+
+    Args:
+        several: whether several adapters may be given.
+    """
     options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("adapter", help="a run folder, an adapter/ folder, or a hub id")
+    what = "a run folder, an adapter/ folder, or a hub id"
+    if several:
+        options.add_argument(
+            "adapters", nargs="+", metavar="adapter", help=f"{what}; several, each perhaps as name=<one>: all answer"
+        )
+    else:
+        options.add_argument("adapter", help=what)
     options.add_argument(
         "--backbone",
         metavar="PATH",
@@ -52,7 +62,9 @@ def adapter_options() -> argparse.ArgumentParser:
 
 
 def _add_file_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--file", type=Path, help="CSV, TSV, JSONL or Parquet (default: one text per line of stdin)")
+    group.add_argument(
+        "--input", type=Path, metavar="FILE", help="CSV, TSV, JSONL or Parquet (default: one text per line of stdin)"
+    )
     group.add_argument("--a", metavar="COLUMN", help="column of the text")
     group.add_argument("--b", metavar="COLUMN", help="column of the second text, for tasks with two")
     flag = argparse.BooleanOptionalAction
@@ -61,20 +73,48 @@ def _add_file_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--quoting", action=flag, help="whether cells of a CSV or TSV file may be in double quotes")
 
 
-def load_classifier(arguments: argparse.Namespace) -> "LatePromptClassifier":
-    """The classifier that the options name.
+def named_adapters(given: Sequence[str]) -> dict[str, tuple[Path, AdapterConfig]]:
+    """Name -> folder and configuration of adapters that are given as `<folder>` or `<name>=<folder>`.
 
     Raises:
-        LptError: `--file` does not exist, a plugin or the adapter cannot be loaded, or this machine cannot compute it.
+        LptError: no adapter there, or two of one name.
     """
-    if arguments.file is not None and not arguments.file.is_file():
-        raise LptError(f"--file: {arguments.file} does not exist")
+    found: dict[str, tuple[Path, AdapterConfig]] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        if not equals or Path(text).exists():
+            name, place = "", text
+        folder = adapter_folder(place)
+        config = load_adapter_config(folder)
+        name = name or config.task
+        if name in found:
+            raise LptError(f"two adapters are named {name!r}; name them, as in one={found[name][0]} other={folder}")
+        found[name] = folder, config
+    return found
+
+
+def check_input(arguments: argparse.Namespace) -> None:
+    """Raises LptError for an `--input` that does not exist; `-` is stdin."""
+    path = arguments.input
+    if path is not None and str(path) != "-" and not path.is_file():
+        raise LptError(f"--input: {path} does not exist")
+
+
+def load_classifier(arguments: argparse.Namespace) -> "LatePromptClassifier":
+    """The classifier that the options of `lpt evaluate` name.
+
+    Raises:
+        LptError: `--input` does not exist, a plugin or the adapter cannot be loaded, or this machine cannot compute it.
+    """
+    check_input(arguments)
     folder = adapter_folder(arguments.adapter)
     load_adapter_config(folder)  # so that a wrong one is told at once
-    if arguments.plugin:
-        from lpt.registry import load_plugins
+    return load_adapter(folder, arguments)
 
-        load_plugins(arguments.plugin)
+
+def load_adapter(folder: Path, arguments: argparse.Namespace) -> "LatePromptClassifier":
+    """The classifier of a folder, computed as the options say."""
+    add_plugins(arguments)
     from lpt.classifier import LatePromptClassifier  # here, so that --help does not wait for torch
 
     return LatePromptClassifier.from_pretrained(
@@ -86,6 +126,14 @@ def load_classifier(arguments: argparse.Namespace) -> "LatePromptClassifier":
     )
 
 
+def add_plugins(arguments: argparse.Namespace) -> None:
+    """Run the Python files that `--plugin` names."""
+    if arguments.plugin:
+        from lpt.registry import load_plugins
+
+        load_plugins(arguments.plugin)
+
+
 def given_reading(arguments: argparse.Namespace, trained_on: Reading) -> Reading:
     """How the rows are written: as those that the adapter was trained on, but for what the options say."""
     given = {name: value for name in ("a", "b", "label") if (value := getattr(arguments, name, None)) is not None}
@@ -95,23 +143,8 @@ def given_reading(arguments: argparse.Namespace, trained_on: Reading) -> Reading
     return replace(trained_on, **given, format=replace(trained_on.format, **text_format))
 
 
-def read_texts(arguments: argparse.Namespace, reading: Reading) -> Iterator[tuple[str, ...]]:
-    """Yield the texts of each row of `--file`, or of each line of stdin.
-
-    Raises:
-        LptError: `--file` lacks a column; something there is not a text.
-    """
-    from lpt.data.labels import texts
-    from lpt.data.text import read_lines
-
-    if arguments.file is None:
-        yield from ((line,) for line in read_lines(sys.stdin.buffer, "stdin"))
-        return
-    yield from texts(read_columns(arguments.file, reading), reading, "--")
-
-
 def read_columns(path: Path, reading: Reading) -> "Columns":
-    """The columns of the file that `--file` names.
+    """The columns of the file that `--input` names.
 
     Raises:
         LptError: it cannot be read.

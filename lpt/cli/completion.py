@@ -51,7 +51,7 @@ def _complete_paths(parser: argparse.ArgumentParser, file: Any, directory: Any) 
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _complete_paths(command, file, directory)
-        elif action.type is folder or action.dest in ("adapter", "backbone", "glue"):
+        elif action.type is folder or action.dest in ("adapter", "adapters", "backbone", "glue"):
             action.complete = directory  # type: ignore[attr-defined]
         elif action.type is Path or action.dest == "plugin":
             action.complete = file  # type: ignore[attr-defined]

@@ -36,8 +36,8 @@ def add(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    if arguments.file is None:
-        raise LptError("lpt evaluate needs --file=<labeled CSV, TSV, JSONL or Parquet>")
+    if arguments.input is None:
+        raise LptError("lpt evaluate needs --input=<labeled CSV, TSV, JSONL or Parquet>")
     classifier = load_classifier(arguments)
     import numpy as np
     import torch  # from here on, so that a wrong path does not wait for it
@@ -52,11 +52,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     reading = given_reading(arguments, config.reading)
     if arguments.values is not None:
         reading = replace(reading, values=_values(arguments.values, config))
-    labeled = label_rows(read_columns(arguments.file, reading), reading, config.labels, config.value_range, "--")
+    labeled = label_rows(read_columns(arguments.input, reading), reading, config.labels, config.value_range, "--")
     if labeled is None:
-        raise LptError(f"--file: no row of {arguments.file} has a label, all are -1; lpt predict needs none")
+        raise LptError(f"--input: no row of {arguments.input} has a label, all are -1; lpt predict needs none")
     if not len(labeled):
-        raise LptError(f"--file: {arguments.file} has no row to score")
+        raise LptError(f"--input: {arguments.input} has no row to score")
     rows: list[Any] = [row[0] if len(row) == 1 else row for row in labeled.sentences]
     found = classifier.predict(rows, arguments.batch_size)
     predicted = torch.tensor([config.labels.index(p.label) if p.value is None else p.value for p in found])

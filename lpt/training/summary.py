@@ -29,7 +29,7 @@ def show_result(result: CompletedRun, run_dir: Path, trainer: TrainerConfig) -> 
     width = max(len(name) for name, _ in lines)
     console.print(f"[dim]{'run folder':<{width}}[/dim]  {run_dir}", soft_wrap=True)
     if result.trainable_parameters:
-        command = shlex.join(["lpt", "predict", str(run_dir), "--file"])
+        command = shlex.join(["lpt", "predict", str(run_dir), "--input"])
         console.print(f"[dim]{'to use it':<{width}}[/dim]  {command} <file>", soft_wrap=True)
     if result.train.still_improving:
         say(f"\nstill improving at the last step: {_twice_as_long(trainer)} may do better")

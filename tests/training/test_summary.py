@@ -61,4 +61,4 @@ def test_the_printed_summary_fits_eighty_columns(tmp_path, capsys):
     *printed, folder, use = capsys.readouterr().out.splitlines()
     assert max(map(len, printed)) <= 80
     assert folder == f"run folder           {tmp_path}"  # in line with the table above
-    assert use == f"to use it            lpt predict {tmp_path} --file <file>"
+    assert use == f"to use it            lpt predict {tmp_path} --input <file>"
