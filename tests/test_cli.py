@@ -367,3 +367,19 @@ def test_a_bench_refuses_several_values_and_flags(benches, capsys, arguments, me
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert benches == []
+
+
+def test_a_job_of_a_slurm_array_answers_its_part(adapter, tmp_path, monkeypatch, capsys):
+    (tmp_path / "in.csv").write_text("text\n" + "".join(f"film {i}\n" for i in range(10)))
+    command = ["predict", adapter, "--input", str(tmp_path / "in.csv"), "--shard", "slurm"]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "--shard slurm is for a job of a Slurm array" in capsys.readouterr().err
+    answered = []
+    for number in (3, 5, 7):
+        for name, value in (("ID", number), ("MIN", 3), ("COUNT", 3), ("STEP", 2)):
+            monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+        main(command)
+        answered.append([json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()])
+    assert sum(answered, []) == [f"film {i}" for i in range(10)]
+    assert [len(part) for part in answered] == [3, 3, 4]

@@ -79,7 +79,7 @@ def _add_options_of_files(group: argparse._ArgumentGroup) -> None:
 def _shard(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} must be such as 1/8, from 1/8 to 8/8")
+        raise argparse.ArgumentTypeError(f"{text!r} must be such as 1/8, from 1/8 to 8/8, or {SLURM}")
     return int(found[1]), int(found[2])
 
 
