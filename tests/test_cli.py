@@ -381,5 +381,5 @@ def test_a_job_of_a_slurm_array_answers_its_part(adapter, tmp_path, monkeypatch,
             monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
         main(command)
         answered.append([json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()])
-    assert sum(answered, []) == [f"film {i}" for i in range(10)]
+    assert [text for part in answered for text in part] == [f"film {i}" for i in range(10)]
     assert [len(part) for part in answered] == [3, 3, 4]

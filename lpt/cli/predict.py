@@ -1,6 +1,7 @@
 """`lpt predict`: label texts with one adapter or with several."""
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lpt.scoring.score import Job
 
 Adapters = dict[str, tuple[Path, AdapterConfig]]
+SLURM = "slurm"
 STDIN_FORMATS = ("csv", "tsv", "jsonl")
 
 
@@ -63,7 +65,13 @@ def _add_options_of_files(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--restart", action="store_true", help="begin anew instead of continuing an interrupted --output"
     )
-    group.add_argument("--shard", type=_shard, metavar="I/N", help="answer the I-th of N equal parts of the rows alone")
+    group.add_argument(
+        "--shard",
+        type=_shard,
+        default=(),
+        metavar="I/N",
+        help=f"answer the I-th of N equal parts of the rows alone; {SLURM}: as the job of an array",
+    )
     group.add_argument(
         "--cache", action="store_true", help="keep what was read of the texts on disk, for the next adapter over them"
     )
@@ -76,7 +84,10 @@ def _add_options_of_files(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _shard(text: str) -> tuple[int, int]:
+def _shard(text: str) -> tuple[int, int] | None:
+    """Part and number of parts; None: those of the Slurm array that this is a job of."""
+    if text == SLURM:
+        return None
     found = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise argparse.ArgumentTypeError(f"{text!r} must be such as 1/8, from 1/8 to 8/8, or {SLURM}")
@@ -122,10 +133,24 @@ def _check(arguments: argparse.Namespace) -> None:
     from_file = arguments.input is not None and str(arguments.input) != "-"
     if arguments.stdin and (from_file or arguments.text):
         raise LptError(f"--stdin {arguments.stdin} says what stdin has; the extension says it of a file")
+    if arguments.shard is None:
+        arguments.shard = _of_slurm()
     if arguments.shard and not from_file:
         raise LptError("--shard divides the rows of a file; name it with --input")
     if arguments.cache and len(arguments.adapters) > 1:
         raise LptError("--cache goes with one adapter; several read each text once as it is")
+
+
+def _of_slurm() -> tuple[int, int]:
+    try:
+        number, first, count = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "MIN", "COUNT"))
+        step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
+    except (KeyError, ValueError):
+        raise LptError(
+            f"--shard {SLURM} is for a job of a Slurm array (sbatch --array=1-8), and SLURM_ARRAY_TASK_ID, _MIN and "
+            "_COUNT are not set here; give --shard 1/8"
+        ) from None
+    return (number - first) // step + 1, count
 
 
 def _job(arguments: argparse.Namespace, adapters: Adapters) -> "Job":
