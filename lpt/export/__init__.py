@@ -101,10 +101,13 @@ def check_peft(config: AdapterConfig) -> None:
         reason = f"method={config.method} trains more than LoRA, or something else"
     elif config.head not in PEFT_HEADS:
         reason = f"head={config.head} is none of {', '.join(PEFT_HEADS)}, which plain models can have"
+    elif read_only and "{mask}" in config.template:
+        reason = (
+            "with lpt.read_only=true the mask token alone has LoRA, and peft's aLoRA is for decoders; train with "
+            "lpt.read_only=false"
+        )
     elif read_only and config.head == "linear":
         reason = "peft activates read-only LoRA (aLoRA) in language models alone, and head=linear is none"
-    elif read_only and "{mask}" in config.template:
-        reason = "with lpt.read_only=true the mask token alone has LoRA, and peft's aLoRA is for decoders"
     elif read_only and config.template.endswith("}"):
         reason = (
             f"aLoRA begins at fixed tokens, and the template {config.template!r} ends with the text itself; train with "

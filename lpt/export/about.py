@@ -26,8 +26,9 @@ RUN = {  # the lines that load the model, and those that run it
 }
 README = """# {task}
 
-A classifier over {backbone}, exported by Late Prompt Tuning (lpt). {classes} It needs `{needs}`, `numpy` and
-`tokenizers`, and nothing else. `config.json` has the labels, the template and the rest of the numbers below.
+A classifier over a frozen language model ({backbone}), exported by Late Prompt Tuning (lpt).
+
+{classes} It needs `{needs}`, `numpy` and `tokenizers`, and nothing else. `config.json` has what the lines below read.
 
 ```python
 import json, numpy
@@ -100,7 +101,7 @@ def _readme(classifier: LatePromptClassifier, format: str, file: str) -> str:
     texts = [("A moving, funny film.", "It is sad."), ("fine", "dull")] if template.pair else [("fine",), ("A film.",)]
     return README.format(
         task=config.task,
-        backbone=Path(config.backbone).name,
+        backbone=config.architecture,
         classes=classes,
         needs={"onnx": "onnxruntime", "torch": "torch"}[format],
         imports=imports,

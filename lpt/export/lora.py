@@ -12,7 +12,7 @@ from typing import Any
 
 import peft
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification
 
@@ -22,13 +22,13 @@ from lpt.data.batches import Batch
 from lpt.data.templates import Encoded
 from lpt.errors import LptError
 from lpt.export.probes import TOLERANCE, encoded, probe_rows
-from lpt.files import write_text
+from lpt.files import whole_file, write_text
 from lpt.heads import ContinuationHead, LabelWordsHead, LinearHead
 
 README = """# {task}
 
-LoRA over {backbone}, exported by Late Prompt Tuning (lpt) for peft. `classifier.json` has the template, the labels and
-the token ids that answer for them.
+LoRA over a frozen language model ({backbone}), exported by Late Prompt Tuning (lpt) for peft. `classifier.json` has the
+template, the labels and, where the vocabulary answers for them, the token ids.
 
 ```python
 from peft import PeftModel
@@ -114,7 +114,8 @@ def _write_adapter(
         revision=pretrained.commit,
         alora_invocation_tokens=invocation,
     )
-    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with whole_file(folder / "adapter_model.safetensors", binary=True) as file:
+        file.write(save(state, metadata={"format": "pt"}))
     config.save_pretrained(str(folder))
 
 
@@ -245,7 +246,7 @@ def _write_about(classifier: LatePromptClassifier, pretrained: Pretrained, folde
         folder / "README.md",
         README.format(
             task=config.task,
-            backbone=Path(config.backbone).name,
+            backbone=config.architecture,
             auto=auto,
             location=pretrained.location,
             options=options,

@@ -34,6 +34,8 @@ class Probabilities(nn.Module):
     def __init__(self, classifier: LatePromptClassifier):
         super().__init__()
         self.classifier = classifier
+        # Registered, so that weights that both have are written once.
+        self.twins = nn.ModuleList(classifier.method.backbone.twins or ())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, readout_position: Tensor) -> Tensor:
         """Class probabilities `[B, C]`, float32.
@@ -94,8 +96,8 @@ def write_program(classifier: LatePromptClassifier, format: str, folder: Path) -
 def traced(classifier: LatePromptClassifier) -> ExportedProgram:
     """The program, for any number of rows and any length that the backbone allows."""
     shortest = 3 if classifier.head.num_extra_positions else 1
-    batch = Dim("batch", min=1, max=2**20)
-    length = Dim("length", min=shortest, max=classifier.method.backbone.max_length)
+    batch = Dim.DYNAMIC(min=1)
+    length = Dim.DYNAMIC(min=shortest, max=classifier.method.backbone.max_length)
     shapes = {"input_ids": {0: batch, 1: length}, "attention_mask": {0: batch, 1: length}}
     example = inputs(classifier, probe_rows(classifier)[:3])
     with torch.no_grad(), _quiet():
@@ -114,7 +116,8 @@ def _write_torch(program: ExportedProgram, path: Path) -> Run:
 def _write_onnx(program: ExportedProgram, path: Path) -> Run:
     import onnxruntime
 
-    size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    tensors = [t for t in (*program.state_dict.values(), *program.constants.values()) if isinstance(t, Tensor)]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     with torch.no_grad(), _quiet():
         program = program.run_decompositions(torch.export.default_decompositions() | DECOMPOSITIONS)
         torch.onnx.export(
