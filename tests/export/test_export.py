@@ -59,7 +59,7 @@ PROGRAMS = {
         "llama",
         {
             "head": "continuation",
-            "settings": {"layer": 2, "read_only": True, "generator": "npg", "bottleneck": 4, "normalize": True},
+            "settings": {"layer": 4, "read_only": True, "generator": "npg", "bottleneck": 4, "normalize": True},
         },
     ),
     "pairs, pooled": (
@@ -113,11 +113,10 @@ def test_a_torch_program_gives_the_probabilities_of_the_classifier(shape, change
         np.testing.assert_allclose(found.detach(), expected[some], atol=1e-5)
 
 
-@pytest.mark.parametrize("read_only", [False, True])
-@pytest.mark.parametrize("shape", ["llama", "gpt2", "bert"])
+@pytest.mark.parametrize(
+    ("shape", "read_only"), [("llama", False), ("llama", True), ("gpt2", False), ("gpt2", True), ("bert", False)]
+)
 def test_lora_loads_in_plain_peft_and_gives_the_same_logits(shape, read_only, tmp_path):
-    if shape == "bert" and read_only:
-        pytest.skip("refused: see below")
     classifier = saved(tmp_path, shape, **lora(read_only=read_only))
     export(tmp_path / "adapter", "peft", tmp_path / "peft")
     auto = AutoModelForMaskedLM if shape == "bert" else AutoModelForCausalLM
