@@ -21,7 +21,7 @@ class Bar:
         completed: where it begins.
         delay: seconds before anything is drawn.
         visible: whether it is wanted.
-        on: the console to draw it on.
+        on: the console to draw it on; None: the one of messages.
 
     Attributes:
         visible: whether it is wanted, and there is a terminal to draw it on.
@@ -35,8 +35,9 @@ class Bar:
         *,
         delay: float = MOMENT,
         visible: bool = True,
-        on: Console = console,
+        on: Console | None = None,
     ):
+        on = on or console
         # Not by `is_terminal` alone, which FORCE_COLOR makes of a file.
         self.visible = visible and on.is_terminal and on.file.isatty()
         self._progress = Progress(

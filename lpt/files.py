@@ -1,6 +1,7 @@
 """Files that are whole or not there at all, whatever happens while they are written."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
@@ -38,6 +39,33 @@ def whole_file(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
     except BaseException:
         _remove(partial)
         raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to write into, which appears under its name when all of it is on disk.
+
+    Args:
+        path: the folder, which must not exist; the one that it is in is made if it does not exist.
+
+    Raises:
+        LptError: it exists, or cannot be written; nothing is left then.
+    """
+    if path.exists():
+        raise LptError(f"{path} exists; choose another folder, or remove it first")
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for file in filter(Path.is_file, partial.rglob("*")):
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        os.rename(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise LptError(_unwritten(path, error)) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_folder(path: Path) -> None:

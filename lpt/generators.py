@@ -173,7 +173,7 @@ class NaivePromptGenerator(PromptGenerator):
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
         """Write a prompt `[B, P, H]` from each row's summary state alone."""
-        rows_B = torch.arange(len(h_BTH), device=h_BTH.device)
+        rows_B = torch.arange(h_BTH.shape[0], device=h_BTH.device)
         summary_BH = h_BTH[rows_B, summary_index_B].to(self.proj_down.bias.dtype)
         up_BPH: Tensor = self.proj_up(torch.relu(self.proj_down(summary_BH)))
         return up_BPH.view(-1, self.prompt_length, self.hidden_size)
@@ -236,7 +236,7 @@ class StaticPrompt(PromptGenerator):
 
     def write(self, h_BTH: Tensor, summary_index_B: Tensor, pooling_mask_BT: Tensor) -> Tensor:
         """Repeat the one prompt for each row, `[B, P, H]`."""
-        return self.prompt.expand(len(h_BTH), -1, -1)
+        return self.prompt.expand(h_BTH.shape[0], -1, -1)
 
     @property
     def constant_rows(self) -> Tensor:

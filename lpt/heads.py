@@ -118,7 +118,7 @@ class ContinuationHead(Head):
         logits_BQV = backbone.vocabulary_logits(z_BQH).float()
         nll_BQ = logits_BQV.logsumexp(-1)
         nll_BA = nll_BQ[:, self.places] - logits_BQV[:, self.places, self.tokens]
-        total_BC = nll_BA.new_zeros(len(z_BQH), self.num_classes).index_add(1, self.owners, nll_BA)
+        total_BC = nll_BA.new_zeros(z_BQH.shape[0], self.num_classes).index_add(1, self.owners, nll_BA)
         return -total_BC / self.owners.bincount(minlength=self.num_classes)
 
     def losses(self, z_BQH: Tensor, labels: Tensor, backbone: SplitBackbone) -> Tensor:

@@ -129,7 +129,7 @@ class LateMethod(nn.Module):
 
     def generate(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
         """The prompt for each row, `[B, P, H]`, from the states entering layer k. Here it is empty: P = 0."""
-        return h_BTH.new_empty(len(h_BTH), 0, h_BTH.shape[2])
+        return h_BTH.new_empty(h_BTH.shape[0], 0, h_BTH.shape[2])
 
     def upper(
         self, p_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None, position: Tensor | None = None
@@ -150,7 +150,7 @@ class LateMethod(nn.Module):
 
     def over(self, p_BPH: Tensor, context: Context, position: Tensor) -> Tensor:
         """States leaving layer L at some tokens of a text that does not see the prompt; shapes as for `upper`."""
-        position_BQ = position.view(len(p_BPH), -1)
+        position_BQ = position[:, None] if position.ndim == 1 else position
         o_BQH = self.backbone.run_over(p_BPH, self.read_on(context), position_BQ)
         return o_BQH[:, 0] if position.ndim == 1 else o_BQH
 

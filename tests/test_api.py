@@ -130,5 +130,6 @@ def test_options_are_checked_as_on_the_command_line():
 
 
 def test_the_public_names_are_offered_and_nothing_else():
-    assert dir(lpt) == ["LatePromptClassifier", "LatePromptModel", "Trained", "__version__", "fit", "train"]
+    classes = ["LatePromptClassifier", "LatePromptModel", "MultiTaskClassifier", "Trained"]
+    assert dir(lpt) == [*classes, "__version__", "fit", "train"]
     assert callable(lpt.train)

@@ -20,7 +20,7 @@ ALLOWED = {  # module -> where it may be imported
     "transformers.models": ("lpt/backbones/",),
     "transformers.pytorch_utils": ("lpt/backbones/",),
     "transformers.modeling_utils": ("lpt/backbones/",),
-    "peft": ("lpt/methods/lora.py", "lpt/bench/"),
+    "peft": ("lpt/methods/lora.py", "lpt/bench/", "lpt/export/lora.py"),
     "lpt.training": (
         "lpt/training/",
         "lpt/api.py",

@@ -83,7 +83,7 @@ def test_every_training_and_bench_command_composes(page, program, tmp_path, monk
 
 
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("program", ["runs", "predict", "evaluate", "report", "sweep", "cache"])
+@pytest.mark.parametrize("program", ["runs", "predict", "evaluate", "export", "report", "sweep", "cache"])
 def test_every_other_command_of_lpt_has_the_options_it_is_given(page, program):
     for command in commands(page, f"lpt {program}"):
         words = shlex.split(command, comments=True)

@@ -27,7 +27,7 @@ def token_positions(tokens_BT: Tensor, attention_mask: Tensor | None) -> Tensor:
         tokens_BT: any tensor of this shape, such as the token ids; its values are not read.
     """
     if attention_mask is None:
-        return torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand(len(tokens_BT), -1)
+        return torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand(tokens_BT.shape[0], -1)
     if attention_mask.dtype == torch.bool:
         return (attention_mask.long().cumsum(1) - 1).clamp(min=0)
     text_BT = attention_mask == 1
@@ -42,7 +42,7 @@ def positions_with_prompt(
     tokens_BT: Tensor, attention_mask: Tensor | None, prompt_length: int, prefix_length: int
 ) -> Tensor:
     """Positions of `[prompt ; tokens]` behind a prefix, `[B, S]`: the prompt from N on, the text from N + P on."""
-    prompt_BP = torch.arange(prompt_length, device=tokens_BT.device).expand(len(tokens_BT), -1)
+    prompt_BP = torch.arange(prompt_length, device=tokens_BT.device).expand(tokens_BT.shape[0], -1)
     tokens_BT = token_positions(tokens_BT, attention_mask) + prompt_length
     return torch.cat([prompt_BP, tokens_BT], dim=1) + prefix_length
 

@@ -82,7 +82,7 @@ class Passes:
         index = self.config.num_hidden_layers - 1
         given = self.of_layer(index, self.positions(h_BSH, seen))
         own = Known(*self.family.keys_values(layer, h_BSH, given))
-        row_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
+        row_B1 = torch.arange(h_BSH.shape[0], device=h_BSH.device)[:, None]
         if "position_embeddings" in given:
             given["position_embeddings"] = tuple(x[row_B1, query_BQ] for x in given["position_embeddings"])
         given[self.family.cache] = behind(own)

@@ -109,5 +109,5 @@ class Prefix(nn.Module):
     def before(self, index: int, h_BSH: Tensor, own: Known | None = None) -> Before:
         """For the layer with this 0-based index, in the batch size and number format of the states entering it."""
         place = index - self.first + 1
-        keys, values = (x[place].to(h_BSH.dtype).expand(len(h_BSH), -1, -1, -1) for x in (self.keys, self.values))
+        keys, values = (x[place].to(h_BSH.dtype).expand(h_BSH.shape[0], -1, -1, -1) for x in (self.keys, self.values))
         return Before(keys, values, own)

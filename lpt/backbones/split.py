@@ -321,9 +321,9 @@ class SplitBackbone(nn.Module):
             prompt_length: P.
         """
         seen = self._visibility(h_BSH, attention_mask, prompt_length, self.prefix)
-        query_BQ = position.view(len(h_BSH), -1) + prompt_length
+        query_BQ = (position[:, None] if position.ndim == 1 else position) + prompt_length
         if self.family.keys_values is None:
-            row_B1 = torch.arange(len(h_BSH), device=h_BSH.device)[:, None]
+            row_B1 = torch.arange(h_BSH.shape[0], device=h_BSH.device)[:, None]
             out_BQH = self.run(h_BSH, attention_mask, self.num_layers, self.num_layers, prompt_length)[row_B1, query_BQ]
         else:
             queries, index = replace(seen, queries=query_BQ), self.num_layers - 1
@@ -397,7 +397,7 @@ class SplitBackbone(nn.Module):
         """
         h_BTH, mask, keys_values = context
         assert keys_values is not None, "read first"
-        row_B1 = torch.arange(len(h_BTH), device=h_BTH.device)[:, None]
+        row_B1 = torch.arange(h_BTH.shape[0], device=h_BTH.device)[:, None]
         h_BAH = torch.cat([p_BPH.to(h_BTH.dtype), h_BTH[row_B1, position_BQ]], 1)
         prompt_length, active = p_BPH.shape[1], h_BAH.shape[1]
         seen = ActiveVisibility(
@@ -415,7 +415,7 @@ class SplitBackbone(nn.Module):
         queries = replace(seen, queries=position_BQ.shape[1])
         with self._dropout():
             h_BAH = self._passes.through(below, self.layer, h_BAH, seen, behind)
-            query_BQ = torch.arange(prompt_length, active, device=h_BAH.device).expand(len(h_BAH), -1)
+            query_BQ = torch.arange(prompt_length, active, device=h_BAH.device).expand(h_BAH.shape[0], -1)
             return self._passes.last(last, h_BAH, query_BQ, seen, queries, lambda own: behind(self.num_layers - 1, own))
 
     def _behind_prefix(self, index: int, h_BSH: Tensor, own: Known | None) -> Any:

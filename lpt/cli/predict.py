@@ -4,12 +4,14 @@ import argparse
 import os
 import re
 import sys
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpt.adapter import AdapterConfig, adapter_folder, load_adapter_config
 from lpt.cli.adapters import adapter_options, add_plugins, check_input, given_reading, load_adapter, named_adapters
-from lpt.cli.arguments import Commands, fraction
+from lpt.cli.arguments import Commands, fraction, positive
 from lpt.cli.review import CONFIDENCE
 from lpt.data.reading import Reading
 from lpt.errors import LptError
@@ -66,6 +68,18 @@ def _add_options_of_files(group: argparse._ArgumentGroup) -> None:
         "--restart", action="store_true", help="begin anew instead of continuing an interrupted --output"
     )
     group.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: this process; ray: workers of Ray Data, perhaps of a cluster, and --output is a folder of parts",
+    )
+    group.add_argument(
+        "--workers",
+        type=positive,
+        default=1,
+        help="of Ray, each with the model, and a GPU if there are any (default: 1)",
+    )
+    group.add_argument(
         "--shard",
         type=_shard,
         default=(),
@@ -104,6 +118,9 @@ def _predict(arguments: argparse.Namespace) -> None:
         from lpt.scoring.writers import output_kind
 
         output_kind(arguments.output)
+    if arguments.engine == "ray":
+        _score_with_ray(arguments, adapters)
+        return
     job = _job(arguments, adapters)
     if arguments.output is None:
         from lpt.scoring.score import score_stream
@@ -172,7 +189,7 @@ def _job(arguments: argparse.Namespace, adapters: Adapters) -> "Job":
         _check_columns(records.name, known, reading)
     tasks, answer = _answers(arguments, adapters)
     from lpt.scoring.answers import Columns
-    from lpt.scoring.score import Job, taken_column
+    from lpt.scoring.score import Answering, Job, taken_column
 
     flat = arguments.output is not None and arguments.output.suffix != ".jsonl"
     columns = Columns(tasks, arguments.prefix, flat)
@@ -186,7 +203,8 @@ def _job(arguments: argparse.Namespace, adapters: Adapters) -> "Job":
         number, parts = arguments.shard
         part = (total * (number - 1) // parts, total * number // parts)
     wanted = total if part is None else part[1] - part[0]
-    return Job(records, reading, columns, answer, arguments.confidence, arguments.on_error == "blank", part, wanted)
+    answering = Answering(reading, columns, answer, arguments.confidence, arguments.on_error == "blank")
+    return Job(records, answering, part, wanted)
 
 
 def _check_columns(name: str, known: list[str], reading: Reading) -> None:
@@ -196,6 +214,27 @@ def _check_columns(name: str, known: list[str], reading: Reading) -> None:
     for option, column in (("--a", reading.a), ("--b", reading.b)):
         if column is not None:
             columns.cells(option, column)
+
+
+def _score_with_ray(arguments: argparse.Namespace, adapters: Adapters) -> None:
+    """Have Ray answer the rows of a file."""
+    for option, given in (("--shard", arguments.shard), ("--cache", arguments.cache), ("--restart", arguments.restart)):
+        if given:
+            raise LptError(f"{option} goes with --engine local; remove it: Ray divides and repeats by itself")
+    if arguments.input is None or arguments.output is None:
+        raise LptError("--engine ray needs --input <file> and --output <folder of parts>, such as answers.parquet")
+    if find_spec("ray") is None:
+        raise LptError("--engine ray needs ray, not installed here: pip install 'lpt[ray]'")
+    from lpt.scoring.ray_engine import score_with_ray
+
+    worker = {
+        "load": partial(_answers, arguments, adapters),
+        "reading": given_reading(arguments, next(iter(adapters.values()))[1].reading),
+        "prefix": arguments.prefix,
+        "flat": arguments.output.suffix != ".jsonl",
+        "blank": arguments.on_error == "blank",
+    }
+    score_with_ray(arguments.input, arguments.output, arguments.overwrite, worker, arguments.workers)
 
 
 def _answers(arguments: argparse.Namespace, adapters: Adapters) -> "tuple[dict[str, AdapterConfig], Answer]":
@@ -224,12 +263,12 @@ def _answers(arguments: argparse.Namespace, adapters: Adapters) -> "tuple[dict[s
 
 def _depends_on(arguments: argparse.Namespace, job: "Job", adapters: Adapters) -> dict[str, Any]:
     """What an unfinished output is continued for, and for nothing else."""
-    path = job.records.path
+    path, reading = job.records.path, job.answering.reading
     facts = path.stat()
     return {
         "input": [str(path.absolute()), facts.st_size, facts.st_mtime_ns],
         "adapters": {name: [config.tensors, config.temperature] for name, (_, config) in adapters.items()},
-        "columns": [job.reading.a, job.reading.b, *job.columns.names],
+        "columns": [reading.a, reading.b, *job.answering.columns.names],
         "shard": arguments.shard and list(arguments.shard),
         "precision and quantization": [arguments.precision, arguments.quantization],
         "confidence": arguments.confidence,

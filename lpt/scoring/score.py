@@ -27,33 +27,22 @@ CHUNK = 512  # rows answered, written and noted together; those of a cache entry
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is to be answered, and how.
+class Answering:
+    """How rows are answered.
 
     Attributes:
-        records: the rows.
         reading: which columns have the texts.
         columns: what the answers are written in.
         answer: gives them.
         sure: rows whose least sure label is below this are counted.
         blank: whether a row that cannot be answered gets no answer, instead of ending all.
-        part: of the rows, first and end; None: all.
-        wanted: how many rows there are; None where nobody knows.
     """
 
-    records: Records
     reading: Reading
     columns: Columns
     answer: Answer
     sure: float
     blank: bool
-    part: tuple[int, int] | None
-    wanted: int | None
-
-    def rows(self, skip: int) -> Iterator[Record]:
-        """The rows that are to be answered, but for the first ones, which are."""
-        first, end = self.part or (0, None)
-        return islice(iter(self.records), first + skip, end)
 
     def answered(self, chunk: list[Record], progress: Progress) -> list[dict[str, Any]]:
         """The rows with their answers, and the progress with them counted.
@@ -90,6 +79,28 @@ class Job:
         return (texts[0] if len(texts) == 1 else (texts[0], texts[1])), None
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is to be answered.
+
+    Attributes:
+        records: the rows.
+        answering: how.
+        part: of the rows, first and end; None: all.
+        wanted: how many rows there are; None where nobody knows.
+    """
+
+    records: Records
+    answering: Answering
+    part: tuple[int, int] | None = None
+    wanted: int | None = None
+
+    def rows(self, skip: int) -> Iterator[Record]:
+        """The rows that are to be answered, but for the first ones, which are."""
+        first, end = self.part or (0, None)
+        return islice(iter(self.records), first + skip, end)
+
+
 def taken_column(name: str) -> str:
     """Complain of an input that has a column named like one that is added, as the end of a sentence."""
     return f"has a column {name!r} already; name those that are added otherwise: --prefix predicted_"
@@ -109,7 +120,7 @@ def score_file(job: Job, output: Path, command: dict[str, Any] | None, restart: 
         LptError: a row that cannot be answered, or the file cannot be written; what was written stays to be continued.
     """
     kind, names = output_kind(output), job.records.columns()
-    columns = None if names is None else [*names, *job.columns.names]
+    columns = None if names is None else [*names, *job.answering.columns.names]
     with unfinished(output, command, restart, overwrite) as (file, progress):
         writer = writer_of(file, kind, columns, job.records.schema())
         done = progress.rows
@@ -121,7 +132,7 @@ def score_file(job: Job, output: Path, command: dict[str, Any] | None, restart: 
         with bar:
             try:
                 for chunk in _chunks(job.rows(done)):
-                    _write(writer, job.answered(chunk, progress), job, chunk)
+                    _write(writer, job.answering.answered(chunk, progress), job, chunk)
                     note(output, file, progress)
                     if total is not None:
                         bar.update(progress.rows, _speed(progress.rows - done, started))
@@ -141,7 +152,7 @@ def score_stream(job: Job, writer: Writer) -> None:
     """
     progress, started = Progress(None), time.monotonic()
     for chunk in _as_they_come(job.rows(0)):
-        _write(writer, job.answered(chunk, progress), job, chunk)
+        _write(writer, job.answering.answered(chunk, progress), job, chunk)
     if stderr.is_terminal:
         say_on_stderr(_summary(job, progress, progress.rows, started))
 
@@ -202,8 +213,8 @@ def _speed(rows: int, started: float) -> str:
 
 def _summary(job: Job, progress: Progress, rows: int, started: float) -> str:
     parts = [f"{progress.rows:,} rows", _speed(rows, started)]
-    if any(config.value_range is None for config in job.columns.tasks.values()):
-        parts.append(f"{progress.unsure:,} below {job.sure:g}")
+    if any(config.value_range is None for config in job.answering.columns.tasks.values()):
+        parts.append(f"{progress.unsure:,} below {job.answering.sure:g}")
     if progress.blank:
         parts.append(f"{progress.blank:,} without an answer")
     return ", ".join(parts)

@@ -21,7 +21,7 @@ from lpt.errors import LptError
 from lpt.scoring import score
 from lpt.scoring.answers import Columns
 from lpt.scoring.records import Records
-from lpt.scoring.score import Job, score_file
+from lpt.scoring.score import Answering, Job, score_file
 
 KINDS = [".csv", ".tsv", ".jsonl", ".parquet"]
 CONFIG = AdapterConfig("mood", "", None, "", {}, "", ["bad", "good"], {}, "", "", 0)
@@ -60,8 +60,8 @@ def read(path):
 def job(path, output, answers=answer, **changed):
     records = Records.of(path, TextFormat())
     columns = Columns({"mood": CONFIG}, changed.pop("prefix", ""), output.suffix != ".jsonl")
-    settings = {"sure": 0.9, "blank": False, "part": None, "wanted": records.count()} | changed
-    return Job(records, Reading(a="body"), columns, answers, **settings)
+    answering = Answering(Reading(a="body"), columns, answers, 0.9, changed.pop("blank", False))
+    return Job(records, answering, **{"wanted": records.count()} | changed)
 
 
 @pytest.fixture(autouse=True)
