@@ -1,6 +1,6 @@
 """The HTTP application: predict, tasks, health, metrics, and a page to try it on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -48,7 +48,7 @@ class Added(BaseModel):
 
 
 def make_app(
-    tasks: MultiTaskClassifier,
+    load: Callable[[], MultiTaskClassifier],
     limits: Limits | None = None,
     token: str | None = None,
     root: Path | None = None,
@@ -57,7 +57,7 @@ def make_app(
     """The application.
 
     Args:
-        tasks: what answers; from now on one thread alone uses it.
+        load: gives what answers; one thread alone loads and uses it.
         limits: of requests.
         token: that requests must bear; None: none.
         root: the folder that adapters may be added from; None: none are.
@@ -65,6 +65,7 @@ def make_app(
     """
     limits, measures = limits or Limits(), Measures()
     batcher = Batcher(lambda rows: tasks.predict_rows(list(rows)), limits.batch_rows, limits.waiting_rows)
+    tasks = batcher.do(load)
     batcher.batches.append(measures.batch.observe)
     measures.waiting.set_function(lambda: batcher.waiting)
 

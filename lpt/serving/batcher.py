@@ -2,11 +2,15 @@
 
 There is no pause in which requests are collected: while some are answered others come in, and those are the next batch.
 So a single request waits for nothing, and many share their passes.
+
+The thread loads the model too: OpenMP gives every thread that computes helpers of its own, and where there are more of
+them than processors each of its many small steps takes ten times as long.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import accumulate
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar
@@ -58,6 +62,11 @@ class Batcher:
     async def call(self, work: Callable[[], T]) -> T:
         """Have the thread that owns the model do something else in between."""
         done: T = await asyncio.wrap_future(self._put((), work))
+        return done
+
+    def do(self, work: Callable[[], T]) -> T:
+        """The same, and wait for it here."""
+        done: T = self._put((), work).result()
         return done
 
     def close(self) -> None:
@@ -117,26 +126,31 @@ class Batcher:
         try:
             found = self.answer(every)
         except Exception as error:
-            if len(batch) == 1:
-                batch[0][1].set_exception(error)
-            else:  # one of them is at fault: each alone, so that the others have their answers
-                for one in batch:
-                    self._answer_alone(one)
+            # One of several is at fault: each alone, so that the others have their answers.
+            done = [_tried(self.answer, rows) for rows, _ in batch] if len(batch) > 1 else [error]
         else:
-            for rows, future in batch:
-                future.set_result(found[: len(rows)])
-                found = found[len(rows) :]
+            ends = list(accumulate(len(rows) for rows, _ in batch))
+            done = [found[end - len(rows) : end] for end, (rows, _) in zip(ends, batch, strict=True)]
         with self._lock:
             self.waiting -= len(every)
-
-    def _answer_alone(self, one: tuple[Rows, "Future[Any]"]) -> None:
-        self._do(lambda: self.answer(one[0]), one[1])
+        for one, (_, future) in zip(done, batch, strict=True):
+            if isinstance(one, Exception):
+                future.set_exception(one)
+            else:
+                future.set_result(one)
 
     def _do(self, work: Callable[[], Any], future: "Future[Any]") -> None:
         try:
             future.set_result(work())
         except Exception as error:
             future.set_exception(error)
+
+
+def _tried(answer: Callable[[Rows], list[Prediction]], rows: Rows) -> list[Prediction] | Exception:
+    try:
+        return answer(rows)
+    except Exception as error:
+        return error
 
 
 _NOTHING: Any = object()

@@ -44,7 +44,7 @@ class Tasks:
 
 @pytest.fixture
 def client():
-    with TestClient(make_app(Tasks(), LIMITS)) as client:
+    with TestClient(make_app(Tasks, LIMITS)) as client:
         yield client
 
 
@@ -104,7 +104,7 @@ def test_a_body_is_counted_whatever_its_header_says(client):
 
 
 def test_without_its_token_a_server_shows_its_page_and_health_alone():
-    with TestClient(make_app(Tasks(), LIMITS, token="se cret")) as client:
+    with TestClient(make_app(Tasks, LIMITS, token="se cret")) as client:
         for path in ("/tasks", "/metrics", "/openapi.json"):
             for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "se cret"}):
                 assert client.get(path, headers=headers).status_code == 401
@@ -121,7 +121,7 @@ def test_the_page_may_load_nothing_from_elsewhere(client):
 
 
 def test_another_name_of_the_host_is_refused():
-    with TestClient(make_app(Tasks(), LIMITS, hosts=("127.0.0.1", "testserver"))) as client:
+    with TestClient(make_app(Tasks, LIMITS, hosts=("127.0.0.1", "testserver"))) as client:
         assert client.get("/tasks").status_code == 200
         assert client.get("/tasks", headers={"Host": "elsewhere.example"}).status_code == 400
 
@@ -130,7 +130,7 @@ def test_tasks_are_added_and_removed_within_the_folder_that_was_named(tmp_path):
     (tmp_path / "root" / "new").mkdir(parents=True)
     (tmp_path / "root" / "new" / "adapter_config.json").touch()
     (tmp_path / "root" / "away").symlink_to(tmp_path)
-    with TestClient(make_app(Tasks(), LIMITS, root=tmp_path / "root")) as client:
+    with TestClient(make_app(Tasks, LIMITS, root=tmp_path / "root")) as client:
         assert client.post("/tasks", json={"path": "new"}).json() == {"name": "new"}
         assert "new" in client.get("/tasks").json()["tasks"]
         assert client.post("/predict", json={"text": "abc", "tasks": ["new"]}).status_code == 200
@@ -141,7 +141,7 @@ def test_tasks_are_added_and_removed_within_the_folder_that_was_named(tmp_path):
         assert client.delete("/tasks/new").status_code == 200
         assert client.delete("/tasks/new").status_code == 404
         assert list(client.get("/tasks").json()["tasks"]) == ["mood", "score", "pair"]
-    with TestClient(make_app(Tasks(), LIMITS)) as client:
+    with TestClient(make_app(Tasks, LIMITS)) as client:
         assert client.post("/tasks", json={"path": "new"}).status_code == 403
         assert client.delete("/tasks/mood").status_code == 403
 
