@@ -123,6 +123,7 @@ class Batcher:
         every = [row for rows, _ in batch for row in rows]
         for told in self.batches:
             told(len(every))
+        done: list[list[Prediction] | Exception]
         try:
             found = self.answer(every)
         except Exception as error:
