@@ -18,7 +18,7 @@ from lpt.classifier import CHUNK, LatePromptClassifier, Prediction, Text, find_b
 from lpt.data.batches import EvaluationBatches
 from lpt.data.templates import Encoded
 from lpt.errors import LptError, did_you_mean
-from lpt.shared_reading import Merged, Read, Reader, merge, padded
+from lpt.shared_reading import Memory, Merged, Read, Reader, merge, padded
 
 Adapter = str | Path | LatePromptClassifier
 Row = tuple[str, ...]
@@ -54,7 +54,7 @@ class MultiTaskClassifier:
         remember: int = 0,
     ):
         self._placement, self._quantization = Placement.choose(accelerator, precision), quantization
-        self._backbone, self._remember = backbone, remember
+        self._backbone, self._memory = backbone, Memory(remember)
         self._pretrained: SharedPretrained | None = None
         self._classifiers: dict[str, LatePromptClassifier] = {}
         self._readers: dict[Any, Reader] = {}
@@ -93,7 +93,7 @@ class MultiTaskClassifier:
         if len(self._classifiers) == 1:
             raise LptError(f"{name!r} is the only task; a MultiTaskClassifier has at least one")
         self._classifiers = {other: one for other, one in self._classifiers.items() if other != name}
-        self._readers = {}
+        self._forget()
 
     @overload
     def predict(  # type: ignore[overload-overlap]
@@ -168,8 +168,12 @@ class MultiTaskClassifier:
             # It reads by the frozen layers that all share, and needs no copies of them.
             classifier.method.backbone.twins = list(self._split.layers)[classifier.method.backbone.layer - 1 :]
         self._classifiers = self._classifiers | {name: classifier}
-        self._readers = {}
+        self._forget()
         return name
+
+    def _forget(self) -> None:
+        """Readers read for the tasks that there are."""
+        self._readers, self._memory = {}, Memory(self._memory.limit)
 
     @property
     def _split(self) -> SplitBackbone:
@@ -221,7 +225,7 @@ class MultiTaskClassifier:
         members = [name for name, one in self._classifiers.items() if _shared_by(name, one) == group]
         every = {i: row for of_task in rows.values() for i, row in of_task.items()}
         # What is remembered is read for all tasks of the group, whichever are asked.
-        encoded = self._encoded(dict.fromkeys(members, every) if self._remember else rows)
+        encoded = self._encoded(dict.fromkeys(members, every) if self._memory.limit else rows)
         merged = {i: merge(inputs) for i, inputs in encoded.items()}
         order, reader = list(merged), self._reader(group, members)
         found: dict[str, dict[int, Tensor]] = {name: {} for name in rows}
@@ -295,7 +299,7 @@ class MultiTaskClassifier:
             methods = [self._classifiers[name].method for name in members]
             read_only = [method.backbone.layer for method in methods if method.read_only]
             layers = {method.backbone.layer for method in methods}
-            self._readers[group] = Reader(self._split, layers, min(read_only, default=None), self._remember)
+            self._readers[group] = Reader(self._split, layers, min(read_only, default=None), self._memory)
         return self._readers[group]
 
 

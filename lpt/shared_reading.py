@@ -81,6 +81,33 @@ class Read(NamedTuple):
     # Of the layers from the reader's `keys_values_from` on, [B, g, S, d].
 
 
+class Memory:
+    """What was read of some rows; what was asked for longest ago is forgotten first.
+
+    Args:
+        limit: bytes that it may take; 0: nothing is kept.
+    """
+
+    def __init__(self, limit: int):
+        self.limit, self.bytes = limit, 0
+        self.rows: OrderedDict[Hashable, _Row] = OrderedDict()
+
+    def recall(self, key: Hashable) -> "_Row | None":
+        """What is kept under a key, which is asked for now."""
+        if key in self.rows:
+            self.rows.move_to_end(key)
+        return self.rows.get(key)
+
+    def keep(self, key: Hashable, row: "_Row") -> None:
+        """Keep a row that is not kept yet, if there is room for it at all."""
+        if row.bytes > self.limit:
+            return
+        self.rows[key] = row
+        self.bytes += row.bytes
+        while self.bytes > self.limit:
+            self.bytes -= self.rows.popitem(last=False)[1].bytes
+
+
 class Reader:
     """Reads texts by the frozen model, and remembers what it read.
 
@@ -88,14 +115,12 @@ class Reader:
         backbone: the model that no method changes.
         layers: states entering these are wanted.
         keys_values_from: the first layer whose keys and values are wanted; None: of none.
-        remember: bytes that what is remembered may take; what was asked for longest ago goes first.
+        memory: where it remembers; readers of other layers may share it.
     """
 
-    def __init__(self, backbone: SplitBackbone, layers: set[int], keys_values_from: int | None, remember: int = 0):
+    def __init__(self, backbone: SplitBackbone, layers: set[int], keys_values_from: int | None, memory: Memory):
         self.backbone, self.layers, self.keys_values_from = backbone, layers, keys_values_from
-        self.remember = remember
-        self._rows: OrderedDict[Hashable, _Row] = OrderedDict()
-        self._bytes = 0
+        self.memory = memory
 
     def read(self, rows: Sequence[Merged], pad_id: int) -> Read:
         """Read rows, or recall them.
@@ -104,26 +129,20 @@ class Reader:
             rows: B of them.
             pad_id: token id to pad with.
         """
-        if not self.remember:
+        if not self.memory.limit:
             return self._read(rows, pad_id)
-        asked = {_key(row): row for row in rows}
-        found = {key: self._rows[key] for key in asked if key in self._rows}
-        for key in found:
-            self._rows.move_to_end(key)
+        asked = {self._key(row): row for row in rows}
+        recalled = {key: self.memory.recall(key) for key in asked}
+        found = {key: row for key, row in recalled.items() if row is not None}
         missing = [row for key, row in asked.items() if key not in found]
         if missing:
             read = self._read(missing, pad_id)
-            found |= {_key(row): self._keep(row, read, i) for i, row in enumerate(missing)}
-        kept = [found[_key(row)] for row in rows]
+            found |= {self._key(row): self._keep(row, read, i) for i, row in enumerate(missing)}
+        kept = [found[self._key(row)] for row in rows]
         longest = max(len(row.input_ids) for row in rows)
         states = {layer: _padded([one.states[layer] for one in kept], longest) for layer in self.layers}
         keys_values = [one.keys_values for one in kept if one.keys_values is not None]
         return Read(states, PaddedKeysValues(keys_values, []) if keys_values else None)
-
-    def forget(self) -> None:
-        """Forget all."""
-        self._rows.clear()
-        self._bytes = 0
 
     def _read(self, rows: Sequence[Merged], pad_id: int) -> Read:
         device = self.backbone.model.device
@@ -142,21 +161,16 @@ class Reader:
             pairs = [read.keys_values[layer] for layer in range(self.backbone.num_layers + 1 - self._first)]
             keys_values = torch.stack([torch.stack([k[i, :, :length], v[i, :, :length]]) for k, v in pairs])
         row = _Row(states, keys_values)
-        if row.bytes <= self.remember:
-            self._rows[_key(merged)] = row
-            self._bytes += row.bytes
-            while self._bytes > self.remember:
-                self._bytes -= self._rows.popitem(last=False)[1].bytes
+        self.memory.keep(self._key(merged), row)
         return row
+
+    def _key(self, row: Merged) -> Hashable:
+        return id(self), row.input_ids, row.kinds
 
     @property
     def _first(self) -> int:
         assert self.keys_values_from is not None
         return self.keys_values_from
-
-
-def _key(row: Merged) -> Hashable:
-    return row.input_ids, row.kinds
 
 
 class _Row(NamedTuple):

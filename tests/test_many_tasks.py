@@ -141,10 +141,8 @@ def test_what_is_remembered_says_the_same_for_any_task_and_stays_within_its_byte
         found = remembering.predict(TEXTS[::-1], names, batch_size=4)
         for name, answers in found.items():
             same(answers[::-1], made[name][1])
-    kept = [reader for reader in remembering._readers.values() if reader._rows]
-    assert kept
-    for reader in kept:
-        assert reader._bytes == sum(row.bytes for row in reader._rows.values()) <= 60_000
+    memory = remembering._memory
+    assert 0 < memory.bytes == sum(row.bytes for row in memory.rows.values()) <= 60_000
 
 
 def test_a_text_that_is_remembered_is_not_read_again(made, monkeypatch):

@@ -4,7 +4,7 @@ import bz2
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,11 @@ def read_text(data: bytes, path: Path, text_format: TextFormat = DEFAULT_FORMAT)
     text, is_csv, header = decode(data, path), file_kind(path) == ".csv", text_format.header
     delimiter = text_format.delimiter or ("," if is_csv else "\t")
     quoting = is_csv if text_format.quoting is None else text_format.quoting
-    records = list(_split_quoted(text, path, delimiter) if quoting else _split_unquoted(text, delimiter))
+    records = list(
+        split_quoted(io.StringIO(text, newline=""), str(path), delimiter)
+        if quoting
+        else _split_unquoted(text, delimiter)
+    )
     if not records:
         raise LptError(f"{path} is empty; give a file with at least one row")
     if header is None:
@@ -225,10 +229,20 @@ def _split_unquoted(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]
             yield number, line.split(delimiter)
 
 
-def _split_quoted(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def split_quoted(lines: Iterable[str], name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line on which each row begins, from 1, and its cells, which may be in double quotes.
+
+    Args:
+        lines: as a file opened with `newline=""` gives them.
+        name: of the file, for error messages.
+        delimiter: what separates cells.
+
+    Raises:
+        LptError: a misplaced or unclosed quote.
+    """
     csv.field_size_limit(2**31 - 1)
     # Strict: otherwise an open quote swallows the rest of the file.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
     line = 1
     try:
         for row in reader:
@@ -237,7 +251,7 @@ def _split_quoted(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, 
             line = reader.line_num + 1
     except csv.Error as error:
         raise LptError(
-            f"{path}, line {line}: the row that begins here has a misplaced or unclosed quote ({error}); "
+            f"{name}, line {line}: the row that begins here has a misplaced or unclosed quote ({error}); "
             'write a quote inside a cell as ""'
         ) from None
 

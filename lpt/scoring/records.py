@@ -1,6 +1,5 @@
 """Rows of a file or of stdin, one at a time: CSV, TSV, JSONL, Parquet, or plain lines."""
 
-import csv
 import io
 import json
 import sys
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from lpt.data.readers import DELIMITERS, file_kind, first_line
+from lpt.data.readers import DELIMITERS, file_kind, first_line, split_quoted
 from lpt.data.reading import TextFormat
 from lpt.data.text import read_lines
 from lpt.errors import LptError
@@ -184,18 +183,7 @@ class Records:
                 if text:
                     yield number, text.split(delimiter)
             return
-        csv.field_size_limit(2**31 - 1)
-        reader, line = csv.reader(file, strict=True, delimiter=delimiter), 1
-        try:
-            for row in reader:
-                if row:
-                    yield line, row
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise LptError(
-                f"{self.name}, line {line}: the row that begins here has a misplaced or unclosed quote ({error}); "
-                'write a quote inside a cell as ""'
-            ) from None
+        yield from split_quoted(file, self.name, delimiter)
 
 
 class Given(Records):
