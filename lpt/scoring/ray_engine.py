@@ -83,7 +83,7 @@ def score_with_ray(path: Path, output: Path, overwrite: bool, worker: dict[str, 
     context.execution_options.preserve_order = True
     context.enable_progress_bars = stderr.is_terminal
     options = {"lines": True} if path.suffix == ".jsonl" else {}
-    gpus = ray.cluster_resources().get("GPU")  # type: ignore[no-untyped-call]
+    gpus = ray.cluster_resources().get("GPU")  # type: ignore[no-untyped-call, unused-ignore]
     rows = getattr(ray.data, READERS[path.suffix])(str(path.absolute()), **options)
     answered = rows.map_batches(
         Worker,
