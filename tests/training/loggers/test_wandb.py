@@ -36,7 +36,7 @@ def wandb_records(folder):
 
 
 def parse(data):
-    """Records in LevelDB's log format."""
+    """Records in LevelDB's log format, as far as they are written."""
     place, parts = FILE_HEADER, b""
     while place + RECORD_HEADER <= len(data):
         if BLOCK - place % BLOCK < RECORD_HEADER:  # the rest of a block too short for a header
@@ -44,6 +44,8 @@ def parse(data):
             continue
         _, length, kind = struct.unpack_from("<IHB", data, place)
         place += RECORD_HEADER
+        if place + length > len(data):  # it is being written
+            return
         parts += data[place : place + length]
         place += length
         if kind in (1, 4):  # whole, or the last part
