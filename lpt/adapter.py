@@ -201,10 +201,17 @@ def load_adapter_weights(folder: Path, module: "nn.Module") -> None:
     """Copy an adapter's tensors into the trained parameters of `module`.
 
     Raises:
-        LptError: the file is missing or damaged, or names and shapes are not exactly the trained ones.
+        LptError: the file is missing or damaged, or names, shapes and formats are not exactly the trained ones.
     """
     state = load_tensors(folder, load_adapter_config(folder))
     check_state(module, state, f"{folder / WEIGHTS_NAME} does not fit its {CONFIG_NAME}")
+    formats = {name: parameter.dtype for name, parameter in trained_state(module).items()}
+    for name, tensor in state.items():
+        if tensor.dtype != formats[name]:  # loading would round it without a word
+            raise LptError(
+                f"{folder / WEIGHTS_NAME}: {name} is {tensor.dtype}, expected {formats[name]}; copy the adapter folder "
+                "again"
+            )
     module.load_state_dict(state, strict=False)
 
 

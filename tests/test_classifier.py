@@ -247,6 +247,7 @@ def change_tensors(change):
 
 extra_tensor = change_tensors(lambda tensors: tensors.update(more=torch.zeros(1)))
 missing_tensor = change_tensors(lambda tensors: tensors.pop("method.generator.proj_up.bias"))
+half = change_tensors(lambda tensors: tensors.update({name: tensor.half() for name, tensor in tensors.items()}))
 other_values = change_tensors(lambda tensors: tensors["method.generator.proj_up.bias"].add_(3))
 
 
@@ -269,6 +270,7 @@ other_values = change_tensors(lambda tensors: tensors["method.generator.proj_up.
             r"its probe has scores of shape \(5, 2\), expected \(4, 2\)",
         ),
         (other_values, "it gives other scores than when it was saved"),
+        (half, r"is torch\.float16, expected torch\.float32; copy the adapter folder again"),
         (extra_tensor, r"does not fit .*\(more: \(1,\), expected absent\)"),
         (missing_tensor, r"does not fit .*\(method.generator.proj_up.bias: absent, expected \("),
         (damage_config, "adapter_config.json is damaged"),
