@@ -1,6 +1,6 @@
 """A classifier over a frozen backbone: template -> method -> head. What is trained, saved, shared and used."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -316,13 +316,17 @@ class LatePromptClassifier(Scorer):
         """
         return push_adapter(self.save_pretrained, repo_id, private, token)
 
-    def rows(self, texts: Iterable[Text]) -> list[tuple[str, ...]]:
-        """The one or two texts of each row, checked."""
-        if isinstance(texts, bytes | dict) or not isinstance(texts, Iterable):
-            raise LptError(f"texts is {type(texts).__name__}; give a text, or a list of texts")
+    def rows(self, texts: Iterable[Text], numbers: Sequence[int] | None = None) -> list[tuple[str, ...]]:
+        """The one or two texts of each row, checked.
+
+        Args:
+            texts: of each row.
+            numbers: what an error calls each of them; None: from 0 on.
+        """
+        check_texts(texts)
         rows = [tuple(text) if isinstance(text, list | tuple) else (text,) for text in texts]
         expected = 2 if self.template.pair else 1
-        for i, row in enumerate(rows):
+        for i, row in zip(range(len(rows)) if numbers is None else numbers, rows, strict=True):
             if len(row) != expected:
                 kind = "a pair of texts" if expected == 2 else "one text"
                 raise LptError(f"texts[{i}]: task {self.config.task!r} takes {kind} per row, not {row!r}")
@@ -354,6 +358,12 @@ class LatePromptClassifier(Scorer):
             probabilities = dict(zip(self.labels, row, strict=True))
             found.append(Prediction(max(probabilities, key=probabilities.__getitem__), probabilities, value))
         return found
+
+
+def check_texts(texts: Any) -> None:
+    """Raises LptError for what is neither a text nor a row of texts."""
+    if isinstance(texts, bytes | dict) or not isinstance(texts, Iterable):
+        raise LptError(f"texts is {type(texts).__name__}; give a text, or a list of texts")
 
 
 def find_backbone(config: AdapterConfig, backbone: str | Path | None) -> Pretrained:

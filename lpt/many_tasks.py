@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from lpt.backbones.context import Context, KeysValues
 from lpt.backbones.placement import Placement
 from lpt.backbones.shared import SharedPretrained
 from lpt.backbones.split import SplitBackbone
-from lpt.classifier import CHUNK, LatePromptClassifier, Prediction, Text, find_backbone
+from lpt.classifier import CHUNK, LatePromptClassifier, Prediction, Text, check_texts, find_backbone
 from lpt.data.batches import EvaluationBatches
 from lpt.data.templates import Encoded
 from lpt.errors import LptError, did_you_mean
@@ -41,7 +41,8 @@ class MultiTaskClassifier:
         remember: bytes that may be taken by what was read, so that another question about a text is cheap.
 
     Raises:
-        LptError: no adapters, two of one name, adapters of different backbones, or as `LatePromptClassifier`.
+        LptError: no adapters, or one that is not in a list; two of one name; adapters of different backbones; or as
+            `LatePromptClassifier`.
     """
 
     def __init__(
@@ -53,6 +54,10 @@ class MultiTaskClassifier:
         backbone: str | Path | None = None,
         remember: int = 0,
     ):
+        if isinstance(adapters, str | Path | LatePromptClassifier):
+            raise LptError("MultiTaskClassifier takes a list of adapters, or a dict of them by name: [adapter]")
+        if isinstance(remember, bool) or not isinstance(remember, int) or remember < 0:
+            raise LptError(f"remember is {remember!r}; give a number of bytes from 0 on, such as 256_000_000")
         self._placement, self._quantization = Placement.choose(accelerator, precision), quantization
         self._backbone, self._memory = backbone, Memory(remember)
         self._pretrained: SharedPretrained | None = None
@@ -118,17 +123,21 @@ class MultiTaskClassifier:
         Raises:
             LptError: an unknown task, or as of `LatePromptClassifier.predict`.
         """
+        if isinstance(tasks, str):
+            raise LptError(f"tasks is {tasks!r}; give a list of names: [{tasks!r}]")
+        check_texts(texts)
         names = list(self._classifiers) if tasks is None else list(dict.fromkeys(tasks))
         self._check_known(names)
         single = isinstance(texts, str)
         found: dict[str, list[Prediction]] = {name: [] for name in names}
-        rest = iter([texts] if single else texts)
+        rest = enumerate([texts] if single else texts)
         while chunk := list(islice(rest, CHUNK)):
-            for name, predictions in self._answers([(text, names) for text in chunk], batch_size).items():  # type: ignore[misc]
+            asked = [_Asked(i, text, names) for i, text in chunk]  # type: ignore[arg-type]
+            for name, predictions in self._answers(asked, batch_size).items():
                 found[name] += predictions.values()
         return {name: predictions[0] for name, predictions in found.items()} if single else found
 
-    def predict_rows(self, rows: Sequence[tuple[str, Text]], batch_size: int = 32) -> list[Prediction]:
+    def predict_rows(self, rows: Iterable[tuple[str, Text]], batch_size: int = 32) -> list[Prediction]:
         """Answer rows of different tasks, in the order given.
 
         Args:
@@ -138,13 +147,20 @@ class MultiTaskClassifier:
         Raises:
             LptError: as `predict`.
         """
+        rows = list(rows)
+        for i, row in enumerate(rows):
+            if not (isinstance(row, list | tuple) and len(row) == 2):
+                raise LptError(f"rows[{i}] is {row!r}; give pairs of a task and a text: ('mood', 'Thank you!')")
         self._check_known([task for task, _ in rows])
-        asked: dict[Text, dict[str, None]] = {}
-        for task, text in rows:  # a text that several tasks are asked about is read once
-            asked.setdefault(text, {})[task] = None
+        asked: dict[Text, _Asked] = {}  # a text that several tasks are asked about is read once
+        texts = [tuple(text) if isinstance(text, list) else text for _, text in rows]
+        for i, ((task, _), text) in enumerate(zip(rows, texts, strict=True)):
+            names = asked.setdefault(text, _Asked(i, text, [])).names
+            if task not in names:
+                names.append(task)
         place = {text: i for i, text in enumerate(asked)}
-        found = self._answers([(text, list(names)) for text, names in asked.items()], batch_size)
-        return [found[task][place[text]] for task, text in rows]
+        found = self._answers(list(asked.values()), batch_size)
+        return [found[task][place[text]] for (task, _), text in zip(rows, texts, strict=True)]
 
     # Adapters
 
@@ -194,16 +210,16 @@ class MultiTaskClassifier:
 
     # Answers
 
-    def _answers(self, asked: list[tuple[Text, list[str]]], batch_size: int) -> dict[str, dict[int, Prediction]]:
+    def _answers(self, asked: list["_Asked"], batch_size: int) -> dict[str, dict[int, Prediction]]:
         """Task -> place in `asked` -> prediction, in order of places."""
         places: dict[str, list[int]] = {}
-        for i, (_, names) in enumerate(asked):
-            for name in names:
+        for i, one in enumerate(asked):
+            for name in one.names:
                 places.setdefault(name, []).append(i)
-        rows = {
-            name: dict(zip(at, self._classifiers[name].rows([asked[i][0] for i in at]), strict=True))
-            for name, at in places.items()
-        }
+        rows: dict[str, dict[int, Row]] = {}
+        for name, at in places.items():
+            checked = self._classifiers[name].rows([asked[i].text for i in at], [asked[i].number for i in at])
+            rows[name] = dict(zip(at, checked, strict=True))
         found: dict[str, dict[int, Prediction]] = {}
         groups: dict[Any, dict[str, dict[int, Row]]] = {}
         for name, of_task in rows.items():
@@ -301,6 +317,15 @@ class MultiTaskClassifier:
             layers = {method.backbone.layer for method in methods}
             self._readers[group] = Reader(self._split, layers, min(read_only, default=None), self._memory)
         return self._readers[group]
+
+
+class _Asked(NamedTuple):
+    """A text, and the tasks that are asked about it."""
+
+    number: int
+    # Where it stood in what the caller gave, for errors.
+    text: Text
+    names: list[str]
 
 
 class _Part:

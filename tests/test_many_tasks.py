@@ -173,6 +173,12 @@ def test_a_single_text_gives_a_single_prediction_of_each_task(made, many):
     same([found["prompt"]], made["prompt"][1][1:2])
 
 
+def test_rows_may_come_one_by_one_and_in_pairs_of_lists(made, many):
+    rows = [(name, text) for text in TEXTS[:2] for name in ("once", "prompt")]
+    same(many.predict_rows(iter(rows)), many.predict_rows([list(row) for row in rows]))
+    assert len(many.predict_rows(iter(rows))) == 4
+
+
 def test_tasks_can_be_added_and_removed(made):
     names = list(made)[:2]
     few = MultiTaskClassifier({"one": made[names[0]][0]}, "cpu", "32")
@@ -201,8 +207,21 @@ def test_what_cannot_be_is_refused(made, many, tmp_path):
         MultiTaskClassifier([folder, folder])
     with pytest.raises(LptError, match="got no adapters"):
         MultiTaskClassifier([])
-    with pytest.raises(LptError, match=r"texts\[1\] is empty|takes one text per row"):
-        many.predict(["a", ("a", "b")])
+    with pytest.raises(LptError, match=r"texts\[4097\]: task .* takes one text per row"):
+        many.predict(["a"] * 4097 + [("a", "b")], ["prompt"])
+    with pytest.raises(LptError, match=r"texts\[2\]: task .* takes one text per row"):
+        many.predict_rows([("once", "a"), ("prompt", "a"), ("prompt", ("a", "b"))])
+    for wrong, message in (
+        (lambda: MultiTaskClassifier(str(folder)), "takes a list of adapters"),
+        (lambda: MultiTaskClassifier([folder], remember="1GB"), "remember is '1GB'; give a number of bytes"),
+        (lambda: MultiTaskClassifier([folder], remember=-1), "remember is -1; give"),
+        (lambda: many.predict(TEXTS, "prompt"), r"tasks is 'prompt'; give a list of names: \['prompt'\]"),
+        (lambda: many.predict(3), "texts is int; give a text, or a list of texts"),
+        (lambda: many.predict(TEXTS, batch_size=0), "batch_size is 0; give a number of rows from 1 on"),
+        (lambda: many.predict_rows(["prompt"]), r"rows\[0\] is 'prompt'; give pairs of a task and a text"),
+    ):
+        with pytest.raises(LptError, match=message):
+            wrong()
     other = tiny_adapter(tmp_path, "gpt2")
     LatePromptClassifier(other, find_pretrained(other.backbone), torch.float32).save_pretrained(tmp_path / "other")
     with pytest.raises(LptError, match="one MultiTaskClassifier has one backbone"):

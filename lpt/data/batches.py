@@ -16,6 +16,7 @@ from lpt.data.ragged import Kept, PaddedKeysValues
 from lpt.data.regression import soft_targets
 from lpt.data.rows import LabeledRows
 from lpt.data.templates import Encoded, Template
+from lpt.errors import LptError
 
 BUCKET = 8  # batches of training rows that are sorted by length together
 
@@ -235,9 +236,14 @@ class EvaluationBatches(Sampler[list[Weighted]]):
         batch_size: rows per batch.
         rank: this process, from 0.
         world: number of processes.
+
+    Raises:
+        LptError: `batch_size` is no number from 1 on.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, rank: int = 0, world: int = 1):
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise LptError(f"batch_size is {batch_size!r}; give a number of rows from 1 on")
         order = np.argsort(lengths, kind="stable")
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         self.batches = [[(int(row), 1.0) for row in batch] for batch in batches[rank::world] or batches[:1]]
