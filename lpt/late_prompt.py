@@ -20,6 +20,7 @@ A head turns z into class scores (`lpt.heads`). Shapes: B batch, T tokens, P pro
 V vocabulary, Q tokens that are read out.
 """
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from lpt.backbones.context import Context
 from lpt.backbones.families import name_of, num_layers
 from lpt.backbones.layers import middle_layer, resolve_layer
+from lpt.backbones.passes import Entering
 from lpt.backbones.split import SplitBackbone
 from lpt.errors import LptError
 from lpt.generators import build_generator
@@ -131,27 +133,39 @@ class LateMethod(nn.Module):
         """The prompt for each row, `[B, P, H]`, from the states entering layer k. Here it is empty: P = 0."""
         return h_BTH.new_empty(h_BTH.shape[0], 0, h_BTH.shape[2])
 
+    def entering(self, attention_mask: Tensor | None, readout_position: Tensor) -> Entering | None:
+        """What enters each of the layers k..L instead of what leaves the one below; None: nothing else."""
+        return None
+
     def upper(
-        self, p_BPH: Tensor, h_BTH: Tensor, attention_mask: Tensor | None, position: Tensor | None = None
+        self,
+        p_BPH: Tensor,
+        h_BTH: Tensor,
+        attention_mask: Tensor | None,
+        position: Tensor | None = None,
+        entering: Entering | None = None,
     ) -> Tensor:
         """States leaving layer L at the tokens, `[B, T, H]`, or at some of them: layers k..L over `[prompt ; tokens]`.
 
         Args:
             position: the tokens to give, `[B]` or `[B, Q]`, and so the result's shape: `[B, H]` or `[B, Q, H]`. Layer
                 L is computed for these alone: the loss reads no other.
+            entering: what enters each layer.
         """
         backbone, prompt_length = self.backbone, p_BPH.shape[1]
         k, last = backbone.layer, backbone.num_layers
         h_BSH = torch.cat([p_BPH.to(h_BTH.dtype), h_BTH], dim=1)
         if position is None:
-            return backbone.run(h_BSH, attention_mask, k, last, prompt_length)[:, prompt_length:]
-        h_BSH = backbone.run(h_BSH, attention_mask, k, last - 1, prompt_length)
+            return backbone.run(h_BSH, attention_mask, k, last, prompt_length, entering)[:, prompt_length:]
+        h_BSH = backbone.run(h_BSH, attention_mask, k, last - 1, prompt_length, entering)
+        if entering is not None:
+            h_BSH = entering(last, h_BSH)
         return backbone.run_at(h_BSH, attention_mask, position, prompt_length)
 
-    def over(self, p_BPH: Tensor, context: Context, position: Tensor) -> Tensor:
+    def over(self, p_BPH: Tensor, context: Context, position: Tensor, entering: Entering | None = None) -> Tensor:
         """States leaving layer L at some tokens of a text that does not see the prompt; shapes as for `upper`."""
         position_BQ = position[:, None] if position.ndim == 1 else position
-        o_BQH = self.backbone.run_over(p_BPH, self.read_on(context), position_BQ)
+        o_BQH = self.backbone.run_over(p_BPH, self.read_on(context), position_BQ, entering)
         return o_BQH[:, 0] if position.ndim == 1 else o_BQH
 
     def read_out(self, context: Context, readout_position: Tensor, num_extra_positions: int = 0) -> Tensor:
@@ -164,9 +178,10 @@ class LateMethod(nn.Module):
         position = readout_position
         if num_extra_positions:
             position = readout_position[:, None] + torch.arange(1 + num_extra_positions, device=h_BTH.device)
+        entering = self.entering(attention_mask, readout_position)
         if self.read_only:
-            return self.backbone.finish(self.over(p_BPH, context, position))
-        return self.backbone.finish(self.upper(p_BPH, h_BTH, attention_mask, position))
+            return self.backbone.finish(self.over(p_BPH, context, position, entering))
+        return self.backbone.finish(self.upper(p_BPH, h_BTH, attention_mask, position, entering))
 
     def active_tokens(self, length: float) -> float:
         """Tokens that pass through layers k..L in a training step, for a text of `length` tokens."""
@@ -188,7 +203,8 @@ class LateMethod(nn.Module):
             raise LptError("token_logits: with read_only=True the read-out token alone sees the prompt; use forward")
         h_BTH = self.trunk(input_ids, attention_mask)
         p_BPH = self.generate(h_BTH, attention_mask, readout_position)
-        return self._logits(self.backbone.finish(self.upper(p_BPH, h_BTH, attention_mask)))
+        entering = self.entering(attention_mask, readout_position)
+        return self._logits(self.backbone.finish(self.upper(p_BPH, h_BTH, attention_mask, None, entering)))
 
     def _logits(self, z: Tensor) -> Tensor:
         if not self.backbone.has_lm_head:
@@ -204,7 +220,7 @@ class LatePromptModel(LateMethod):
         model: a Hugging Face model (`AutoModelForMaskedLM` or `AutoModelForCausalLM`); it is frozen.
         layer: k, 1..L, the first layer that sees the prompt; None is L // 2 + 1. 1 is an input prompt.
         prompt_length: P.
-        generator: a name of `lpt.generators.GENERATORS`: `npg`, `appg`, `mppg`, `phm` or `none`.
+        generator: a name of `lpt.generators.GENERATORS`: such as `npg`, `appg`, `mppg` or `none`.
         bottleneck: m, the generator's inner size.
         normalize: have the generator read and write in units of the states' size.
         dropout: on the generator's output; None is the backbone's hidden-dropout rate with `backbone_dropout`, else 0.
@@ -233,11 +249,11 @@ class LatePromptModel(LateMethod):
         super().__init__(model, layer, **late)
         if dropout is None:
             dropout = self.backbone.hidden_dropout if self.backbone.dropout else 0.0
-        hidden_size = self.backbone.hidden_size
-        self.generator = build_generator(
-            generator, hidden_size, prompt_length, bottleneck, dropout, normalize, **(generator_options or {})
+        sizes = (self.backbone.hidden_size, prompt_length, bottleneck)
+        self._new_generator = partial(
+            build_generator, generator, *sizes, dropout, normalize, **(generator_options or {})
         )
-        self.generator.to(model.device)
+        self.generator = self._new_generator().to(model.device)
         self.train(self.backbone.training)
 
     def generate(self, h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:

@@ -4,16 +4,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from lpt.errors import LptError
-from lpt.generators import (
-    GENERATORS,
-    PHMLinear,
-    adaptive_bins,
-    average_pool,
-    build_generator,
-    max_pool,
-)
+from lpt.generators import GENERATORS, build_generator
+from lpt.generators.attentive import Rational
+from lpt.generators.paper import PHMLinear, adaptive_bins, average_pool, max_pool
 
-H, M = 6, 3
+H, M = 6, 4
 
 
 @pytest.mark.parametrize("bins", [1, 2, 5, 20])
@@ -57,6 +52,8 @@ def test_what_stands_outside_the_mask_changes_nothing(name):
         ("mppg", lambda h, m, p: h * m + m + m * h + h),
         ("phm", lambda h, m, p: 16**3 + h * m // 16 + m + 16**3 + m * p * h // 16 + p * h),
         ("none", lambda h, m, p: p * h),
+        ("attentive", lambda h, m, p: h * m + m + m * p + 10 + m * h + h),
+        ("inception", lambda h, m, p: p * h + sum(2 * h * (m >> i) + (m >> i) + h for i in range(3))),
     ],
 )
 def test_parameters_have_their_closed_form(name, closed_form):
@@ -94,6 +91,47 @@ def test_phm_takes_the_largest_number_of_products_up_to_16_that_divides_its_size
     with torch.device("meta"):
         generator = build_generator("phm", sizes[0], 5, sizes[1])
     assert len(generator.proj_down.a) == len(generator.proj_up.a) == n
+
+
+def test_attention_gathers_the_tokens_that_pooling_may_see():
+    generator = build_generator("attentive", H, prompt_length=2, bottleneck=M)
+    h, mask = torch.randn(2, 5, H), torch.arange(5) < torch.tensor([5, 3])[:, None]
+    written = generator(h, torch.tensor([4, 2]), mask)
+    for row, length in enumerate((5, 3)):
+        x = generator.proj_down(h[row, :length])
+        gathered = generator.pool(x).softmax(0).T @ x
+        torch.testing.assert_close(written[row], generator.proj_up(generator.activation(gathered)))
+
+
+def test_the_learned_activation_starts_as_gelu_and_is_a_quotient_of_polynomials():
+    x, activation = torch.linspace(-4, 4, 101), Rational()
+    assert (activation(x) - F.gelu(x)).abs().max() < 3e-3
+    nn.init.normal_(activation.above)
+    nn.init.normal_(activation.below)
+    above = sum(a * x**i for i, a in enumerate(activation.above))
+    below = 1 + sum(b * x ** (i + 1) for i, b in enumerate(activation.below)).abs()
+    torch.testing.assert_close(activation(x), above / below)
+
+
+@pytest.mark.parametrize("initial", ["learned", "pooled"])
+def test_bottlenecks_side_by_side_are_added_to_the_initial_prompt(initial):
+    generator = build_generator("inception", H, prompt_length=2, bottleneck=M, initial=initial)
+    assert [branch[0].out_features for branch in generator.branches] == [4, 2, 1]
+    h, mask = torch.randn(1, 4, H), torch.ones(1, 4, dtype=torch.bool)
+    start = generator.prompt if initial == "learned" else h[0].view(2, 2, H).mean(1)
+    expected = start + sum(branch(start) for branch in generator.branches)
+    torch.testing.assert_close(generator(h, torch.tensor([3]), mask)[0], expected)
+
+
+def test_an_inception_of_bottlenecks_that_do_not_exist_is_refused():
+    for options, message in (
+        ({"branches": 4}, "bottleneck=4 is too small for branches=4"),
+        ({"initial": "x"}, "initial="),
+    ):
+        with pytest.raises(LptError, match=message):
+            build_generator("inception", H, 2, M, **options)
+    with pytest.raises(LptError, match="no prompt of its own to start from"):
+        build_generator("inception", H, 2, M, initial="pooled").start_from(torch.randn(2, H))
 
 
 @pytest.mark.parametrize("name", GENERATORS)

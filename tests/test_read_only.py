@@ -30,6 +30,7 @@ from lpt.errors import LptError
 from lpt.heads import branches, build_head
 from lpt.late_prompt import LateMethod, LatePromptModel
 from lpt.methods import build_method
+from lpt.methods.ladder import LadderSideTuning
 
 LENGTHS = (7, 3, 10, 1)
 READABLE = tuple(shape for shape in SHAPES if KNOWN[model_type(shape)].keys_values is not None)
@@ -103,8 +104,12 @@ def plainly(method, stock, ids, position, answer=()):
     places = positions_of(text, p, len(answer), position, causal)
     given = backbone._passes.positions(active, SimpleNamespace(positions=torch.tensor([places])))
     alone = backbone._passes.positions(active, SimpleNamespace(positions=torch.arange(text)[None]))
-    h = h[:, :text]
+    h, beside = h[:, :text], []
+    entering = method.entering(None, torch.tensor([position]))
     for index in range(backbone.layer - 1, LAYERS):
+        if entering is not None:
+            active = entering(index + 1, active)
+        beside.append(active)
         recorded, family = Recorded(), backbone.family
         with torch.no_grad():
             arguments = stock.backbone._passes.of_layer(index, alone) | {family.cache: recorded}
@@ -123,6 +128,8 @@ def plainly(method, stock, ids, position, answer=()):
         sequence = torch.cat([h, active], 1)
         out = family.call(backbone.layers[index], sequence, additive(seen[None, None], h.dtype), **arguments)
         h, active = above, out[:, text:]
+    if isinstance(method, LadderSideTuning):  # over what the frozen layers make of the active tokens
+        active = method._beside([*beside, active], None)
     return backbone.finish(active[0, p:])
 
 

@@ -17,6 +17,8 @@ from lpt.backbones.names import SDPA
 from lpt.backbones.prefix import Known
 
 Seen = Visibility | ActiveVisibility
+# Layer, from 1, and the states `[B, S, H]` that would enter it -> those that do.
+Entering = Callable[[int, Tensor], Tensor]
 
 
 class Passes:
@@ -37,6 +39,7 @@ class Passes:
         h_BSH: Tensor,
         seen: Seen,
         given_keys: Callable[[int], Known] | None = None,
+        entering: Entering | None = None,
     ) -> Tensor:
         """States leaving the last of these layers, `[B, S, H]`.
 
@@ -46,10 +49,13 @@ class Passes:
             h_BSH: entering the first of them.
             seen: who sees whom.
             given_keys: index of a layer, from 0 -> the keys and values that it is given besides its own.
+            entering: what enters each layer instead of the states leaving the one below.
         """
         positions = self.positions(h_BSH, seen)
         masks: dict[int | None, Tensor | None] = {}  # by sliding window: most models need just one
         for index, layer in enumerate(layers, first - 1):
+            if entering is not None:
+                h_BSH = entering(index + 1, h_BSH)
             window = self.family.window(self.config, index)
             if window not in masks:
                 masks[window] = self._mask(replace(seen, window=window), h_BSH.dtype)

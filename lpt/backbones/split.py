@@ -28,7 +28,7 @@ from lpt.backbones.dropout import CheapDropout
 from lpt.backbones.families import families_with_keys_values, family_of, max_length, name_of, num_layers
 from lpt.backbones.masks import ActiveVisibility, Visibility, positions_with_prompt, token_positions
 from lpt.backbones.names import LEAN
-from lpt.backbones.passes import Passes
+from lpt.backbones.passes import Entering, Passes
 from lpt.backbones.prefix import Known, Prefix, Recorder, Text
 from lpt.errors import LptError
 
@@ -286,7 +286,13 @@ class SplitBackbone(nn.Module):
         return self.family.embed(self.base, input_ids, token_positions(input_ids, attention_mask))
 
     def run(
-        self, h_BSH: Tensor, attention_mask: Tensor | None, first: int, last: int, prompt_length: int = 0
+        self,
+        h_BSH: Tensor,
+        attention_mask: Tensor | None,
+        first: int,
+        last: int,
+        prompt_length: int = 0,
+        entering: Entering | None = None,
     ) -> Tensor:
         """States leaving layer `last`, `[B, P + T, H]`, of `[prompt ; tokens]` entering layer `first`.
 
@@ -296,6 +302,7 @@ class SplitBackbone(nn.Module):
             first: from 1, included.
             last: up to L, included; the states come back as they are if it is `first - 1`.
             prompt_length: P; 0 where no prompt has entered yet.
+            entering: what enters each of these layers (`lpt.backbones.passes`).
         """
         prefix = self.prefix if first >= self.layer else None
         seen = self._visibility(h_BSH, attention_mask, prompt_length, prefix)
@@ -306,7 +313,7 @@ class SplitBackbone(nn.Module):
                 module.training = self.training and drops
         given = None if prefix is None else lambda index: prefix.before(index, h_BSH)
         with self._dropout():
-            return self._passes.through(list(layers)[first - 1 : last], first, h_BSH, seen, given)
+            return self._passes.through(list(layers)[first - 1 : last], first, h_BSH, seen, given, entering)
 
     def run_at(self, h_BSH: Tensor, attention_mask: Tensor | None, position: Tensor, prompt_length: int = 0) -> Tensor:
         """States leaving layer L at one token of each row, `[B, H]`, or at several, `[B, Q, H]`.
@@ -384,7 +391,9 @@ class SplitBackbone(nn.Module):
             keys_values.append(self._passes.keys_values(every[-1], h_BTH, seen))
         return {layer: states[layer] for layer in layers}, keys_values
 
-    def run_over(self, p_BPH: Tensor, context: Context, position_BQ: Tensor) -> Tensor:
+    def run_over(
+        self, p_BPH: Tensor, context: Context, position_BQ: Tensor, entering: Entering | None = None
+    ) -> Tensor:
         """States leaving layer L at some tokens of a text that is read only, `[B, Q, H]`.
 
         The prompt and these tokens alone pass through layers k..L. They see the text by its frozen keys and values, and
@@ -394,6 +403,7 @@ class SplitBackbone(nn.Module):
             p_BPH: the prompt, entering layer k; P may be 0.
             context: what `read` gives, with the states entering layer k.
             position_BQ: the read-out token, and answers behind it.
+            entering: what enters each layer, `[B, P + Q, H]` (`lpt.backbones.passes`).
         """
         h_BTH, mask, keys_values = context
         assert keys_values is not None, "read first"
@@ -414,7 +424,9 @@ class SplitBackbone(nn.Module):
         *below, last = self.upper_layers
         queries = replace(seen, queries=position_BQ.shape[1])
         with self._dropout():
-            h_BAH = self._passes.through(below, self.layer, h_BAH, seen, behind)
+            h_BAH = self._passes.through(below, self.layer, h_BAH, seen, behind, entering)
+            if entering is not None:
+                h_BAH = entering(self.num_layers, h_BAH)
             query_BQ = torch.arange(prompt_length, active, device=h_BAH.device).expand(h_BAH.shape[0], -1)
             return self._passes.last(last, h_BAH, query_BQ, seen, queries, lambda own: behind(self.num_layers - 1, own))
 

@@ -90,8 +90,8 @@ def _generator_init(config: Config, schema: Schema) -> Iterator[str]:
     if init in method.traits.get("starts_from", ()) or (method.has_late_prompt and generator in able):
         return
     yield (
-        f"generator.init={init} goes with method=prompt_tuning, or with generator={' or '.join(able)} of method=lpt or "
-        f"lpt_lora; not with generator={generator} method={method.name}"
+        f"generator.init={init} goes with method=prompt_tuning, or with generator={' or '.join(able)} of a method that "
+        f"has generators, such as lpt; not with generator={generator} method={method.name}"
     )
 
 

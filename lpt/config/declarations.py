@@ -19,7 +19,7 @@ from lpt.ranges import Allowed, above, allowed_by, at_least, fraction, one_of, p
 from lpt.registry import KINDS, SUPPLIED
 
 PACKAGE = Path(__file__).parents[1]
-OWN_FILES = ("late_prompt.py", "methods/*.py", "generators.py", "heads.py")
+OWN_FILES = ("late_prompt.py", "methods/*.py", "generators/*.py", "heads.py")
 DECORATORS = {f"register_{kind}": kind for kind in KINDS}
 # What an annotation may be made of.
 NAMES: dict[str, Any] = {

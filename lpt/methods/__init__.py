@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpt.errors import LptError
 from lpt.late_prompt import LateMethod
-from lpt.methods import adapter, frozen, lora, prompts, weights  # noqa: F401  (each registers its methods)
+from lpt.methods import adapter, deep_prompts, frozen, ladder, lora, prompts, state_probe, weights  # noqa: F401  (each registers its methods)
 from lpt.registry import METHODS
 
 if TYPE_CHECKING:

@@ -68,7 +68,7 @@ class InstanceDependentPrompt(LatePromptModel):
     """S-IDPG-PHM (Wu et al. 2022, https://arxiv.org/abs/2204.04497): a generated prompt at the input.
 
     The generator reads what the frozen model makes of the whole text, so every step has a forward pass more than
-    prompt tuning has; its two maps are parametrized hypercomplex multiplications (`lpt.generators.PHMLinear`).
+    prompt tuning has; its two maps are parametrized hypercomplex multiplications (`lpt.generators.paper.PHMLinear`).
 
     Args:
         model: a Hugging Face model.

@@ -180,8 +180,8 @@ RANGES = {
     "seed=-1": "seed=-1 must be at least 0",
     "generator.dropout=1": "generator.dropout=1.0 must be 0 or more and less than 1",
     "generator.init=vocabulary": (
-        "generator.init=vocabulary goes with method=prompt_tuning, or with generator=none of method=lpt or lpt_lora; "
-        "not with generator=npg method=lpt"
+        "generator.init=vocabulary goes with method=prompt_tuning, or with generator=inception or none of a method "
+        "that has generators, such as lpt; not with generator=npg method=lpt"
     ),
     "fewshot.k=null": "fewshot=total needs fewshot.k=<number of training rows>",
     "trainer.devices=17": (

@@ -183,8 +183,8 @@ def of_method(method, *overrides):
          "method=linear_probe trains the head alone, so it needs head=linear, not label_words"),
         ("lora", "head.lr=0.01", "head.lr=0.01 goes with head=linear; head=label_words trains nothing of its own"),
         ("lora", "generator.init=states",
-         "generator.init=states goes with method=prompt_tuning, or with generator=npg or phm or none of method=lpt or "
-         "lpt_lora; not with generator=npg method=lora"),
+         "generator.init=states goes with method=prompt_tuning, or with generator=inception or npg or phm or none "
+         "of a method that has generators, such as lpt; not with generator=npg method=lora"),
     ],
 )  # fmt: skip
 def test_what_a_method_does_not_have_is_refused(method, option, complaint):
@@ -230,8 +230,18 @@ def test_a_bench_can_measure_every_method_as_it_is_late_read_only_and_cached():
     What has a trunk can be cached, as can what reads the text once.
     """
     stock = {"full", "lora", "alora", "prompt_tuning", "per_label"}
-    with_trunk = {"lpt", "lpt_lora", "adapterdrop", "linear_probe", "zero_shot"}
-    with_trunk |= {f"late_{name}" for name in ("full", "lora", "adapter", "bitfit", "p_tuning_v2")}
+    with_trunk = {
+        "lpt",
+        "lpt_lora",
+        "deep_lpt",
+        "spt",
+        "iapt",
+        "adapterdrop",
+        "linear_probe",
+        "state_probe",
+        "zero_shot",
+    }
+    with_trunk |= {f"late_{name}" for name in ("full", "lora", "adapter", "bitfit", "p_tuning_v2", "ladder")}
     read_only = {f"{name}_read_only" for name in with_trunk | set(choices("method"))}
     expected = stock | set(choices("method")) | with_trunk | read_only
     expected |= {f"{name}_cached" for name in with_trunk | read_only}

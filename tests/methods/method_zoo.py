@@ -9,7 +9,7 @@ from tiny import ENCODERS, HIDDEN, LAYERS, tiny_model
 from lpt.methods import build_method
 
 INNER, KEYS = 24, 8  # of feed-forward networks, and of keys and values where heads share them: tests/tiny.py
-PROMPT, BOTTLENECK, RANK = 4, 8, 2
+PROMPT, BOTTLENECK, RANK, REDUCTION = 4, 8, 2, 2
 
 SETTINGS = {
     "lpt": {"prompt_length": PROMPT, "bottleneck": BOTTLENECK},
@@ -22,7 +22,12 @@ SETTINGS = {
     "prompt_tuning": {"prompt_length": PROMPT},
     "p_tuning_v2": {"prompt_length": PROMPT},
     "s_idpg": {"prompt_length": PROMPT, "bottleneck": BOTTLENECK},
+    "deep_lpt": {"prompt_length": PROMPT, "bottleneck": BOTTLENECK},
+    "spt": {"prompt_length": PROMPT, "bottleneck": BOTTLENECK},
+    "iapt": {"prompt_length": PROMPT, "bottleneck": BOTTLENECK, "generator": "attentive"},
+    "ladder": {"reduction": REDUCTION},
 }
+DEEP = ("deep_lpt", "spt", "iapt")
 FROM_THE_INPUT = ("prompt_tuning", "s_idpg")  # methods that cannot be late
 WITHOUT_BIASES = ("llama", "mistral", "qwen3")
 
@@ -98,9 +103,8 @@ def build(name, family, layer=None, attention="eager", seed=1, **settings):
 
 def first_layer(name, layer):
     """Where a method that is told `layer` begins."""
-    return layer or {"lpt": 3, "lpt_lora": 3, "adapterdrop": 3, "linear_probe": LAYERS, "zero_shot": LAYERS}.get(
-        name, 1
-    )
+    in_the_middle = dict.fromkeys(("lpt", "lpt_lora", "adapterdrop", "state_probe", *DEEP), LAYERS // 2 + 1)
+    return layer or (in_the_middle | {"linear_probe": LAYERS, "zero_shot": LAYERS}).get(name, 1)
 
 
 def trained(method):
@@ -142,6 +146,21 @@ def expected(name, family, layer=None):
         places = _in_layers(anatomy, k, anatomy.sublayers)
         names |= {f"{at}.{way}.{tensor}" for at in places for way in ("down", "up") for tensor in ("weight", "bias")}
         size += count * 2 * (h * m + m + m * h + h)
+    if name in DEEP:
+        tensors = {f"proj_{way}.{tensor}" for way in ("down", "up") for tensor in ("weight", "bias")}
+        if name == "iapt":
+            tensors |= {"pool.weight", "activation.above", "activation.below"}
+        names = {
+            f"{at}.{t}" for t in tensors for at in ("generator", *(f"deeper.{i}" for i in range(k + 1, LAYERS + 1)))
+        }
+        one = h * m + m + m * p + 10 + m * h + h if name == "iapt" else h * m + m + m * p * h + p * h
+        size = count * one
+        if name == "spt":
+            names, size = names | {"gates"}, size + count - 1
+    if name == "ladder":
+        names, size = _ladder(count, h // REDUCTION)
+    if name == "state_probe":
+        names, size = {"query"}, h
     if name == "prompt_tuning":
         names, size = {"generator.prompt"}, p * h
     if name == "p_tuning_v2":
@@ -151,6 +170,13 @@ def expected(name, family, layer=None):
         found = _weights(anatomy, family, k, whole=layer is None, ending=".bias" if name == "bitfit" else "")
         names, size = set(found), sum(p.numel() for p in found.values())
     return names, size
+
+
+def _ladder(count, d):
+    inside = ("norm", "qkv", "out", "feed_forward.0", "feed_forward.1", "feed_forward.3")
+    modules = [f"down.{i}" for i in range(count + 1)] + [f"layers.{i}.{path}" for i in range(count) for path in inside]
+    names = {f"{module}.{tensor}" for module in (*modules, "up") for tensor in ("weight", "bias")} | {"gates"}
+    return names, count * (12 * d * d + 13 * d + 1) + (count + 1) * (HIDDEN * d + d) + d * HIDDEN + HIDDEN
 
 
 def _in_layers(anatomy, k, paths):

@@ -171,6 +171,118 @@ def test_the_summary_of_s_idpg_is_the_whole_frozen_models_without_prompt_or_drop
     assert method.backbone.training  # again
 
 
+# Prompts in many layers
+
+
+def copied(into, given):
+    """A method with the tensors of another, as far as it has them."""
+    tensors = trained(given)
+    with torch.no_grad():
+        for name, p in trained(into).items():
+            p.copy_(tensors[name])
+    return into
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_gates_choose_between_the_prompt_of_the_layer_below_and_a_new_one(family, read_only, inputs):
+    gated = stir(build("spt", family, 2, read_only=read_only))
+    once, anew = (copied(build(name, family, 2, read_only=read_only), gated) for name in ("lpt", "deep_lpt"))
+    assert len(gated.gates) == LAYERS - 2
+    for gate, same in ((-40.0, once), (40.0, anew)):
+        with torch.no_grad():
+            gated.gates.fill_(gate)
+        close(ours(gated, family, inputs), ours(same, family, inputs))
+    assert (ours(once, family, inputs) - ours(anew, family, inputs)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_a_new_prompt_is_written_from_the_states_that_would_enter_its_layer(family, inputs):
+    """With a single new one, at layer L: the pass of a late prompt up to there, and layer L over the new prompt."""
+    ids, mask = inputs
+    deep = stir(build("deep_lpt", family, 2, every=LAYERS - 2))
+    assert set(deep.deeper) == {str(LAYERS)}
+    position, backbone = readout(family, mask), deep.backbone
+    h = deep.trunk(ids, mask)
+    below = torch.cat([deep.generate(h, mask, position), h], 1)
+    below = backbone.run(below, mask, 2, LAYERS - 1, PROMPT)
+    text = below[:, PROMPT:]
+    new = deep.deeper[str(LAYERS)](text, *deep.context(text, mask, position))
+    out = backbone.run(torch.cat([new, text], 1), mask, LAYERS, LAYERS, PROMPT)[:, PROMPT:]
+    expected = backbone.vocabulary_logits(backbone.finish(out[torch.arange(len(ids)), position]))
+    close(ours(deep, family, inputs), expected)
+
+
+# Beside the backbone
+
+
+@pytest.mark.parametrize("rungs", ["linear", "average"])
+@pytest.mark.parametrize("layer", [1, 3])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_the_ladder_is_its_equations_over_the_stock_models_states(family, layer, rungs, inputs):
+    ids, mask = inputs
+    method = build("ladder", family, layer, rungs=rungs)
+    stock = tiny_model(family)
+    close(ours(method, family, inputs), read(stock(input_ids=ids, attention_mask=mask).logits, family, mask))
+    stir(method, 0.3)
+    leaving = []
+    stock.get_submodule(ANATOMY[family].layers)[-1].register_forward_hook(
+        lambda module, given, out: leaving.append(out if torch.is_tensor(out) else out[0])
+    )
+    entering = stock(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    for row, length in enumerate(mask.sum(1).tolist()):  # one by one, without padding
+        states = [h[row, :length] for h in (*entering[layer - 1 : LAYERS], leaving[0])]
+        s = method.down[0](states[0])
+        for i, h in enumerate(states[1:]):
+            mu = torch.sigmoid(method.gates[i] / 0.1)
+            s = mu * s + (1 - mu) * method.down[i + 1](h)
+            s = side_layer(method.layers[i], s, method.backbone.causal)
+        at = readout(family, mask)[row]
+        z = method.backbone.finish((states[-1] + method.up(s))[at])
+        close(ours(method, family, inputs)[row], method.backbone.vocabulary_logits(z))
+
+
+def side_layer(layer, s, causal):
+    """A transformer layer by PyTorch's own attention, with the same tensors."""
+    attention = torch.nn.MultiheadAttention(s.shape[1], layer.heads, batch_first=True)
+    with torch.no_grad():
+        attention.in_proj_weight.copy_(layer.qkv.weight)
+        attention.in_proj_bias.copy_(layer.qkv.bias)
+        attention.out_proj.load_state_dict(layer.out.state_dict())
+    x, hidden = layer.norm(s)[None], torch.ones(len(s), len(s)).triu(1).bool()
+    s = s + attention(x, x, x, attn_mask=hidden if causal else None, need_weights=False)[0][0]
+    return s + layer.feed_forward(s)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_no_gradient_passes_through_the_backbone_beside_a_ladder(read_only, inputs):
+    method = stir(build("ladder", "llama", read_only=read_only)).train()
+    flowing = []
+    for layer in method.backbone.layers:
+        layer.register_forward_hook(lambda module, given, out: flowing.append(out.requires_grad))
+    ours(method, "llama", inputs).sum().backward()
+    assert flowing
+    assert not any(flowing)
+
+
+@pytest.mark.parametrize("pool", ["readout", "mean", "attention"])
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_a_state_probe_pools_what_enters_its_layer_and_computes_nothing_above(family, pool, inputs):
+    ids, mask = inputs
+    method = stir(build("state_probe", family, 3, pool=pool), 3)
+    entering = tiny_model(family)(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[2]
+    for layer in method.backbone.layers[2:]:
+        layer.register_forward_hook(lambda *_: pytest.fail("a layer above was computed"))
+    found = method.read_out(method.read(ids, mask), readout(family, mask))
+    for row, length in enumerate(mask.sum(1).tolist()):
+        h = F.layer_norm(entering[row, :length], (entering.shape[-1],))
+        weights = torch.ones(length) / length
+        if pool == "attention":
+            weights = (h @ method.query / h.shape[1] ** 0.5).softmax(0)
+        z = h[readout(family, mask)[row]] if pool == "readout" else weights @ h
+        close(found[row], F.layer_norm(z, z.shape))
+
+
 # The backbone's own weights
 
 
@@ -239,6 +351,9 @@ def test_the_frozen_backbone_is_the_stock_model_whatever_the_layer_and_trains_no
         ("lora", {"targets": "atention"}, r"method.targets='atention' is not known; choose one of attention, all; did"),
         ("lpt_lora", {"targets": "q"}, r"method.targets='q' is not known; choose one of attention, all$"),
         ("adapter", {"placement": "pfeifer"}, r"method.placement='pfeifer' is not known.*did you mean 'pfeiffer'"),
+        ("ladder", {"reduction": 5}, r"method.reduction=5 does not divide the hidden size \d+; choose one that does"),
+        ("ladder", {"rungs": "x"}, r"method.rungs='x' is not known; choose linear or average"),
+        ("state_probe", {"pool": "x"}, r"method.pool='x' is not known; choose readout, mean or attention"),
         ("adapterdrop", {"placement": "x"}, r"method.placement='x' is not known; choose one of houlsby, pfeiffer$"),
     ],
 )

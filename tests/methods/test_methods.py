@@ -38,7 +38,7 @@ def loss(method, family):
 
 
 def test_all_methods_are_tested_here():
-    assert {*SETTINGS, "linear_probe", "zero_shot"} == set(METHODS)
+    assert {*SETTINGS, "linear_probe", "state_probe", "zero_shot"} == set(METHODS)
 
 
 @pytest.mark.parametrize(("name", "family", "layer"), BEGINS)

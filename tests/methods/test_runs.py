@@ -5,13 +5,14 @@ import json
 import pytest
 import torch
 from experiment import make_experiment
-from method_zoo import BOTTLENECK, PROMPT, RANK, SETTINGS, expected, first_layer
+from method_zoo import BOTTLENECK, DEEP, PROMPT, RANK, REDUCTION, SETTINGS, expected, first_layer
 from safetensors.torch import load_file
 from tiny import HIDDEN, LAYERS
 
 from lpt.methods import METHODS
 from lpt.training.module import PromptModule
 
+WITH_GENERATOR = ("lpt", "lpt_lora", *DEEP)
 SHORT = ["fewshot.k=16", "trainer.max_steps=2", "trainer.eval_batch_size=64", "logger=none"]
 RECORDED = {  # in result.json, of the method
     "lpt": {"layer": 3, "prompt_length": PROMPT, "generator": "npg", "bottleneck": BOTTLENECK, "normalize": False},
@@ -25,16 +26,23 @@ RECORDED = {  # in result.json, of the method
     "prompt_tuning": {"prompt_length": PROMPT},
     "p_tuning_v2": {"layer": 1, "prompt_length": PROMPT},
     "s_idpg": {"prompt_length": PROMPT, "bottleneck": BOTTLENECK},
+    **{name: {"layer": 3, "prompt_length": PROMPT, "bottleneck": BOTTLENECK, "normalize": False} for name in DEEP},
+    "ladder": {"layer": 1, "reduction": REDUCTION, "rungs": "linear"},
+    "state_probe": {"layer": 3, "pool": "attention"},
     "linear_probe": {"layer": LAYERS},
     "zero_shot": {"layer": LAYERS},
 }
+for name in DEEP:
+    RECORDED[name] |= {"generator": "attentive" if name == "iapt" else "npg", "every": 1}
 RECORDED = {name: settings | {"read_only": False} for name, settings in RECORDED.items()}
 
 
 def options(name):
-    of_the_prompt = ("prompt_length", "bottleneck") if name in ("lpt", "lpt_lora") else ()
-    group = {True: "lpt", False: "method"}
-    sizes = [f"{group[option in of_the_prompt]}.{option}={size}" for option, size in SETTINGS.get(name, {}).items()]
+    of_the_prompt = ("prompt_length", "bottleneck") if name in WITH_GENERATOR else ()
+    group, given = {True: "lpt", False: "method"}, SETTINGS.get(name, {})
+    sizes = [
+        f"{group[option in of_the_prompt]}.{option}={size}" for option, size in given.items() if option != "generator"
+    ]
     return [f"method={name}", *sizes]
 
 
@@ -62,14 +70,14 @@ def test_every_method_runs_and_its_result_says_what_was_trained(experiments, nam
     experiment = experiments[family]
     result = experiment.run(name, *SHORT, *options(name))
     names, size = expected(name, family)
-    if name == "linear_probe":
-        names, size = {"linear.weight", "linear.bias"}, HIDDEN * 2 + 2
+    if name in ("linear_probe", "state_probe"):
+        names, size = names | {"linear.weight", "linear.bias"}, size + HIDDEN * 2 + 2
     assert json.loads(json.dumps(result)) == experiment.result(name)
     assert (result["status"], result["method"]) == ("completed", name)
     assert result["settings"] == RECORDED[name]
     assert result["trainable_parameters"] == size
     prompt = {option: RECORDED[name].get(option) for option in ("prompt_length", "generator", "bottleneck")}
-    if name not in ("lpt", "lpt_lora"):
+    if name not in WITH_GENERATOR:
         prompt = dict.fromkeys(prompt)
     assert result["lpt"] == {"layer": first_layer(name, None), "read_only": False} | prompt
     adapter = experiment.run_dir(name) / "adapter"
