@@ -416,6 +416,14 @@ def test_keys_and_values_beyond_the_budget_leave_the_states_and_a_word(mode, tmp
     torch.testing.assert_close(scores(method, split, what), scores(method, split, None), atol=1e-6, rtol=1e-5)
 
 
+def test_on_a_gpu_the_states_alone_are_kept_since_it_reads_faster_than_it_is_told(tmp_path):
+    method, lines = pair("llama")[0], []
+    method.to("meta")  # not the CPU, as a GPU
+    plan = TrunkCache("disk", folder=tmp_path, say=lines.append).prepare(method.backbone, {"train": split_of()})
+    assert (plan.mode, plan.keys_values) == ("disk", False)
+    assert "layer 2; a GPU reads the text above faster than keys and values of 2..4 are copied to it" in lines[0]
+
+
 def test_at_layer_1_there_is_something_to_keep(tmp_path):
     what, cache = kept(pair("llama", "lora", layer=1)[0], split_of(), tmp_path)
     assert cache.plan.mode == "disk"

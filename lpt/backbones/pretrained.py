@@ -180,7 +180,7 @@ class RandomWeights(Pretrained):
         raise LptError(f"backbone.path={self.path!r} has random weights and no tokenizer: it is for lpt bench alone")
 
     def load_model(self, dtype: torch.dtype, quantization: str | None = None, accelerator: str = "cpu") -> Any:
-        """Model of this shape with random weights, in eval mode.
+        """Model of this shape with random weights, in eval mode; drawn on the GPU, if it is going to be there.
 
         Raises:
             LptError: a quantization is asked for, or the shape is impossible.
@@ -191,7 +191,8 @@ class RandomWeights(Pretrained):
             )
         auto: Any = AutoModelForCausalLM if self.family.causal else AutoModelForMaskedLM
         try:
-            model = auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()
+            with torch.device("cuda" if accelerator == "gpu" else "cpu"):
+                model = auto.from_config(self.config, attn_implementation="eager", dtype=dtype).eval()
         except Exception as error:  # whatever a shape is impossible by
             raise LptError(f"backbone.path={self.path!r} is no possible shape: {_short(error)}") from error
         return _in_format(model, dtype)

@@ -59,7 +59,8 @@ def measure(candidate: str, config: Config) -> dict[str, Any]:
     placement = _place(candidate, config)
     accelerator, device, dtype = placement.accelerator, placement.device, placement.dtype
     torch.manual_seed(config.seed)
-    model = find_pretrained(config.backbone.path, config.backbone.revision).load_model(dtype).to(device)
+    pretrained = find_pretrained(config.backbone.path, config.backbone.revision)
+    model = pretrained.load_model(dtype, accelerator=accelerator).to(device)
     anatomy = SplitBackbone(model, layer=1)
     if bench.tokens > anatomy.max_length:
         raise LptError(f"bench.tokens={bench.tokens} is more than {config.backbone.name} allows ({anatomy.max_length})")
@@ -173,7 +174,7 @@ def _keep(method: LateMethod, split: EncodedSplit) -> Kept | None:
     cache = TrunkCache("memory", say=lambda message: None)
     plan = cache.prepare(backbone, {"train": split})
     states = cache.states(backbone, split, "train", pad_id=0)
-    if states is None or plan.keys_values is not method.read_only:
+    if states is None:
         raise LptError(f"nothing can be cached: the trunk cache is {plan.reason}")
     return Kept(states, cache.keys_values(backbone, split, "train", 0, states))
 

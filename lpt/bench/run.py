@@ -16,6 +16,7 @@ from lpt.config.bench import Measurement, config_to_json
 from lpt.config.schema import Config
 from lpt.console import console, say
 from lpt.errors import LptError
+from lpt.files import write_text
 
 
 def run_bench(config: Config, measurements: Sequence[Measurement]) -> dict[str, Any]:
@@ -35,10 +36,14 @@ def run_bench(config: Config, measurements: Sequence[Measurement]) -> dict[str, 
     folder.mkdir(parents=True, exist_ok=True)
     title = _title(config)
     say(title)
-    results = [_measure_aloud(f"{i}/{len(measurements)}", each) for i, each in enumerate(measurements, 1)]
+    results: list[dict[str, Any]] = []
+    bench = {"title": title, "vary": config.bench.vary, "config": dataclasses.asdict(config), "results": results}
+    for i, each in enumerate(measurements, 1):
+        results.append(_measure_aloud(f"{i}/{len(measurements)}", each))
+        # At once, so that what was measured is there if the bench is ended.
+        write_text(folder / "bench.json", json.dumps(bench, indent=2) + "\n")
     if all("error" in result for result in results):
         raise LptError("nothing could be measured; the lines above say why")
-    bench = {"title": title, "vary": config.bench.vary, "config": dataclasses.asdict(config), "results": results}
     _write(bench, folder)
     say(f"in {folder}")
     return bench
@@ -71,8 +76,7 @@ def measure_alone(candidate: str, config: Config) -> dict[str, Any]:
 
 
 def _write(bench: dict[str, Any], folder: Path) -> None:
-    """Write the results, and print them as a table."""
-    (folder / "bench.json").write_text(json.dumps(bench, indent=2) + "\n", encoding="utf-8")
+    """Print the results as a table, and write that too."""
     table = cost_table(bench)
     console.print()
     console.width = max(console.width, 140)  # all columns, also in a pipe

@@ -51,7 +51,8 @@ class Plan:
 class TrunkCache:
     """The states entering layer k, and where a method is read-only keys and values, for the splits of a run.
 
-    Keys and values that exceed the budget are not kept: the layers above then read the text from its states again.
+    Keys and values that exceed the budget are not kept: the layers above then read the text from its states again. Nor
+    are they on a GPU, which computes them faster than they come to it.
 
     Args:
         mode: `memory`, `disk`, `off`, or `auto`: disk where it fits the budget, for later runs to reuse; else memory;
@@ -169,17 +170,20 @@ class TrunkCache:
         places = [place for place in budgets if self.mode in ("auto", place) and (place == "disk" or world_size == 1)]
         budget = human_bytes(max(budgets[place] for place in places))
         k, last = backbone.layer, backbone.num_layers
+        # A GPU would wait for them: a step of RoBERTa-large takes 218 ms with copied ones (experiments/cost.md).
+        apart = backbone.model.device.type != "cpu"
         for place in places:
-            if keys_values and states + keys_values <= budgets[place]:
+            if keys_values and not apart and states + keys_values <= budgets[place]:
                 size = human_bytes(states + keys_values)
                 return Plan(
                     place, f"{place}, {size} of states entering layer {k} and keys and values of {k}..{last}", True
                 )
         size = f"{human_bytes(states)} of states entering layer {k}"
-        above = (
-            f"; keys and values of {k}..{last} would take {human_bytes(keys_values)}, more than the budget of {budget} "
-            "(cache.max_bytes), so every step reads the text above again, without gradient"
-        )
+        what = f"keys and values of {k}..{last}"
+        why = f"{what} would take {human_bytes(keys_values)}, more than the budget of {budget} (cache.max_bytes)"
+        if apart:
+            why = f"a GPU reads the text above faster than {what} are copied to it"
+        above = f"; {why}, so every step reads the text above again, without gradient"
         for place in places:
             if states <= budgets[place]:
                 return Plan(place, f"{place}, {size}{above if keys_values else ''}")

@@ -92,7 +92,8 @@ class SelectivePromptTuning(DeepLatePrompt):
         return (1 - gate) * left_BPH + gate * p_BPH
 
 
-@register_method("iapt", settings={"generator": "attentive", "lpt.prompt_length": 4})
+# In units of the states' size, since the sizes of states in some models would be beyond any activation.
+@register_method("iapt", settings={"generator": "attentive", "lpt.prompt_length": 4, "generator.normalize": True})
 class InstanceAwarePromptTuning(DeepLatePrompt):
     """IAPT (Zhu et al. 2024, https://arxiv.org/abs/2405.18203): few prompt tokens, by `attentive`, in every layer.
 

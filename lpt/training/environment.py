@@ -4,6 +4,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from lpt import __version__
 from lpt.hardware import describe_hardware
 from lpt.training.result import GitState, Hardware
 
@@ -12,7 +13,7 @@ PACKAGES = ("torch", "transformers", "pytorch-lightning", "hydra-core", "dataset
 
 def package_versions() -> dict[str, str]:
     """Name -> installed version of the packages that results may depend on."""
-    return {name: version(name) for name in PACKAGES}
+    return {name: __version__ if name == "lpt" else version(name) for name in PACKAGES}
 
 
 def git_state(folder: Path | None = None) -> GitState | None:

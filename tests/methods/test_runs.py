@@ -33,7 +33,7 @@ RECORDED = {  # in result.json, of the method
     "zero_shot": {"layer": LAYERS},
 }
 for name in DEEP:
-    RECORDED[name] |= {"generator": "attentive" if name == "iapt" else "npg", "every": 1}
+    RECORDED[name] |= {"generator": "attentive" if name == "iapt" else "npg", "normalize": name == "iapt", "every": 1}
 RECORDED = {name: settings | {"read_only": False} for name, settings in RECORDED.items()}
 
 
