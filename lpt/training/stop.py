@@ -45,9 +45,10 @@ class StopRequests:
                 self._before[number] = signal.signal(number, self._note)
 
     def forget(self) -> None:
-        """Have signals do again what they did before."""
+        """Have signals do again what they did before; those that someone else has reset in the meantime stay so."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)
         self._before.clear()
 
     def waited(self) -> float:

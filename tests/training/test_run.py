@@ -1,4 +1,6 @@
+import gc
 import json
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -15,6 +17,7 @@ from lpt.backbones.split import SplitBackbone
 from lpt.calibration import calibration_error, fit_temperature, tempered
 from lpt.errors import LptError
 from lpt.training.module import PromptModule
+from lpt.training.stop import SIGNALS
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,19 @@ def test_a_run_folder_holds_what_it_promises(experiment, plain):
         "bottleneck": 8,
         "read_only": False,
     }
+
+
+def test_a_run_leaves_signals_as_they_were_and_nothing_of_its_model_in_memory(experiment):
+    """Else a process could not be ended after it has trained, and one that trains often would fill the memory."""
+    before, models = {number: signal.getsignal(number) for number in SIGNALS}, living_models()
+    experiment.run("freed", "trainer.max_steps=1")
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    assert living_models() <= models
+
+
+def living_models():
+    gc.collect()
+    return {id(thing) for thing in gc.get_objects() if type(thing) in (PromptModule, SplitBackbone)}
 
 
 def test_a_run_learns_what_can_be_learnt(tmp_path):
