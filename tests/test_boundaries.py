@@ -26,6 +26,7 @@ ALLOWED = {  # module -> where it may be imported
         "lpt/api.py",
         "lpt/config/main.py",
         "lpt/cli/replay.py",
+        "lpt/cli/layers.py",
         "lpt/config/command_line.py",
         "lpt/sweep/",
         "lpt/report/",

@@ -10,7 +10,22 @@ import sys
 from collections.abc import Sequence
 
 from lpt import __version__
-from lpt.cli import adapter, bench, cache, evaluate, export, predict, replay, report, review, runs, serve, sweep, train
+from lpt.cli import (
+    adapter,
+    bench,
+    cache,
+    evaluate,
+    export,
+    layers,
+    predict,
+    replay,
+    report,
+    review,
+    runs,
+    serve,
+    sweep,
+    train,
+)
 from lpt.cli.arguments import Parser
 from lpt.cli.completion import SHELLS, PrintCompletion
 from lpt.errors import ConfigError, LptError
@@ -58,6 +73,21 @@ def _parser() -> argparse.ArgumentParser:
         help="print the script that completes lpt in a shell",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for group in (train, runs, predict, serve, evaluate, export, review, sweep, report, replay, adapter, bench, cache):
+    for group in (
+        train,
+        runs,
+        predict,
+        serve,
+        evaluate,
+        export,
+        review,
+        sweep,
+        report,
+        replay,
+        layers,
+        adapter,
+        bench,
+        cache,
+    ):
         group.add(commands)
     return parser

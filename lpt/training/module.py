@@ -274,7 +274,7 @@ class PromptModule(pl.LightningModule):
         # Every rank has gathered the same rows and computed the same values: nothing is left to synchronize.
         for name, value in values.items():
             # What is evaluated after training is no point of its curves.
-            self.log(f"{split}/{name}", value, logger=self.trainer.state.fn == "fit")
+            self.log(f"{split}/{name}", value, logger=bool(self.trainer.loggers) and self.trainer.state.fn == "fit")
 
     def take_predictions(self) -> SplitPredictions:
         """The predictions of the evaluation just done, of all processes."""
