@@ -6,6 +6,7 @@ and is scored on that one. A text is read once for all of them.
 Shapes: N rows, B batch, T tokens, H hidden size.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def score_layers(config: Config, folds: int) -> list[LayerScore]:
         folds: of cross-validation.
 
     Raises:
-        LptError: a regression; a class with fewer rows than folds; scikit-learn is not installed; or as of a run.
+        LptError: a regression; no class with as many rows as folds; scikit-learn is not installed; or as of a run.
     """
     try:
         from sklearn.linear_model import RidgeClassifierCV
@@ -71,16 +72,17 @@ def score_layers(config: Config, folds: int) -> list[LayerScore]:
         raise LptError(f"lpt layers compares classes, and task={config.task.name} is a regression; choose another task")
     experiment = prepare(config)
     labels = np.array(experiment.splits["train"].labels)
-    fewest = int(np.bincount(labels).min())
-    if fewest < folds:
+    most = int(np.bincount(labels).max())
+    if most < folds:
         raise LptError(
-            f"--folds {folds}: a class has {fewest} training rows; give at most that many, or a larger fewshot.k"
+            f"--folds {folds}: no class has more than {most} training rows; give at most that, or a larger k"
         )
     cut = StratifiedKFold(folds, shuffle=True, random_state=config.seed)
     model = make_pipeline(StandardScaler(), RidgeClassifierCV(STRENGTHS))
     states = read_states(experiment)
     found, title = [], "fitting"
-    with Bar(title, len(states)) as bar:
+    with Bar(title, len(states)) as bar, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")  # said by `prepare` already
         for done, ((layer, pool), x_NH) in enumerate(states.items(), 1):
             found.append(LayerScore(layer, pool, tuple(map(float, cross_val_score(model, x_NH, labels, cv=cut)))))
             bar.update(done)

@@ -53,5 +53,5 @@ def test_of_equal_layers_the_lowest_is_best():
 
 
 def test_more_folds_than_rows_of_a_class_are_refused(config):
-    with pytest.raises(LptError, match=r"--folds 40: a class has \d+ training rows; give at most that many"):
+    with pytest.raises(LptError, match=r"--folds 40: no class has more than \d+ training rows; give at most"):
         score_layers(config, 40)
