@@ -39,6 +39,7 @@ class Cell(NamedTuple):
 
     @property
     def path(self) -> Path:
+        """Where its runs are, in a folder of runs."""
         return Path(self.backbone, self.task, f"k{self.rows}", self.method)
 
 
@@ -104,6 +105,7 @@ def options_of(cell: Cell, seed: int, rate: float, found: argparse.Namespace) ->
 
 
 def rates_of(cell: Cell) -> list[float]:
+    """The learning rates to try; nan where nothing is trained."""
     middle = methods(1)[cell.method][0]
     return [middle] if math.isnan(middle) else [middle / 3, middle, middle * 3]
 
@@ -125,6 +127,7 @@ def best_rate(cell: Cell, found: argparse.Namespace) -> tuple[float, Path] | Non
 
 
 def completed(folder: Path) -> bool:
+    """Whether a run has been completed there."""
     try:
         return json.loads((folder / "result.json").read_text())["status"] == "completed"
     except (OSError, ValueError):

@@ -27,6 +27,8 @@ TASKS = {
     "everything": {"method": "full", "settings": {}, "head": "linear"},
     "lora": {"method": "lora", "settings": {"layer": 1, **LORA}, "head": "linear", "labels": ["a", "b", "c"]},
     "prompts": {"method": "prompt_tuning", "settings": {"prompt_length": 2}},
+    "ladder": {"method": "ladder", "settings": {"layer": 2, "reduction": 2}, "template": " : {}"},
+    "probe": {"method": "state_probe", "settings": {"layer": 3}, "head": "linear"},
 }
 TASKS_THAT_READ_ONLY = {
     "once": {"settings": {"layer": 3, "prompt_length": 3, "generator": "npg", "bottleneck": 4, **READ_ONLY}},
@@ -45,6 +47,11 @@ TASKS_THAT_READ_ONLY = {
         "method": "p_tuning_v2",
         "settings": {"prompt_length": 2, "layer": 2, **READ_ONLY},
         "template": " {}",
+    },
+    "once, in many layers": {
+        "method": "spt",
+        "settings": {"layer": 2, "bottleneck": 4, **READ_ONLY},
+        "template": " the film {}",
     },
     "once, all": {
         "method": "lpt_lora",

@@ -78,6 +78,8 @@ def _method(config: Config, schema: Schema) -> Iterator[str]:
         yield f"method=zero_shot cannot use head={head.name}, which would stay untrained; use head=label_words"
     if method.name == "linear_probe" and not trains:
         yield f"method=linear_probe trains the head alone, so it needs head=linear, not {head.name}"
+    if method.name == "state_probe" and not trains:
+        yield f"method=state_probe reads no words, so it needs head=linear, not {head.name}"
 
 
 def _generator_init(config: Config, schema: Schema) -> Iterator[str]:

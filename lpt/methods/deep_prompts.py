@@ -84,10 +84,12 @@ class SelectivePromptTuning(DeepLatePrompt):
 
     def __init__(self, model: Any, layer: int | None = None, every: Annotated[int, at_least(1)] = 1, **prompt: Any):
         super().__init__(model, layer, every, **prompt)
-        self.gates = nn.Parameter(torch.zeros(len(self.deeper), device=model.device))
+        gates = torch.zeros(len(self.deeper), device=model.device)
+        self.gates = nn.Parameter(gates) if len(gates) else None  # none where a single layer has a prompt
 
     def put(self, layer: int, p_BPH: Tensor, left_BPH: Tensor) -> Tensor:
         """As much of the new prompt as the gate says, and the rest of the one below, `[B, P, H]`."""
+        assert self.gates is not None
         gate = self.gates[(layer - self.backbone.layer) // self.every - 1].sigmoid().to(left_BPH.dtype)
         return (1 - gate) * left_BPH + gate * p_BPH
 

@@ -96,7 +96,7 @@ class LadderSideTuning(LateMethod):
         o_BTH = self._beside(states, attention_mask)
         if position is None:
             return o_BTH
-        row_B = torch.arange(len(o_BTH), device=position.device)
+        row_B = torch.arange(o_BTH.shape[0], device=position.device)
         return o_BTH[row_B if position.ndim == 1 else row_B[:, None], position]
 
     def over(self, p_BPH: Tensor, context: Context, position: Tensor, entering: Entering | None = None) -> Tensor:

@@ -63,7 +63,7 @@ class StateProbe(LateMethod):
         h_BTH, mask, _ = context
         h_BTH = F.layer_norm(h_BTH.float(), h_BTH.shape[-1:])
         if self.pool == "readout":
-            z_BH = h_BTH[torch.arange(len(h_BTH), device=h_BTH.device), readout_position]
+            z_BH = h_BTH[torch.arange(h_BTH.shape[0], device=h_BTH.device), readout_position]
         else:
             scores_BT = h_BTH.new_zeros(h_BTH.shape[:2])
             if self.query is not None:

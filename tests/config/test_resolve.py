@@ -179,6 +179,8 @@ def of_method(method, *overrides):
         ("lora", "lpt.layer=0", "lpt.layer=0 must be at least 1 (layers are numbered 1..L)"),
         ("s_idpg", "method.bottleneck=0", "method.bottleneck=0 must be at least 1"),
         ("p_tuning_v2", "method.prompt_length=0", "method.prompt_length=0 must be at least 1"),
+        ("state_probe", "head.name=label_words",
+         "method=state_probe reads no words, so it needs head=linear, not label_words"),
         ("linear_probe", "head.name=label_words",
          "method=linear_probe trains the head alone, so it needs head=linear, not label_words"),
         ("lora", "head.lr=0.01", "head.lr=0.01 goes with head=linear; head=label_words trains nothing of its own"),

@@ -101,6 +101,10 @@ def test_onnx_gives_the_probabilities_of_the_classifier_with_onnxruntime_and_tok
         ("distilbert", lora(read_only=True) | {"head": "linear"}),
         ("gpt2", {"method": "p_tuning_v2", "settings": {"layer": 2}, "head": "vocabulary"}),
         ("opt", {"method": "lpt_lora", "settings": {"layer": 2, "read_only": True, "bottleneck": 4}}),
+        ("gpt2", {"method": "spt", "settings": {"layer": 2, "bottleneck": 4}}),
+        ("bert", {"method": "iapt", "settings": {"layer": 2, "generator": "attentive", "bottleneck": 4}}),
+        ("gpt2", {"method": "ladder", "settings": {"layer": 2, "reduction": 2}}),
+        ("bert", {"method": "state_probe", "settings": {"layer": 3}, "head": "linear"}),
     ],
 )
 def test_a_torch_program_gives_the_probabilities_of_the_classifier(shape, changes, tmp_path):

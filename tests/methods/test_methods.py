@@ -21,7 +21,13 @@ LENGTHS = (7, 3, 10, 1)
 K = 3
 FAMILIES = tuple(ANATOMY)
 CONFIG = AdapterConfig("", "", None, "", {}, "", [], {}, "", "", 0, weights="some")  # any will do for tensors
-CASES = [(name, family) for name in SETTINGS for family in FAMILIES if name != "bitfit" or family not in WITHOUT_BIASES]
+LIKE_OTHERS = {"deep_lpt": ("bert", "qwen2"), "iapt": ("roberta", "gpt2")}  # `spt` is both, in every family
+CASES = [
+    (name, family)
+    for name in SETTINGS
+    for family in LIKE_OTHERS.get(name, FAMILIES)
+    if name != "bitfit" or family not in WITHOUT_BIASES
+]
 LATE = [case for case in CASES if case[0] not in FROM_THE_INPUT]
 BEGINS = [(*case, None) for case in CASES] + [(*case, K) for case in LATE]  # as the paper has it, and late
 SOME = [case for case in BEGINS if case[1] in ("roberta", "gpt2", "qwen2")]  # an encoder, both kinds of decoders

@@ -25,10 +25,10 @@ def test_the_norm_ratio_is_that_of_mean_norms_and_padding_does_not_count():
 def test_the_ratio_that_is_logged_is_of_what_enters_layer_k(experiment, monkeypatch, options):
     seen = []
 
-    def watch(self, prompt, h, mask, position, upper=LateMethod.upper):
+    def watch(self, prompt, h, mask, position, entering, upper=LateMethod.upper):
         if torch.is_grad_enabled():
             seen.append(norm_ratio(prompt.detach(), h, mask).item())
-        return upper(self, prompt, h, mask, position)
+        return upper(self, prompt, h, mask, position, entering)
 
     monkeypatch.setattr(LateMethod, "upper", watch)
     name = "ratio " + options[0].replace("=", " ")
