@@ -158,9 +158,7 @@ class LateMethod(nn.Module):
         if position is None:
             return backbone.run(h_BSH, attention_mask, k, last, prompt_length, entering)[:, prompt_length:]
         h_BSH = backbone.run(h_BSH, attention_mask, k, last - 1, prompt_length, entering)
-        if entering is not None:
-            h_BSH = entering(last, h_BSH)
-        return backbone.run_at(h_BSH, attention_mask, position, prompt_length)
+        return backbone.run_at(h_BSH, attention_mask, position, prompt_length, entering)
 
     def over(self, p_BPH: Tensor, context: Context, position: Tensor, entering: Entering | None = None) -> Tensor:
         """States leaving layer L at some tokens of a text that does not see the prompt; shapes as for `upper`."""

@@ -73,6 +73,7 @@ class Passes:
         seen: Seen,
         queries: Seen,
         behind: Callable[[Known], Known],
+        entering: Entering | None = None,
     ) -> Tensor:
         """States leaving layer L at some tokens, `[B, Q, H]`.
 
@@ -83,9 +84,12 @@ class Passes:
             seen: who sees whom.
             queries: what the queries see.
             behind: puts what else the layer is given in front of the keys and values of `h_BSH`.
+            entering: what enters it instead of `h_BSH`.
         """
         assert self.family.keys_values is not None
         index = self.config.num_hidden_layers - 1
+        if entering is not None:
+            h_BSH = entering(index + 1, h_BSH)
         given = self.of_layer(index, self.positions(h_BSH, seen))
         own = Known(*self.family.keys_values(layer, h_BSH, given))
         row_B1 = torch.arange(h_BSH.shape[0], device=h_BSH.device)[:, None]

@@ -315,7 +315,14 @@ class SplitBackbone(nn.Module):
         with self._dropout():
             return self._passes.through(list(layers)[first - 1 : last], first, h_BSH, seen, given, entering)
 
-    def run_at(self, h_BSH: Tensor, attention_mask: Tensor | None, position: Tensor, prompt_length: int = 0) -> Tensor:
+    def run_at(
+        self,
+        h_BSH: Tensor,
+        attention_mask: Tensor | None,
+        position: Tensor,
+        prompt_length: int = 0,
+        entering: Entering | None = None,
+    ) -> Tensor:
         """States leaving layer L at one token of each row, `[B, H]`, or at several, `[B, Q, H]`.
 
         Queries, output projections and the feed-forward network are computed for these tokens alone; the others give
@@ -326,18 +333,21 @@ class SplitBackbone(nn.Module):
             attention_mask: as for `run`.
             position: `[B]` or `[B, Q]`, indices of tokens, the prompt not counted.
             prompt_length: P.
+            entering: what enters layer L.
         """
         seen = self._visibility(h_BSH, attention_mask, prompt_length, self.prefix)
         query_BQ = (position[:, None] if position.ndim == 1 else position) + prompt_length
         if self.family.keys_values is None:
             row_B1 = torch.arange(h_BSH.shape[0], device=h_BSH.device)[:, None]
-            out_BQH = self.run(h_BSH, attention_mask, self.num_layers, self.num_layers, prompt_length)[row_B1, query_BQ]
+            last = self.num_layers
+            out_BQH = self.run(h_BSH, attention_mask, last, last, prompt_length, entering)[row_B1, query_BQ]
         else:
             queries, index = replace(seen, queries=query_BQ), self.num_layers - 1
             with self._dropout():
                 out_BQH = self._passes.last(
-                    self.layers[-1], h_BSH, query_BQ, seen, queries, lambda own: self._behind_prefix(index, h_BSH, own)
-                )
+                    self.layers[-1], h_BSH, query_BQ, seen, queries,
+                    lambda own: self._behind_prefix(index, h_BSH, own), entering,
+                )  # fmt: skip
         return out_BQH[:, 0] if position.ndim == 1 else out_BQH
 
     # Reading a text once, and running what is active over what was read
@@ -425,10 +435,9 @@ class SplitBackbone(nn.Module):
         queries = replace(seen, queries=position_BQ.shape[1])
         with self._dropout():
             h_BAH = self._passes.through(below, self.layer, h_BAH, seen, behind, entering)
-            if entering is not None:
-                h_BAH = entering(self.num_layers, h_BAH)
             query_BQ = torch.arange(prompt_length, active, device=h_BAH.device).expand(h_BAH.shape[0], -1)
-            return self._passes.last(last, h_BAH, query_BQ, seen, queries, lambda own: behind(self.num_layers - 1, own))
+            at_last = partial(behind, self.num_layers - 1)
+            return self._passes.last(last, h_BAH, query_BQ, seen, queries, at_last, entering)
 
     def _behind_prefix(self, index: int, h_BSH: Tensor, own: Known | None) -> Any:
         """Keys and values of the layer with this 0-based index, behind the prefix if there is one."""

@@ -174,7 +174,8 @@ def _keep(method: LateMethod, split: EncodedSplit) -> Kept | None:
     cache = TrunkCache("memory", say=lambda message: None)
     plan = cache.prepare(backbone, {"train": split})
     states = cache.states(backbone, split, "train", pad_id=0)
-    if states is None:
+    on_cpu = backbone.model.device.type == "cpu"  # a GPU keeps no keys and values
+    if states is None or (on_cpu and plan.keys_values is not method.read_only):
         raise LptError(f"nothing can be cached: the trunk cache is {plan.reason}")
     return Kept(states, cache.keys_values(backbone, split, "train", 0, states))
 

@@ -61,16 +61,7 @@ class StateProbe(LateMethod):
         if num_extra_positions or self.backbone.finished_size != self.backbone.hidden_size:
             raise LptError("method=state_probe gives one state of the backbone's size for a text; use head=linear")
         h_BTH, mask, _ = context
-        h_BTH = F.layer_norm(h_BTH.float(), h_BTH.shape[-1:])
-        if self.pool == "readout":
-            z_BH = h_BTH[torch.arange(h_BTH.shape[0], device=h_BTH.device), readout_position]
-        else:
-            scores_BT = h_BTH.new_zeros(h_BTH.shape[:2])
-            if self.query is not None:
-                scores_BT = h_BTH @ self.query / h_BTH.shape[-1] ** 0.5
-            if mask is not None:
-                scores_BT = scores_BT.masked_fill(~mask.bool(), float("-inf"))
-            z_BH = (scores_BT.softmax(1)[:, None] @ h_BTH)[:, 0]
+        z_BH = pooled(h_BTH, mask, readout_position, self.pool, self.query)
         return F.layer_norm(z_BH, z_BH.shape[-1:]).to(context.states.dtype)
 
     def token_logits(self, input_ids: Tensor, attention_mask: Tensor | None, readout_position: Tensor) -> Tensor:
@@ -80,3 +71,16 @@ class StateProbe(LateMethod):
             LptError: always.
         """
         raise LptError("token_logits: method=state_probe gives one state for a text, and nothing at its tokens")
+
+
+def pooled(
+    h_BTH: Tensor, attention_mask: Tensor | None, readout_position: Tensor, pool: Pool, query: Tensor | None = None
+) -> Tensor:
+    """One state for each row, `[B, H]` float32, of states that are normalized first; `query [H]` is for `attention`."""
+    h_BTH = F.layer_norm(h_BTH.float(), h_BTH.shape[-1:])
+    if pool == "readout":
+        return h_BTH[torch.arange(h_BTH.shape[0], device=h_BTH.device), readout_position]
+    scores_BT = h_BTH.new_zeros(h_BTH.shape[:2]) if query is None else h_BTH @ query / h_BTH.shape[-1] ** 0.5
+    if attention_mask is not None:
+        scores_BT = scores_BT.masked_fill(~attention_mask.bool(), float("-inf"))
+    return (scores_BT.softmax(1)[:, None] @ h_BTH)[:, 0]

@@ -3,7 +3,7 @@
 For each layer and each way to pool the tokens, scikit-learn fits ridge regression in closed form on all folds but one
 and is scored on that one. A text is read once for all of them.
 
-Shapes: N rows, B batch, T tokens, H hidden size.
+Shapes: N rows, H hidden size.
 """
 
 import warnings
@@ -12,16 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from lpt.bars import Bar
 from lpt.config.schema import Config
-from lpt.data.batches import Batch, EvaluationBatches
+from lpt.data.batches import EvaluationBatches
 from lpt.errors import LptError
+from lpt.methods.state_probe import Pool, pooled
 from lpt.training.experiment import Experiment, prepare
 
-POOLS = ("mean", "readout")
+POOLS: tuple[Pool, ...] = ("mean", "readout")
 STRENGTHS = np.logspace(0, 6, 7)  # of the ridge, chosen on the training folds by leaving one row out
 BATCH_SIZE = 32
 
@@ -80,8 +79,8 @@ def score_layers(config: Config, folds: int) -> list[LayerScore]:
     cut = StratifiedKFold(folds, shuffle=True, random_state=config.seed)
     model = make_pipeline(StandardScaler(), RidgeClassifierCV(STRENGTHS))
     states = read_states(experiment)
-    found, title = [], "fitting"
-    with Bar(title, len(states)) as bar, warnings.catch_warnings():
+    found = []
+    with Bar("fitting", len(states)) as bar, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # said by `prepare` already
         for done, ((layer, pool), x_NH) in enumerate(states.items(), 1):
             found.append(LayerScore(layer, pool, tuple(map(float, cross_val_score(model, x_NH, labels, cv=cut)))))
@@ -90,7 +89,7 @@ def score_layers(config: Config, folds: int) -> list[LayerScore]:
 
 
 @torch.inference_mode()
-def read_states(experiment: Experiment) -> dict[tuple[int, str], np.ndarray]:
+def read_states(experiment: Experiment) -> dict[tuple[int, Pool], np.ndarray]:
     """(layer, pool) -> the pooled states `[N, H]`, float32, that enter the layer, of the training rows."""
     backbone, split = experiment.classifier.method.backbone, experiment.splits["train"]
     backbone = backbone.to(experiment.placement.device)
@@ -104,21 +103,11 @@ def read_states(experiment: Experiment) -> dict[tuple[int, str], np.ndarray]:
             rows = [i for i, _ in items]
             for layer, h_BTH in states.items():
                 for pool in POOLS:
-                    kept[layer, pool][rows] = pooled(h_BTH, batch, pool).cpu().numpy()
+                    z_BH = pooled(h_BTH, batch.attention_mask, batch.readout_position, pool)
+                    kept[layer, pool][rows] = z_BH.cpu().numpy()
             done += len(items)
             bar.update(done)
     return kept
-
-
-def pooled(h_BTH: Tensor, batch: Batch, pool: str) -> Tensor:
-    """One normalized state for each row, `[B, H]` float32; as `lpt.methods.state_probe` has it."""
-    h_BTH = F.layer_norm(h_BTH.float(), h_BTH.shape[-1:])
-    if pool == "readout":
-        return h_BTH[torch.arange(len(h_BTH), device=h_BTH.device), batch.readout_position]
-    if batch.attention_mask is None:
-        return h_BTH.mean(1)
-    weights_BT1 = batch.attention_mask.bool()[..., None].float()
-    return (h_BTH * weights_BT1).sum(1) / weights_BT1.sum(1)
 
 
 def best_of(scores: Sequence[LayerScore]) -> LayerScore:
