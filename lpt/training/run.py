@@ -110,7 +110,7 @@ def _run(config: Config, run_dir: Path, sweep: str | None, rows: Splits | None, 
             write_files(experiment, predictions, result, run_dir)
             write_result(run_dir, result)  # before anything that may fail for reasons of its own
             if not part_name():
-                show_result(result, run_dir, config.trainer)
+                show_result(result, run_dir, config)
             shown = [name for name in predictions if name != "validation"]
             tests = {name: (predictions[name], rows_of(experiment, name)) for name in shown}
             show_on_dashboards(loggers, FinishedRun(result, tests, config, run_dir))

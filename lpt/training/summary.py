@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from lpt.config.schema import TrainerConfig
+from lpt.config.schema import Config, TrainerConfig
 from lpt.console import console
+from lpt.training.expected import expected_accuracy
 from lpt.training.first_process import only_first_process, say
 from lpt.training.result import CompletedRun
 
@@ -15,12 +16,12 @@ GIGABYTE = 1e9
 
 
 @only_first_process
-def show_result(result: CompletedRun, run_dir: Path, trainer: TrainerConfig) -> None:
-    """Print what was run, its scores and its costs, and what may do better."""
+def show_result(result: CompletedRun, run_dir: Path, config: Config) -> None:
+    """Print what was run, its scores and its costs, what others have got, and what may do better."""
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
-    lines = summary_lines(result)
+    lines = summary_lines(result, expected_accuracy(config))
     for name, value in lines:
         table.add_row(name, value)
     console.print()
@@ -32,12 +33,20 @@ def show_result(result: CompletedRun, run_dir: Path, trainer: TrainerConfig) -> 
         command = shlex.join(["lpt", "predict", str(run_dir), "--input"])
         console.print(f"[dim]{'to use it':<{width}}[/dim]  {command} <file>", soft_wrap=True)
     if result.train.still_improving:
-        say(f"\nstill improving at the last step: {_twice_as_long(trainer)} may do better")
+        say(f"\nstill improving at the last step: {_twice_as_long(config.trainer)} may do better")
 
 
-def summary_lines(result: CompletedRun) -> list[tuple[str, str]]:
-    """Name and value of each line, in rich's markup."""
-    return [*_what_was_run(result), *_scores(result), *_costs(result)]
+def summary_lines(result: CompletedRun, expected: tuple[float, float] | None = None) -> list[tuple[str, str]]:
+    """Name and value of each line, in rich's markup.
+
+    Args:
+        result: of the run.
+        expected: lowest and highest test accuracy that runs like this one have.
+    """
+    usual = (
+        [] if expected is None else [("to be expected", f"{expected[0]:.2f} to {expected[1]:.2f}, by seed and machine")]
+    )
+    return [*_what_was_run(result), *_scores(result), *usual, *_costs(result)]
 
 
 def _what_was_run(result: CompletedRun) -> list[tuple[str, str]]:

@@ -303,7 +303,7 @@ def test_every_backbone_is_called_what_its_file_is_and_says_how_many_layers_it_h
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("roberta-base", 124_697_433), ("roberta-large", 355_412_057), ("llama-1b", 1_235_814_400)],
+    [("roberta-base", 124_697_433), ("llama-1b", 1_235_814_400)],
 )
 def test_random_backbones_have_the_size_of_what_they_are_called_after(name, parameters):
     import torch

@@ -54,7 +54,6 @@ def run_readme(folder, texts):
 
 
 PROGRAMS = {
-    "late prompt on an encoder": ("bert", {"temperature": 2.5}),
     "read only, whole answers, normalized": (
         "llama",
         {
@@ -62,9 +61,13 @@ PROGRAMS = {
             "settings": {"layer": 4, "read_only": True, "generator": "npg", "bottleneck": 4, "normalize": True},
         },
     ),
-    "pairs, pooled": (
+    "pairs on an encoder, pooled, calibrated": (
         "roberta",
-        {"template": "{mask} : {a} , {b}", "settings": {"layer": 3, "generator": "mppg", "bottleneck": 4}},
+        {
+            "template": "{mask} : {a} , {b}",
+            "settings": {"layer": 3, "generator": "mppg", "bottleneck": 4},
+            "temperature": 2.5,
+        },
     ),
 }
 
@@ -101,7 +104,6 @@ def test_onnx_gives_the_probabilities_of_the_classifier_with_onnxruntime_and_tok
         ("distilbert", lora(read_only=True) | {"head": "linear"}),
         ("gpt2", {"method": "p_tuning_v2", "settings": {"layer": 2}, "head": "vocabulary"}),
         ("opt", {"method": "lpt_lora", "settings": {"layer": 2, "read_only": True, "bottleneck": 4}}),
-        ("gpt2", {"method": "spt", "settings": {"layer": 2, "bottleneck": 4}}),
         ("bert", {"method": "iapt", "settings": {"layer": 2, "generator": "attentive", "bottleneck": 4}}),
         ("gpt2", {"method": "ladder", "settings": {"layer": 2, "reduction": 2}}),
         ("bert", {"method": "state_probe", "settings": {"layer": 3}, "head": "linear"}),

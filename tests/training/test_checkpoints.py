@@ -110,12 +110,12 @@ def resume(experiment, name, case, *options):
 
 
 MOMENTS = {  # an hour at which anything can happen: class, method, steps
-    "before a step": (PromptModule, "training_step", (5, 6, 17)),
-    "before the first line of metrics.csv": (PromptModule, "training_step", (0, 1)),
-    "after a step": (PromptModule, "on_train_batch_end", (5, 6, 8, 18)),
-    "during an evaluation": (PromptModule, "validation_step", (4, 8, 18)),
+    "before a step": (PromptModule, "training_step", (6, 17)),
+    "before the first line of metrics.csv": (PromptModule, "training_step", (0,)),
+    "after a step": (PromptModule, "on_train_batch_end", (5, 8, 18)),
+    "during an evaluation": (PromptModule, "validation_step", (4, 18)),
     "before a checkpoint is written": (WholeCheckpoints, "write_held", (None,)),
-    "between two epochs": (PromptModule, "on_train_epoch_end", (6, 12)),
+    "between two epochs": (PromptModule, "on_train_epoch_end", (6,)),
 }
 
 

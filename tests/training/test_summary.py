@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from results import COMPLETED
 
-from lpt.config.schema import TrainerConfig
+from lpt.config.schema import Config
 from lpt.training.result import LatePromptFacts
 from lpt.training.summary import show_result, summary_lines
 
@@ -51,13 +51,20 @@ def test_another_method_is_named_with_its_settings_that_the_prompt_does_not_have
     assert {name: found[name] for name in ("method", "prompt") if name in found} == expected
 
 
+def test_what_others_have_got_stands_below_the_test_score():
+    found = summary_lines(replace(COMPLETED, intervals=INTERVALS), (0.76, 0.82))
+    names = [name for name, _ in found]
+    assert names.index("to be expected") == names.index("test accuracy") + 1
+    assert dict(found)["to be expected"] == "0.76 to 0.82, by seed and machine"
+
+
 def test_a_run_that_trained_nothing_has_no_speed():
     untrained = replace(COMPLETED.train, steps=0)
     assert not {"best step", "training", "trained parameters"} & lines(train=untrained, trainable_parameters=0).keys()
 
 
 def test_the_printed_summary_fits_eighty_columns(tmp_path, capsys):
-    show_result(replace(COMPLETED, intervals=INTERVALS), tmp_path, TrainerConfig())
+    show_result(replace(COMPLETED, intervals=INTERVALS), tmp_path, Config())
     *printed, folder, use = capsys.readouterr().out.splitlines()
     assert max(map(len, printed)) <= 80
     assert folder == f"run folder           {tmp_path}"  # in line with the table above
