@@ -1,4 +1,4 @@
-"""What the README's first run scores, so that who runs it can tell whether all is well."""
+"""What the README's first run scores, so that whoever runs it can tell whether all is well."""
 
 from dataclasses import replace
 
