@@ -1,10 +1,11 @@
 """Which weights of a run to keep: those of a step that validation rows choose, of the last one, or an average.
 
-    python experiments/averages.py 13,21,42 lpt.read_only=true cache=disk [other options of train.py]
+    python experiments/averages.py seed=13,21,42 cache=disk [other options of train.py]
 
-Each seed draws rows and starts of its own. One JSON line for each: test accuracy of the step with the best validation
-accuracy of five, of the one with the lowest validation loss, of the last step, of an exponential moving average (0.98)
-and of the mean over the second half of training.
+`seed` varies the draw of rows and the start, `fewshot.seed` the draw alone, and `seed` with a `fewshot.seed` among the
+other options the start alone. One JSON line for each: test accuracy of the step with the best validation accuracy of
+five, of the one with the lowest validation loss, of the last step, of an exponential moving average (0.98) and of the
+mean over the second half of training.
 """
 
 import json
@@ -19,8 +20,7 @@ from torch import Tensor
 from lpt.config.from_python import compose_run
 from lpt.console import quietly
 from lpt.training.experiment import prepare
-from lpt.training.module import PromptModule
-from lpt.training.run import build_cache, build_data, build_module
+from lpt.training.run import build_cache, build_data, build_module, evaluate
 from lpt.training.trainer import build_trainer, quiet_lightning
 
 Weights = dict[str, Tensor]
@@ -63,7 +63,10 @@ def measure(options: list[str]) -> dict[str, float]:
         trainer.fit(module, data)
 
         def score(weights: Weights, split: str) -> tuple[float, float]:
-            return evaluate(trainer, module, data, weights, split)
+            """Accuracy and loss of these weights on a split."""
+            module.load_state_dict(weights, strict=False)
+            found = evaluate(trainer, module, data, False, [split])[split]
+            return found.metrics(["accuracy"])["accuracy"], found.loss
 
         validation = {step: score(weights, "validation") for step, weights in kept.steps.items()}
         chosen = {
@@ -76,23 +79,13 @@ def measure(options: list[str]) -> dict[str, float]:
         return {name: score(weights, "test")[0] for name, weights in chosen.items()}
 
 
-def evaluate(
-    trainer: pl.Trainer, module: PromptModule, data: object, weights: Weights, split: str
-) -> tuple[float, float]:
-    """Accuracy and loss of these weights on a split."""
-    module.load_state_dict(weights, strict=False)
-    data.test_split = module.test_split = split
-    trainer.test(module, datamodule=data, verbose=False)
-    found = module.take_predictions()
-    return found.metrics(["accuracy"])["accuracy"], found.loss
-
-
 def main() -> None:
-    seeds, options = sys.argv[1].split(","), sys.argv[2:]
+    varied, options = sys.argv[1], sys.argv[2:]
+    option, _, values = varied.partition("=")
     every = []
-    for seed in seeds:
-        every.append(measure([*options, f"seed={seed}"]))
-        print(json.dumps({"seed": int(seed)} | every[-1]), flush=True)
+    for value in values.split(","):
+        every.append(measure([*options, f"{option}={value}"]))
+        print(json.dumps({option: int(value)} | every[-1]), flush=True)
     for name in every[0]:
         scores = torch.tensor([found[name] for found in every], dtype=torch.float64)
         deviation = float(scores.std()) if len(scores) > 1 else math.nan
