@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The study of experiments/quality.md: methods, generators and layers on several tasks, with 200 training rows.
+# The study of experiments/quality.md: methods, generators and layers on several tasks, with 200 training rows, the text
+# seeing what is trained.
 # Completed points are not computed again, so it can be interrupted and started again.
 #
 #   experiments/evidence.sh <folder of GLUE and LM-BFF data> [folder of the sweep] [points at a time]
@@ -8,8 +9,9 @@ set -euo pipefail
 data=$(realpath "$1") folder=${2:-runs/evidence} workers=${3:-2}
 cd "$(dirname "$0")/.."
 
-sweep() {  # a failed point appears in the report and does not stop the others
-  "${PYTHON:-.venv/bin/python}" train.py -m hydra.sweep.dir="$folder" hydra.launcher.workers="$workers" fewshot.k=200 "$@" ||
+sweep() {  # in the paper's form; a failed point appears in the report and does not stop the others
+  "${PYTHON:-.venv/bin/python}" train.py -m hydra.sweep.dir="$folder" hydra.launcher.workers="$workers" \
+    lpt.read_only=false trainer.max_epochs=6 fewshot.k=200 "$@" ||
     echo "some points failed: $*"
 }
 known=(generator.init=states generator.normalize=true)  # a prompt that starts from states, in their units

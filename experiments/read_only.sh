@@ -13,7 +13,7 @@ sweep() {  # a failed point appears in the report and does not stop the others
   local into=$1
   shift
   "${PYTHON:-.venv/bin/python}" train.py -m hydra.sweep.dir="$folder/$into" hydra.launcher.workers="$workers" \
-    fewshot.k=200 seed=13,21,42 "$@" || echo "some points failed: $*"
+    trainer.max_epochs=6 fewshot.k=200 seed=13,21,42 "$@" || echo "some points failed: $*"
 }
 
 each_task() {  # a sweep on each of the three tasks

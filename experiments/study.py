@@ -51,7 +51,7 @@ def methods(layer: int) -> dict[str, tuple[float, tuple[str, ...]]]:
         "zero_shot": (math.nan, ("method=zero_shot",)),
         "state_probe": (1e-2, ("method=state_probe", f"lpt.layer={layer}", *probe)),
         "linear_probe": (1e-2, ("method=linear_probe", *probe)),
-        "lpt": (3e-3, ("method=lpt",)),
+        "lpt": (3e-3, ("method=lpt", "lpt.read_only=false")),
         "lpt_read_only": (3e-3, ("method=lpt", READ_ONLY)),
         "lipt_read_only": (3e-3, ("method=lpt", "generator=inception", "generator.initial=pooled", READ_ONLY)),
         "deep_lpt_read_only": (1e-3, ("method=deep_lpt", "lpt.bottleneck=32", READ_ONLY)),

@@ -55,6 +55,8 @@ class LateMethod(nn.Module):
 
     late: ClassVar[bool] = False
     # Whether it begins above layer 1 by default, so that there is a trunk to cache.
+    reads_once: ClassVar[bool] = False
+    # Whether runs have it read-only, on backbones that can, unless `lpt.read_only` says otherwise.
     trains_backbone: ClassVar[bool] = False
     # Whether the backbone's own weights are trained, which takes float32.
     only_in_training: ClassVar[tuple[str, ...]] = ()
@@ -230,6 +232,7 @@ class LatePromptModel(LateMethod):
     """
 
     late = True
+    reads_once = True
     only_in_training = ("dropout",)
 
     def __init__(

@@ -46,7 +46,7 @@ def build_candidate(name: str, model: Any, config: Config, label_ids: list[int])
     """
     if name in STOCK:
         return STOCK[name](model, config, label_ids)
-    settings = chosen_settings(config)
+    settings = chosen_settings(config, family_of(model.config))
     if "read_only" in settings:
         settings["read_only"] = name.removesuffix("_cached").endswith("_read_only")
     if name.startswith("late_"):

@@ -83,9 +83,10 @@ class LptConfig:
     # P, prompt tokens.
     bottleneck: Count = 128
     # m, inner size of the generator.
-    read_only: bool = False
+    read_only: bool | None = None
     # The text does not see what is trained, which reads the text: a step costs P + 1 tokens instead of P + T, whatever
-    # the length of the text (docs/methods.md).
+    # the length of the text (docs/methods.md). null: true of a prompt alone that is late, on backbones that can; false
+    # of other methods. false is the paper's form.
     dropout: bool = False
     # Dropout inside the frozen layers k..L while training, at the backbone's own rates.
     trunk_dropout: bool = False
@@ -143,8 +144,8 @@ class OptimConfig:
 class TrainerConfig:
     """How long, where and how precisely to train."""
 
-    max_epochs: Count = 6
-    # Passes over the training rows.
+    max_epochs: Count | None = None
+    # Passes over the training rows. null: 6, and of few rows as many as 300 steps take.
     min_steps: Annotated[int, at_least(0)] = 0
     # Optimizer steps at least: of few rows, more passes than max_epochs.
     max_steps: Annotated[int | None, at_least(0)] = None

@@ -9,6 +9,7 @@ from lpt.methods import adapter, deep_prompts, frozen, ladder, lora, prompts, st
 from lpt.registry import METHODS
 
 if TYPE_CHECKING:
+    from lpt.backbones.families import Family
     from lpt.config.schema import Config
 
 
@@ -54,10 +55,12 @@ def method_settings(name: str) -> list[str]:
     return [setting for setting in known if setting not in ("self", "model")]
 
 
-def chosen_settings(config: "Config") -> dict[str, Any]:
-    """The settings of the configured method, by the names that `build_method` knows."""
-    late = config.lpt
-    given: dict[str, Any] = {"layer": late.layer, "read_only": late.read_only}
+def chosen_settings(config: "Config", family: "Family") -> dict[str, Any]:
+    """The settings of the configured method on a backbone of this family, by the names that `build_method` knows."""
+    late, read_only = config.lpt, config.lpt.read_only
+    if read_only is None:
+        read_only = METHODS[config.method.name].reads_once and family.keys_values is not None
+    given: dict[str, Any] = {"layer": late.layer, "read_only": read_only}
     given |= {"backbone_dropout": late.dropout, "trunk_dropout": late.trunk_dropout, **config.method.own()}
     if has_late_prompt(config.method.name):
         generator = config.generator

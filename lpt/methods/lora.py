@@ -65,6 +65,8 @@ class LatePromptLora(LatePromptModel):
         prompt: the other arguments of `LatePromptModel`.
     """
 
+    reads_once = False  # with few rows and steps, LoRA loses by it (experiments/read_only.md)
+
     def __init__(
         self,
         model: Any,

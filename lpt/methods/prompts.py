@@ -30,6 +30,7 @@ class PromptTuning(LatePromptModel):
     """
 
     late = False
+    reads_once = False
     starts_from = ("states", "vocabulary")
 
     def __init__(
@@ -78,6 +79,7 @@ class InstanceDependentPrompt(LatePromptModel):
     """
 
     late = False
+    reads_once = False
 
     def __init__(
         self,

@@ -128,7 +128,7 @@ def build_classifier(config: Config, pretrained: Pretrained, placement: Placemen
         LptError: weights that cannot be loaded, or settings that do not fit them.
     """
     torch.manual_seed(config.seed)
-    settings = chosen_settings(config)
+    settings = chosen_settings(config, pretrained.family)
     return LatePromptClassifier(
         adapter_config(config, pretrained),
         pretrained,
@@ -141,7 +141,7 @@ def build_classifier(config: Config, pretrained: Pretrained, placement: Placemen
 
 def adapter_config(config: Config, pretrained: Pretrained) -> AdapterConfig:
     """What the classifier of this configuration is, for building it now and for loading it again."""
-    settings = chosen_settings(config)
+    settings = chosen_settings(config, pretrained.family)
     return AdapterConfig(
         task=config.task.name,
         backbone=found_from_anywhere(config.backbone.path),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from lpt.config.schema import Config
 
+# Where trainer.max_epochs is left open: with few rows, six epochs are too few steps (experiments/README.md).
+USUAL_EPOCHS, USUAL_STEPS = 6, 300
 EVALUATIONS = 20  # at most, unless trainer.eval_every says otherwise or there are more epochs
 
 
@@ -41,10 +43,11 @@ def steps_per_epoch(config: Config, num_rows: int) -> int:
 
 def planned_steps(config: Config, num_rows: int) -> int:
     """Optimizer steps that the configuration asks for, with `num_rows` training rows."""
-    trainer = config.trainer
+    trainer, epoch = config.trainer, steps_per_epoch(config, num_rows)
     if trainer.max_steps is not None:
         return trainer.max_steps
-    return max(trainer.max_epochs * steps_per_epoch(config, num_rows), trainer.min_steps)
+    steps = max(USUAL_EPOCHS * epoch, USUAL_STEPS) if trainer.max_epochs is None else trainer.max_epochs * epoch
+    return max(steps, trainer.min_steps)
 
 
 def plan_training(config: Config, num_rows: int, gradient_accumulation: int, trainable: bool = True) -> TrainingPlan:

@@ -33,7 +33,7 @@ def show_result(result: CompletedRun, run_dir: Path, config: Config) -> None:
         command = shlex.join(["lpt", "predict", str(run_dir), "--input"])
         console.print(f"[dim]{'to use it':<{width}}[/dim]  {command} <file>", soft_wrap=True)
     if result.train.still_improving:
-        say(f"\nstill improving at the last step: {_twice_as_long(config.trainer)} may do better")
+        say(f"\nstill improving at the last step: {_twice_as_long(config.trainer, result.train.steps)} may do better")
 
 
 def summary_lines(result: CompletedRun, expected: tuple[float, float] | None = None) -> list[tuple[str, str]]:
@@ -60,8 +60,8 @@ def _what_was_run(result: CompletedRun) -> list[tuple[str, str]]:
         lines.append(("method", _method(result)))
     if lpt.generator is not None:
         tokens = f"{lpt.prompt_length} prompt token{'' if lpt.prompt_length == 1 else 's'}"
-        read_only = ", read-only" if lpt.read_only else ""
-        lines.append(("prompt", f"{lpt.generator}, {tokens} entering layer {lpt.layer}{read_only}"))
+        seen = "read-only" if lpt.read_only else "seen by the text"
+        lines.append(("prompt", f"{lpt.generator}, {tokens} entering layer {lpt.layer}, {seen}"))
     if result.trainable_parameters:
         share = result.trainable_parameters / result.backbone_parameters
         lines.append(("trained parameters", f"{result.trainable_parameters:,}  ({share:.3%} of the backbone)"))
@@ -101,10 +101,10 @@ def _costs(result: CompletedRun) -> list[tuple[str, str]]:
     return lines
 
 
-def _twice_as_long(trainer: TrainerConfig) -> str:
+def _twice_as_long(trainer: TrainerConfig, steps: int) -> str:
     """The option that trains for twice as many steps."""
-    if trainer.max_steps is not None:
-        return f"trainer.max_steps={2 * trainer.max_steps}"
+    if trainer.max_steps is not None or trainer.max_epochs is None:
+        return f"trainer.max_steps={2 * steps}"
     return f"trainer.max_epochs={2 * trainer.max_epochs}"
 
 

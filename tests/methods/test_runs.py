@@ -34,7 +34,7 @@ RECORDED = {  # in result.json, of the method
 }
 for name in DEEP:
     RECORDED[name] |= {"generator": "attentive" if name == "iapt" else "npg", "normalize": name == "iapt", "every": 1}
-RECORDED = {name: settings | {"read_only": False} for name, settings in RECORDED.items()}
+RECORDED = {name: settings | {"read_only": name in ("lpt", *DEEP)} for name, settings in RECORDED.items()}
 
 
 def options(name):
@@ -79,7 +79,7 @@ def test_every_method_runs_and_its_result_says_what_was_trained(experiments, nam
     prompt = {option: RECORDED[name].get(option) for option in ("prompt_length", "generator", "bottleneck")}
     if name not in WITH_GENERATOR:
         prompt = dict.fromkeys(prompt)
-    assert result["lpt"] == {"layer": first_layer(name, None), "read_only": False} | prompt
+    assert result["lpt"] == {"layer": first_layer(name, None), "read_only": RECORDED[name]["read_only"]} | prompt
     adapter = experiment.run_dir(name) / "adapter"
     if name == "zero_shot":
         assert not adapter.exists()
@@ -90,7 +90,7 @@ def test_every_method_runs_and_its_result_says_what_was_trained(experiments, nam
 
 
 def test_a_late_method_reads_the_states_that_another_has_left_on_disk(experiment):
-    first = experiment.run("late-lpt", *SHORT, "cache=disk", "lpt.layer=2")
+    first = experiment.run("late-lpt", *SHORT, "cache=disk", "lpt.layer=2", "lpt.read_only=false")
     assert first["cache"]["built"] == ["train", "validation", "test"]
     for name in ("lora", "full"):
         result = experiment.run(f"late-{name}", *SHORT, *options(name), "lpt.layer=2", "cache=disk")
@@ -174,4 +174,4 @@ def test_the_summary_says_which_method_with_its_settings(experiment, capsys):
     method, _, settings = shown["method"].strip().partition("  ")
     assert method == "lpt_lora"
     assert set(settings.strip("()").split(", ")) == {"rank 2", "alpha 16", "targets all"}
-    assert shown["prompt"].strip() == "npg, 4 prompt tokens entering layer 3"
+    assert shown["prompt"].strip() == "npg, 4 prompt tokens entering layer 3, seen by the text"

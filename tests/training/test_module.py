@@ -21,16 +21,24 @@ def test_the_norm_ratio_is_that_of_mean_norms_and_padding_does_not_count():
     assert norm_ratio(prompt_BPH, h_BTH[1:], None).item() == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize("options", [("cache=off",), ("cache=memory",), ("method=s_idpg",), ("lpt.layer=4",)])
+@pytest.mark.parametrize("options", [("cache=off",), ("cache=memory", "lpt.read_only=false"), ("method=s_idpg",)])
 def test_the_ratio_that_is_logged_is_of_what_enters_layer_k(experiment, monkeypatch, options):
     seen = []
 
-    def watch(self, prompt, h, mask, position, entering, upper=LateMethod.upper):
+    def note(prompt, h, mask):
         if torch.is_grad_enabled():
             seen.append(norm_ratio(prompt.detach(), h, mask).item())
+
+    def watch_upper(self, prompt, h, mask, position, entering, upper=LateMethod.upper):
+        note(prompt, h, mask)
         return upper(self, prompt, h, mask, position, entering)
 
-    monkeypatch.setattr(LateMethod, "upper", watch)
+    def watch_over(self, prompt, context, position, entering, over=LateMethod.over):
+        note(prompt, context.states, context.attention_mask)
+        return over(self, prompt, context, position, entering)
+
+    monkeypatch.setattr(LateMethod, "upper", watch_upper)
+    monkeypatch.setattr(LateMethod, "over", watch_over)
     name = "ratio " + options[0].replace("=", " ")
     experiment.run(name, *options, "trainer.max_steps=4", "optim.gradient_accumulation=1")
     assert experiment.curve(name, "train/prompt_norm_ratio") == pytest.approx(dict(enumerate(seen)))

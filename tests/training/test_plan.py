@@ -21,6 +21,11 @@ def test_max_steps_ends_training_instead_of_max_epochs(max_steps, epochs):
     assert (found.total_steps, found.epochs) == (max_steps, epochs)
 
 
+@pytest.mark.parametrize(("rows", "min_steps", "expected"), [(44, 0, 300), (44, 400, 400), (800, 0, 600)])
+def test_unless_said_otherwise_few_rows_are_trained_on_for_300_steps_and_many_for_6_epochs(rows, min_steps, expected):
+    assert plan(rows, min_steps=min_steps).total_steps == expected
+
+
 def test_evaluations_and_lines_are_at_most_as_far_apart_as_training_and_an_epoch_are_long():
     found = plan(max_steps=4, eval_every=100, log_every=100)
     assert (found.eval_every, found.log_every) == (4, 6)

@@ -61,6 +61,24 @@ def test_every_cache_gives_the_same_run_also_where_keys_and_values_do_not_fit(ex
             assert found["probabilities"] == pytest.approx(row["probabilities"], abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("family", "options", "expected"),
+    [
+        ("llama", [], True),
+        ("llama", ["method=spt"], True),
+        ("llama", ["lpt.read_only=false"], False),
+        ("llama", ["method=lora"], False),
+        ("llama", ["method=lpt_lora"], False),
+        ("llama", ["method=prompt_tuning", "lpt.layer=null"], False),
+        ("deberta-v2", [], False),
+    ],
+)
+def test_unless_said_otherwise_a_late_prompt_is_read_only_where_the_backbone_can(tmp_path, family, options, expected):
+    classifier = prepare(make_experiment(tmp_path, family).config(*options)).classifier
+    assert classifier.method.read_only is expected
+    assert classifier.config.settings["read_only"] is expected  # so that loading it again has no choice
+
+
 def test_a_backbone_that_cannot_be_read_only_fails_with_what_can(tmp_path):
     with pytest.raises(LptError, match=r"lpt.read_only=true: .* \(deberta-v2\) cannot be read once"):
         make_experiment(tmp_path, "deberta-v2").run("refused", READ_ONLY)

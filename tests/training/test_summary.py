@@ -18,7 +18,7 @@ def test_the_summary_has_what_was_run_its_scores_and_its_costs():
     assert lines() == {
         "task": "reviews  (400 train, 200 validation, 300 test)",
         "backbone": "tiny  (134.5M parameters, bfloat16)",
-        "prompt": "npg, 5 prompt tokens entering layer 16",
+        "prompt": "npg, 5 prompt tokens entering layer 16, seen by the text",
         "trained parameters": "445,376  (0.331% of the backbone)",
         "validation accuracy": "[bold]0.800[/bold]  (95% interval 0.750 to 0.850)",
         "test accuracy": "[bold]0.800[/bold]  (95% interval 0.750 to 0.850)",
@@ -42,7 +42,7 @@ def test_the_summary_has_what_was_run_its_scores_and_its_costs():
             "lpt_lora",
             {"rank": 8, "layer": 4, "generator": "none", "prompt_length": 1},
             LatePromptFacts(4, 1, "none", None),
-            {"method": "lpt_lora  (rank 8)", "prompt": "none, 1 prompt token entering layer 4"},
+            {"method": "lpt_lora  (rank 8)", "prompt": "none, 1 prompt token entering layer 4, seen by the text"},
         ),
     ],
 )
