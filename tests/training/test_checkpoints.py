@@ -56,10 +56,9 @@ def test_the_end_of_training_is_evaluated_too(experiment):
 OFTEN = "trainer.save_every=1e-9"  # a checkpoint after every step
 SELDOM = {"seldom": ("trainer.save_every=1000",)}  # beside those of evaluations
 CASES = {
-    "cached": (),
-    "uncached": ("cache=off", "lpt.trunk_dropout=true"),
-    "read-only": ("lpt.read_only=true",),
-    "micro-batches": ("optim.gradient_accumulation=2",),
+    "cached": (),  # and read-only
+    "uncached": ("cache=off", "lpt.trunk_dropout=true", "lpt.read_only=false"),
+    "micro-batches": ("optim.gradient_accumulation=2", "lpt.read_only=false"),
 }
 OPTIONS = ("trainer.eval_every=4", OFTEN)
 
