@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from lpt.errors import LptError, did_you_mean
+
 
 @dataclass(frozen=True)
 class Between:
@@ -54,6 +56,17 @@ Allowed = Between | OneOf
 def at_least(low: float) -> Between:
     """Finite numbers from `low` on."""
     return Between(low)
+
+
+def check_word(option: str, value: str, words: Any) -> None:
+    """Complain unless a value is one of the words of a `Literal`.
+
+    Raises:
+        LptError: it is not; names the option, the words and the nearest one.
+    """
+    known = get_args(words)
+    if value not in known:
+        raise LptError(f"{option}={value!r} is not known; choose one of {', '.join(known)}{did_you_mean(value, known)}")
 
 
 def above(low: float) -> Between:

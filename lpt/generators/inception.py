@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lpt.errors import LptError
 from lpt.generators.base import PromptGenerator
 from lpt.generators.paper import adaptive_bins, average_pool
-from lpt.ranges import at_least
+from lpt.ranges import at_least, check_word
 from lpt.registry import register_generator
 
 Initial = Literal["learned", "pooled"]
@@ -57,8 +57,7 @@ class InceptionPromptGenerator(PromptGenerator):
         sizes = [bottleneck >> i for i in range(branches)]
         if sizes[-1] < 1:
             raise LptError(f"bottleneck={bottleneck} is too small for branches={branches}: each has half of the last")
-        if initial not in ("learned", "pooled"):
-            raise LptError(f"generator.initial={initial!r} is not known; choose learned or pooled")
+        check_word("generator.initial", initial, Initial)
         self.prompt = nn.Parameter(torch.randn(prompt_length, hidden_size) * 0.02) if initial == "learned" else None
         self.branches = nn.ModuleList(
             nn.Sequential(nn.Linear(hidden_size, m), nn.ReLU(), nn.Linear(m, hidden_size)) for m in sizes

@@ -3,15 +3,15 @@
 Shapes: H hidden size, m bottleneck.
 """
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lpt.backbones.split import SplitBackbone
-from lpt.errors import LptError, did_you_mean
+from lpt.errors import LptError
 from lpt.late_prompt import LateMethod
-from lpt.ranges import at_least
+from lpt.ranges import at_least, check_word
 from lpt.registry import register_method
 
 Placement = Literal["houlsby", "pfeiffer"]
@@ -67,12 +67,7 @@ class Adapter(LateMethod):
         **late: Any,
     ):
         super().__init__(model, layer, **late)
-        known = get_args(Placement)
-        if placement not in known:
-            raise LptError(
-                f"method.placement={placement!r} is not known; choose one of {', '.join(known)}"
-                f"{did_you_mean(placement, known)}"
-            )
+        check_word("method.placement", placement, Placement)
         add_adapters(self.backbone, bottleneck, behind_attention=placement == "houlsby")
         self.train(self.backbone.training)
 

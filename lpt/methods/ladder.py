@@ -18,7 +18,7 @@ from lpt.backbones.masks import Visibility, token_positions
 from lpt.backbones.passes import Entering
 from lpt.errors import LptError
 from lpt.late_prompt import LateMethod
-from lpt.ranges import at_least
+from lpt.ranges import at_least, check_word
 from lpt.registry import register_method
 
 Rungs = Literal["linear", "average"]
@@ -68,8 +68,7 @@ class LadderSideTuning(LateMethod):
             raise LptError(
                 f"method.reduction={reduction} does not divide the hidden size {hidden}; choose one that does"
             )
-        if rungs not in ("linear", "average"):
-            raise LptError(f"method.rungs={rungs!r} is not known; choose linear or average")
+        check_word("method.rungs", rungs, Rungs)
         d = hidden // reduction
         down = (nn.Linear(hidden, d) if rungs == "linear" else nn.AdaptiveAvgPool1d(d) for _ in range(count + 1))
         heads, device = math.gcd(d, self.backbone.config.num_attention_heads), model.device

@@ -1,14 +1,14 @@
 """LoRA, by `peft`, in the layers from k on; alone, and together with a late prompt."""
 
 import warnings
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
 
 from lpt.backbones.split import SplitBackbone
-from lpt.errors import LptError, did_you_mean
+from lpt.errors import LptError
 from lpt.late_prompt import LateMethod, LatePromptModel
-from lpt.ranges import at_least, fraction
+from lpt.ranges import at_least, check_word, fraction
 from lpt.registry import register_method
 
 Targets = Literal["attention", "all"]
@@ -87,11 +87,7 @@ def add_lora(backbone: SplitBackbone, rank: int, alpha: int, targets: str, dropo
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOSEN_BY_PEFT
     except ImportError:
         raise LptError("LoRA is done by peft, which is not installed: pip install 'lpt[peft]'") from None
-    known = get_args(Targets)
-    if targets not in known:
-        raise LptError(
-            f"method.targets={targets!r} is not known; choose one of {', '.join(known)}{did_you_mean(targets, known)}"
-        )
+    check_word("method.targets", targets, Targets)
     kind = backbone.config.model_type
     if targets == "attention" and kind not in CHOSEN_BY_PEFT:
         raise LptError(f"method.targets=attention: peft chooses no maps for {kind} models; use method.targets=all")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lpt.backbones.context import Context
 from lpt.errors import LptError
 from lpt.late_prompt import LateMethod
+from lpt.ranges import check_word
 from lpt.registry import register_method
 
 Pool = Literal["readout", "mean", "attention"]
@@ -42,8 +43,7 @@ class StateProbe(LateMethod):
 
     def __init__(self, model: Any, layer: int | None = None, pool: Pool = "attention", **late: Any):
         super().__init__(model, layer, **late)
-        if pool not in ("readout", "mean", "attention"):
-            raise LptError(f"method.pool={pool!r} is not known; choose readout, mean or attention")
+        check_word("method.pool", pool, Pool)
         self.pool = pool
         hidden = self.backbone.hidden_size
         self.query = nn.Parameter(torch.zeros(hidden, device=model.device)) if pool == "attention" else None

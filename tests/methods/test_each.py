@@ -352,8 +352,8 @@ def test_the_frozen_backbone_is_the_stock_model_whatever_the_layer_and_trains_no
         ("lpt_lora", {"targets": "q"}, r"method.targets='q' is not known; choose one of attention, all$"),
         ("adapter", {"placement": "pfeifer"}, r"method.placement='pfeifer' is not known.*did you mean 'pfeiffer'"),
         ("ladder", {"reduction": 5}, r"method.reduction=5 does not divide the hidden size \d+; choose one that does"),
-        ("ladder", {"rungs": "x"}, r"method.rungs='x' is not known; choose linear or average"),
-        ("state_probe", {"pool": "x"}, r"method.pool='x' is not known; choose readout, mean or attention"),
+        ("ladder", {"rungs": "x"}, r"method.rungs='x' is not known; choose one of linear, average$"),
+        ("state_probe", {"pool": "x"}, r"method.pool='x' is not known; choose one of readout, mean, attention$"),
         ("adapterdrop", {"placement": "x"}, r"method.placement='x' is not known; choose one of houlsby, pfeiffer$"),
     ],
 )
