@@ -6,7 +6,7 @@ from lpt.config.schema import Config, LptConfig, OptimConfig, TrainerConfig
 
 CHOSEN = ("film_reviews", "smollm2-135m", "lpt", "npg", "label_words")
 # Lowest and highest test accuracy that was measured (experiments/README.md#the-first-run).
-MEASURED = (0.79, 0.83)
+MEASURED = (0.78, 0.82)
 
 
 def expected_accuracy(config: Config) -> tuple[float, float] | None:
