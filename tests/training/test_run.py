@@ -55,7 +55,7 @@ def test_a_run_folder_holds_what_it_promises(experiment, plain):
         "prompt_length": 5,
         "generator": "npg",
         "bottleneck": 8,
-        "read_only": False,
+        "read_only": True,
     }
 
 
