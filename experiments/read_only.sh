@@ -39,5 +39,6 @@ both smollm2-135m 16 8 backbone=smollm2-135m
 
 # Dropout of the backbone, on and off; SmolLM2 has none.
 for method in lpt lora adapter full; do
-  each_task dropout backbone=minilm-l6 head=linear method=$method lpt.dropout=true,false
+  each_task dropout backbone=minilm-l6 head=linear method=$method lpt.read_only=false \
+    lpt.dropout=true,false
 done

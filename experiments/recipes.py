@@ -26,7 +26,7 @@ RECIPES = {
     "all tokens, 2e-3": ("recipe=default", "trainer.max_steps=300", "lpt.read_only=false", "optim.lr=2e-3"),
     "all tokens, longer": ("recipe=default", "trainer.max_steps=600", "lpt.read_only=false"),
     "best": ("recipe=best",),
-    "before": ("head=linear", "trainer.max_steps=48"),
+    "before": ("head=linear", "trainer.max_steps=48", "lpt.read_only=false"),
 }
 
 

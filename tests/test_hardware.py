@@ -172,8 +172,7 @@ def test_freed_memory_is_kept_for_the_next_step():
     process.start()
     fetched_anew, fetched_when_kept = (results.get(timeout=60) for _ in range(2))
     process.join(timeout=60)
-    assert fetched_anew > 100  # of 2 MB where pages are huge
-    assert fetched_when_kept < fetched_anew / 2  # some, for what Python does in between
+    assert fetched_when_kept < 200 < fetched_anew  # some, for what Python does in between; 240 where pages are huge
 
 
 def test_keeping_memory_does_nothing_where_the_c_library_is_another(monkeypatch):

@@ -21,7 +21,10 @@ def test_the_norm_ratio_is_that_of_mean_norms_and_padding_does_not_count():
     assert norm_ratio(prompt_BPH, h_BTH[1:], None).item() == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize("options", [("cache=off",), ("cache=memory", "lpt.read_only=false"), ("method=s_idpg",)])
+LOGGED = [("cache=off",), ("cache=memory",), ("method=s_idpg",), ("lpt.layer=4",), ("lpt.read_only=false",)]
+
+
+@pytest.mark.parametrize("options", LOGGED)
 def test_the_ratio_that_is_logged_is_of_what_enters_layer_k(experiment, monkeypatch, options):
     seen = []
 
